@@ -1,0 +1,137 @@
+/* emit.h: the second walk: what a row of finished states writes, one value a class. A line or two each; where it goes
+ * (memory, another dtype, a sum over rows) is walk.h's matter. */
+typedef struct FN(factors) { /* of each row, as vectors; see row_result */
+    FN(vref) x, y;
+    V mx, lx, my, ly, px, py, g;
+} FN(factors);
+
+#undef SPREAD_FIELD
+#define SPREAD_FIELD(field)                                                                                            \
+    (T->across ? ({                                                                                                    \
+        R a_[MAX_LANES] = {0};                                                                                         \
+        for (int l = 0; l < T->rows; l++)                                                                              \
+            a_[l] = (R)r[l].field;                                                                                     \
+        vload(a_);                                                                                                     \
+    })                                                                                                                 \
+               : vset((R)r[0].field))
+
+static FN(factors) FN(take_factors)(const FN(tile) * T, const row_result *r) {
+    FN(factors) f;
+    const V low = vset((R)-XENT_PLAIN - EXP_LOW);
+    f.x.c = SPREAD_FIELD(lref_c);
+    f.x.k = SPREAD_FIELD(lref_k);
+    f.y.c = SPREAD_FIELD(rref_c);
+    f.y.k = SPREAD_FIELD(rref_k);
+    f.x.low = f.y.low = low;
+    f.mx = SPREAD_FIELD(lmx);
+    f.lx = SPREAD_FIELD(lx);
+    f.my = SPREAD_FIELD(lmy);
+    f.ly = SPREAD_FIELD(ly);
+    f.px = SPREAD_FIELD(px);
+    f.py = SPREAD_FIELD(py);
+    f.g = SPREAD_FIELD(g);
+    return f;
+}
+
+/* p log(p / q), SciPy's rel_entr: near p = q from the exact p - q. */
+static inline V FN(vrel_entr)(V p, V q) {
+    const V one = vset((R)1), zero = vset((R)0);
+    V ratio = vdiv(p, q);
+    V s = vdiv(vsub(p, q), vadd(p, q)), z = vmul(s, s);
+    V near = vfma(vmul(z, s), FN(vlogp)(z), vadd(s, s));
+    V apart = FN(vlog)(ratio);
+    M plain = mand(mlt(vset(XENT_REAL == 32 ? (R)0x1p-100 : (R)0x1p-1000), ratio),
+                   mlt(ratio, vset(XENT_REAL == 32 ? (R)0x1p100 : (R)0x1p1000)));
+    apart = vsel(plain, apart, vsub(FN(vlog)(p), FN(vlog)(q)));
+    M is_near = mand(mlt(vset((R)0.7072), ratio), mlt(ratio, vset((R)1.414)));
+    V v = vmul(p, vsel(is_near, near, apart));
+    M both = mand(mlt(zero, p), mlt(zero, q));
+    V rest = vsel(mand(meq(p, zero), mle(zero, q)), zero, vset(INF));
+    rest = vsel(mor(mne(p, p), mne(q, q)), vadd(p, q), rest);
+    (void)one;
+    return vsel(both, v, rest);
+}
+
+#undef PUT
+#define PUT(v)                                                                                                         \
+    do {                                                                                                               \
+        V put_ = (v);                                                                                                  \
+        if (part)                                                                                                      \
+            vstoren(out + i * os, part, put_);                                                                         \
+        else                                                                                                           \
+            vstore(out + i * os, put_);                                                                                \
+    } while (0)
+
+static void FN(emit_tile)(const xent_job *job, const FN(tile) * T, const FN(factors) * f, char *out, ptrdiff_t os) {
+    const V zero = vset((R)0), none = vset(-INF), inf = vset(INF);
+    const bool log_target = job->op->target == XENT_TARGET_LOGITS || job->op->target == XENT_TARGET_LOG_PROBS;
+    switch (job->op->emit) {
+    case EMIT_NONE:
+        break;
+    case EMIT_LOGP:
+        EACH(T, {
+            V x = GET_X(T);
+            PUT(vsub(vsub(x, f->mx), f->lx));
+        });
+        break;
+    case EMIT_P:
+        EACH(T, {
+            V x = GET_X(T);
+            PUT(vmul(FN(vexp_ref)(x, f->x), f->px));
+        });
+        break;
+    case EMIT_GRAD:
+        if (job->op->target == XENT_TARGET_LABELS)
+            EACH(T, {
+                V x = GET_X(T);
+                PUT(vmul(FN(vexp_ref)(x, f->x), f->px));
+            });
+        else if (log_target)
+            EACH(T, {
+                V x = GET_X(T), y = GET_T(T, -INF);
+                PUT(vsub(vmul(FN(vexp_ref)(x, f->x), f->px), vmul(FN(vexp_ref)(y, f->y), f->py)));
+            });
+        else
+            EACH(T, {
+                V x = GET_X(T), t = GET_T(T, (R)0);
+                PUT(vfnma(t, f->g, vmul(FN(vexp_ref)(x, f->x), f->px)));
+            });
+        break;
+    case EMIT_CE_TERM:
+        EACH(T, {
+            V x = GET_X(T), t = GET_T(T, (R)0);
+            V v = vmul(vmul(t, f->g), vadd(f->lx, vsub(f->mx, x)));
+            PUT(vif(mne(t, zero), v));
+        });
+        break;
+    case EMIT_KL_TERM:
+        if (log_target)
+            EACH(T, {
+                V x = GET_X(T), y = GET_T(T, -INF);
+                V d = vsub(vsub(vsub(y, f->my), f->ly), vsub(vsub(x, f->mx), f->lx));
+                V v = vmul(vmul(FN(vexp_ref)(y, f->y), f->py), d);
+                M live = mne(y, none);
+                v = vsel(mand(live, meq(x, none)), vadd(f->lx, inf), v);
+                PUT(vif(live, v));
+            });
+        else
+            EACH(T, {
+                V x = GET_X(T), t = GET_T(T, (R)0);
+                V v = vmul(vmul(t, f->g), vadd(FN(vlog)(t), vadd(vsub(f->mx, x), f->lx)));
+                PUT(vif(mne(t, zero), v));
+            });
+        break;
+    case EMIT_KL_POINT:
+        EACH(T, {
+            V x = GET_X(T), t = GET_T(T, (R)0);
+            PUT(vif(mne(t, zero), vmul(t, vsub(FN(vlog)(t), x))));
+        });
+        break;
+    case EMIT_REL_ENTR:
+        EACH(T, {
+            V p = GET_X(T), q = GET_T(T, (R)0);
+            PUT(FN(vrel_entr)(p, q));
+        });
+        break;
+    }
+}

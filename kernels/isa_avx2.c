@@ -1,0 +1,16 @@
+/* isa_avx2.c: all operations for x86-64 with AVX2 and FMA (2013 on). */
+#if defined(__x86_64__)
+#pragma GCC target("avx2,fma,f16c")
+#include <immintrin.h>
+#include "bits.h"
+#include "internal.h"
+
+#define XENT_ISA_NAME avx2
+#define XENT_ISA_VEC "vec_avx2.h"
+#define XENT_REAL 32
+#include "isa_body.h"
+#define XENT_REAL 64
+#include "isa_body.h"
+
+const isa_entry xent_isa_avx2_entry = {"avx2", &kernels_avx2_f32, &kernels_avx2_f64};
+#endif

@@ -1,0 +1,243 @@
+/* reduce.c: a job's work: groups of rows are reduced, finished and emitted; values are written, or added in an order
+ * that the shape alone decides. A long row is folded in pieces of PIECE_CLASSES, in order, whether one thread does them
+ * all or several share them (split), so that the bits are the same. */
+#include "internal.h"
+#include "plan.h"
+
+enum {
+    UNIT_ELEMENTS = 65536, /* rows are handed out in units of about so many elements */
+    MAX_UNIT_ROWS = 4096,
+    MAX_CLASS_SUMS = 64,    /* per_class: partial sums over rows, at most so many ... */
+    ROWS_PER_CLASS_SUM = 64 /* ... of at least so many rows, so that they stay small beside the logits */
+};
+
+typedef struct work {
+    const xent_job *job;
+    const isa_kernels *k;
+    xent_request *req;
+    int lanes, threads;
+    ptrdiff_t unit_rows, units;
+    bool split;
+    /* scratch */
+    row_state *piece_states; /* pieces x lanes */
+    xent_sum *sums;          /* one a unit */
+    double *class_sums;      /* class_units x classes */
+    ptrdiff_t class_units, class_rows;
+} work;
+
+static ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) {
+    return a / b + (a % b != 0);
+}
+
+static void size_up(const xent_job *job, work *w) {
+    ptrdiff_t rows = UNIT_ELEMENTS / (job->classes > 0 ? job->classes : 1);
+    rows = rows < 1 ? 1 : rows > MAX_UNIT_ROWS ? MAX_UNIT_ROWS : rows;
+    if (job->across)
+        rows = ceil_div(rows, MAX_LANES) * MAX_LANES;
+    w->unit_rows = rows;
+    w->units = ceil_div(job->rows, rows);
+    w->class_units = job->rows / ROWS_PER_CLASS_SUM;
+    w->class_units = w->class_units < 1 ? 1 : w->class_units > MAX_CLASS_SUMS ? MAX_CLASS_SUMS : w->class_units;
+    w->class_rows = ceil_div(ceil_div(job->rows, w->class_units), MAX_LANES) * MAX_LANES;
+}
+
+static bool sums_rows(const xent_request *req) {
+    return req->reduction == XENT_SUM || req->reduction == XENT_MEAN;
+}
+
+size_t xent_job_scratch(const xent_job *job, const xent_request *req) {
+    work w;
+    size_t size = 0;
+    size_up(job, &w);
+    if (job->pieces > 1)
+        size += (size_t)job->pieces * MAX_LANES * sizeof(row_state);
+    if (sums_rows(req))
+        size += (size_t)w.units * sizeof(xent_sum);
+    if (job->per_class)
+        size += (size_t)w.class_units * (size_t)job->classes * sizeof(double);
+    return size ? size + 64 : 0;
+}
+
+static void lay_out(const xent_job *job, xent_request *req, work *w) {
+    char *p = req->scratch;
+    p += (64 - (uintptr_t)p % 64) % 64;
+    w->piece_states = (row_state *)(void *)p;
+    if (job->pieces > 1)
+        p += (size_t)job->pieces * MAX_LANES * sizeof(row_state);
+    w->sums = (xent_sum *)(void *)p;
+    if (sums_rows(req))
+        p += (size_t)w->units * sizeof(xent_sum);
+    w->class_sums = (double *)(void *)p;
+}
+
+/* ---- one group ---- */
+typedef struct group_task {
+    work *w;
+    const row_group *g;
+    reduce_kind kind;
+    const row_result *results;
+    double *acc;
+} group_task;
+
+static ptrdiff_t piece_end(const xent_job *job, ptrdiff_t piece) {
+    ptrdiff_t end = (piece + 1) * PIECE_CLASSES;
+    return end < job->classes ? end : job->classes;
+}
+
+static void reduce_piece(void *ctx, ptrdiff_t piece) {
+    group_task *t = ctx;
+    row_state *s = t->w->piece_states + piece * MAX_LANES;
+    for (int l = 0; l < t->g->rows; l++)
+        s[l] = xent_row_start();
+    t->w->k->reduce(t->w->job, t->g, piece * PIECE_CLASSES, piece_end(t->w->job, piece), t->kind, s);
+}
+
+static void emit_piece(void *ctx, ptrdiff_t piece) {
+    group_task *t = ctx;
+    t->w->k->emit(t->w->job, t->g, piece * PIECE_CLASSES, piece_end(t->w->job, piece), t->results, t->acc);
+}
+
+static void reduce_group(work *w, const row_group *g, reduce_kind kind, row_state *s) {
+    const xent_job *job = w->job;
+    for (int l = 0; l < g->rows; l++)
+        s[l] = xent_row_start();
+    if (job->pieces == 1) {
+        w->k->reduce(job, g, 0, job->classes, kind, s);
+        return;
+    }
+    if (w->split) {
+        group_task t = {.w = w, .g = g, .kind = kind};
+        xent_parallel_for(job->pieces, w->threads, reduce_piece, &t);
+    }
+    for (ptrdiff_t piece = 0; piece < job->pieces; piece++) {
+        row_state one[MAX_LANES], *from = one;
+        if (w->split) {
+            from = w->piece_states + piece * MAX_LANES;
+        } else {
+            for (int l = 0; l < g->rows; l++)
+                one[l] = xent_row_start();
+            w->k->reduce(job, g, piece * PIECE_CLASSES, piece_end(job, piece), kind, one);
+        }
+        for (int l = 0; l < g->rows; l++)
+            xent_row_merge(job, kind, &s[l], &from[l]);
+    }
+}
+
+static void finish_group(work *w, const row_group *g, row_result *r) {
+    const xent_job *job = w->job;
+    row_state s[MAX_LANES];
+    bool direct[MAX_LANES], any = false;
+    row_options o[MAX_LANES];
+    if (job->op->reduce == REDUCE_NONE) {
+        memset(r, 0, (size_t)g->rows * sizeof *r);
+        return;
+    }
+    reduce_group(w, g, job->op->reduce, s);
+    for (int l = 0; l < g->rows; l++) {
+        o[l].weight = g->weight[l];
+        o[l].inv_temperature = g->inv_temperature[l];
+        o[l].label = g->label[l];
+        o[l].x_label = xent_label_logit(job, g, l);
+        o[l].dead = g->dead[l];
+        xent_finish_row(job, job->op->reduce, &s[l], &o[l], &r[l], &direct[l]);
+        any = any || direct[l];
+    }
+    if (!any)
+        return;
+    reduce_group(w, g, REDUCE_PAIR, s);
+    for (int l = 0; l < g->rows; l++) {
+        bool again;
+        if (direct[l])
+            xent_finish_row(job, REDUCE_PAIR, &s[l], &o[l], &r[l], &again);
+    }
+}
+
+/* Rows [r0, r1): everything that is done with a row. */
+static void do_rows(work *w, ptrdiff_t r0, ptrdiff_t r1, xent_sum *sum, double *acc) {
+    const xent_job *job = w->job;
+    const operand *value = &job->at[OPERAND_VALUE];
+    row_cursor cur;
+    row_group g;
+    row_result r[MAX_LANES];
+    cursor_seek(job, &cur, r0);
+    for (ptrdiff_t row = r0; row < r1; row += w->lanes) {
+        xent_open_group(job, &cur, (int)(r1 - row < w->lanes ? r1 - row : w->lanes), &g);
+        finish_group(w, &g, r);
+        for (int l = 0; l < g.rows; l++) {
+            if (value->data)
+                xent_store_scalar(value->data + g.off[OPERAND_VALUE][l], value->dtype, value->swapped, r[l].value);
+            if (sum)
+                xent_sum_add(sum, r[l].value);
+        }
+        if (job->op->emit == EMIT_NONE || job->classes == 0)
+            continue;
+        group_task t = {.w = w, .g = &g, .results = r, .acc = acc};
+        if (w->split)
+            xent_parallel_for(job->pieces, w->threads, emit_piece, &t);
+        else
+            w->k->emit(job, &g, 0, job->classes, r, acc);
+    }
+}
+
+static void do_unit(void *ctx, ptrdiff_t unit) {
+    work *w = ctx;
+    ptrdiff_t r0 = unit * w->unit_rows, r1 = r0 + w->unit_rows;
+    xent_sum *sum = sums_rows(w->req) ? &w->sums[unit] : NULL;
+    if (sum)
+        sum->s = sum->e = 0.0;
+    do_rows(w, r0, r1 < w->job->rows ? r1 : w->job->rows, sum, NULL);
+}
+
+static void do_class_unit(void *ctx, ptrdiff_t unit) {
+    work *w = ctx;
+    ptrdiff_t r0 = unit * w->class_rows, r1 = r0 + w->class_rows;
+    double *acc = w->class_sums + unit * w->job->classes;
+    for (ptrdiff_t c = 0; c < w->job->classes; c++)
+        acc[c] = 0.0;
+    if (r0 < w->job->rows)
+        do_rows(w, r0, r1 < w->job->rows ? r1 : w->job->rows, NULL, acc);
+}
+
+static void write_class_sums(work *w) {
+    const xent_view *out = &w->req->out;
+    for (ptrdiff_t c = 0; c < w->job->classes; c++) {
+        double v = 0.0;
+        for (ptrdiff_t u = 0; u < w->class_units; u++)
+            v += w->class_sums[u * w->job->classes + c];
+        xent_store_scalar((char *)out->data + c * out->class_stride, out->dtype, out->swapped, v);
+    }
+}
+
+static void write_sum(work *w) {
+    xent_sum total = {0.0, 0.0};
+    for (ptrdiff_t u = 0; u < w->units; u++) {
+        xent_sum_add(&total, w->sums[u].s);
+        xent_sum_add(&total, w->sums[u].e);
+    }
+    xent_store_scalar(w->req->value.data, w->req->value.dtype, w->req->value.swapped, xent_sum_value(total) / w->job->divisor);
+}
+
+/* Nanoseconds an element, roughly and relative to the cheapest: what decides whether threads pay. */
+static double cost(const op_entry *op) {
+    double c = op->reduce >= REDUCE_KL ? 4.0 : op->reduce == REDUCE_ENT ? 2.0 : 1.0;
+    return c + (op->emit != EMIT_NONE ? 1.0 : 0.0);
+}
+
+void xent_do_job(const xent_job *job, xent_request *req, const isa_kernels *k) {
+    work w = {.job = job, .k = k, .req = req};
+    double elements = (double)job->rows * (double)job->classes * cost(job->op);
+    w.lanes = job->across ? k->lanes : 1;
+    w.threads = xent_threads_for(elements, req->threads);
+    size_up(job, &w);
+    lay_out(job, req, &w);
+    /* Few rows: the pieces of each are shared out instead of the rows. */
+    w.split = job->pieces > 1 && w.threads > 1 && (job->per_class ? w.class_units == 1 : w.units < 4 * (ptrdiff_t)w.threads);
+    if (job->per_class) {
+        xent_parallel_for(w.class_units, w.split ? 1 : w.threads, do_class_unit, &w);
+        write_class_sums(&w);
+    } else {
+        xent_parallel_for(w.units, w.split ? 1 : w.threads, do_unit, &w);
+        if (sums_rows(req))
+            write_sum(&w);
+    }
+}

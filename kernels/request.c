@@ -1,0 +1,289 @@
+/* request.c: a request, checked whole before anything is written, becomes a job: batch dimensions coalesced, labels
+ * validated, the walk chosen, the divisor of mean known. */
+#include "internal.h"
+#include "plan.h"
+
+static bool is_float(int dtype) {
+    return dtype == XENT_F16 || dtype == XENT_F32 || dtype == XENT_F64;
+}
+
+static bool is_label(int dtype) {
+    return dtype >= XENT_I8 && dtype <= XENT_U64;
+}
+
+static const xent_view *view_of(const xent_request *req, int which) {
+    switch (which) {
+    case OPERAND_X:
+        return &req->logits;
+    case OPERAND_T:
+        return &req->target;
+    case OPERAND_VALUE:
+        return &req->value;
+    case OPERAND_OUT:
+        return &req->out;
+    case OPERAND_WHERE:
+        return &req->where;
+    case OPERAND_WEIGHT:
+        return &req->sample_weight;
+    default:
+        return &req->temperature;
+    }
+}
+
+static xent_status check(const xent_request *req, const op_entry *op) {
+    const bool pointwise = op->target == XENT_TARGET_POINT, labels = op->target == XENT_TARGET_LABELS;
+    const bool soft = op->target == XENT_TARGET_PROBS;
+    const bool has_labels = labels || (soft && is_label(req->target.dtype));
+    const bool cross_entropy = op->value == VALUE_CE || op->value == VALUE_LABEL || op->emit == EMIT_CE_TERM;
+    const bool kl = op->value == VALUE_KL || op->emit == EMIT_KL_TERM;
+    const bool has_value = op->value != VALUE_NONE, has_emit = op->emit != EMIT_NONE;
+    const bool empty_batch = req->ndim > 0 && req->shape != NULL;
+    ptrdiff_t rows = 1;
+
+    if (req->compute != XENT_F32 && req->compute != XENT_F64)
+        return XENT_ERR_DTYPE;
+    if (req->ndim < 0 || req->ndim > XENT_MAX_NDIM || req->classes < 0 || (req->ndim > 0 && !req->shape))
+        return XENT_ERR_SHAPE;
+    for (int d = 0; empty_batch && d < req->ndim; d++) {
+        if (req->shape[d] < 0 || (req->shape[d] > 0 && rows > PTRDIFF_MAX / req->shape[d]))
+            return XENT_ERR_SHAPE;
+        rows *= req->shape[d];
+    }
+    if (!is_float(req->logits.dtype))
+        return XENT_ERR_DTYPE;
+    if (op->target != XENT_TARGET_NONE && !(labels ? is_label(req->target.dtype) : is_float(req->target.dtype) || has_labels))
+        return XENT_ERR_DTYPE;
+    if ((has_value && req->reduction != XENT_PER_CLASS && !is_float(req->value.dtype)) || (has_emit && !is_float(req->out.dtype)))
+        return XENT_ERR_DTYPE;
+    if ((req->where.data && req->where.dtype != XENT_BOOL) || (req->class_weight.data && req->class_weight.dtype != XENT_F64) ||
+        (req->sample_weight.data && req->sample_weight.dtype != XENT_F64) ||
+        (req->temperature.data && req->temperature.dtype != XENT_F64))
+        return XENT_ERR_DTYPE;
+
+    switch (req->reduction) {
+    case XENT_NONE:
+        break;
+    case XENT_SUM:
+    case XENT_MEAN:
+        if (!has_value)
+            return XENT_ERR_REDUCTION;
+        break;
+    case XENT_PER_CLASS:
+        if (op->emit != EMIT_CE_TERM && op->emit != EMIT_KL_TERM)
+            return XENT_ERR_REDUCTION;
+        break;
+    default:
+        return XENT_ERR_REDUCTION;
+    }
+
+    if (!(req->label_smoothing >= 0.0 && req->label_smoothing <= 1.0))
+        return XENT_ERR_OPTION;
+    if ((req->label_smoothing != 0.0 && !(cross_entropy && soft)) || (req->class_weight.data && !cross_entropy) ||
+        (req->has_ignore_index && !has_labels) || (req->sample_weight.data && !(cross_entropy || kl)) ||
+        (pointwise && (req->where.data || req->temperature.data)) ||
+        (op->reduce == REDUCE_ENT && req->temperature.data) || req->threads < 0)
+        return XENT_ERR_OPTION;
+
+    /* A scalar result is written even of an empty batch; nothing else is touched then. */
+    if (has_value && !req->value.data && (rows > 0 || req->reduction != XENT_NONE))
+        return XENT_ERR_NULL;
+    if (rows > 0 && req->classes > 0 && (!req->logits.data || (has_emit && !req->out.data)))
+        return XENT_ERR_NULL;
+    if (rows > 0 && op->target != XENT_TARGET_NONE && !req->target.data && (has_labels || req->classes > 0))
+        return XENT_ERR_NULL;
+    if (req->reduction == XENT_PER_CLASS && req->classes > 0 && !req->out.data)
+        return XENT_ERR_NULL;
+    for (int o = 0; o < OPERANDS; o++)
+        if (req->ndim > 0 && view_of(req, o)->data && !view_of(req, o)->strides &&
+            !(o == OPERAND_VALUE && req->reduction != XENT_NONE) && !(o == OPERAND_OUT && req->reduction == XENT_PER_CLASS))
+            return XENT_ERR_NULL;
+    return XENT_OK;
+}
+
+/* Neighbouring batch dimensions that every operand steps through evenly become one. */
+static void set_batch(xent_job *job, const xent_request *req) {
+    job->rows = 1;
+    for (int d = 0; d < req->ndim; d++)
+        job->rows *= req->shape[d];
+    job->ndim = 0;
+    for (int d = 0; d < req->ndim; d++) {
+        bool join = job->ndim > 0;
+        int last = job->ndim - 1;
+        if (req->shape[d] == 1)
+            continue;
+        for (int o = 0; join && o < OPERANDS; o++)
+            if (job->at[o].data && job->at[o].rs) {
+                join = job->strides[o][last] == view_of(req, o)->strides[d] * req->shape[d];
+            }
+        if (join) {
+            job->shape[last] *= req->shape[d];
+        } else {
+            last = job->ndim++;
+            job->shape[last] = req->shape[d];
+        }
+        for (int o = 0; o < OPERANDS; o++)
+            job->strides[o][last] = job->at[o].data && job->at[o].rs ? view_of(req, o)->strides[d] : 0;
+    }
+    for (int o = 0; o < OPERANDS; o++)
+        job->at[o].rs = job->strides[o];
+}
+
+static operand operand_of(const xent_view *v, const ptrdiff_t *rs) {
+    operand o = {.data = v->data, .cs = v->class_stride, .rs = rs, .dtype = v->dtype, .swapped = v->swapped};
+    return o;
+}
+
+/* The first label out of range, if any. */
+static bool check_labels(const xent_job *job, xent_request *req) {
+    const operand *t = &job->at[OPERAND_T];
+    row_cursor cur;
+    cursor_seek(job, &cur, 0);
+    for (ptrdiff_t row = 0; row < job->rows; row++, cursor_next(job, &cur)) {
+        const char *p = t->data + cur.off[OPERAND_T];
+        int64_t y = xent_load_label(p, t->dtype, t->swapped);
+        if ((y < 0 || y >= job->classes) && !(job->has_ignore && y == job->ignore_index)) {
+            req->bad_row = row;
+            req->bad_label = y;
+            return false;
+        }
+    }
+    return true;
+}
+
+static ptrdiff_t count_where(const xent_job *job, ptrdiff_t off, bool any) {
+    const operand *w = &job->at[OPERAND_WHERE];
+    ptrdiff_t n = 0;
+    for (ptrdiff_t j = 0; j < job->classes; j++) {
+        n += w->data[off + j * w->cs] != 0;
+        if (any && n)
+            break;
+    }
+    return n;
+}
+
+/* What the options make of one row. */
+static void open_row(const xent_job *job, const row_cursor *cur, row_group *g, int l) {
+    const operand *t = &job->at[OPERAND_T], *where = &job->at[OPERAND_WHERE], *sw = &job->at[OPERAND_WEIGHT];
+    const operand *temperature = &job->at[OPERAND_TEMPERATURE], *cw = &job->class_weight;
+    for (int o = 0; o < OPERANDS; o++)
+        g->off[o][l] = cur->off[o];
+    g->label[l] = -1;
+    g->dead[l] = false;
+    g->inv_temperature[l] = 1.0;
+    g->uniform[l] = 0.0;
+    g->weight[l] = 1.0;
+    if (sw->data)
+        g->weight[l] = xent_load_scalar(sw->data + cur->off[OPERAND_WEIGHT], XENT_F64, sw->swapped);
+    if (temperature->data)
+        g->inv_temperature[l] =
+            1.0 / xent_load_scalar(temperature->data + cur->off[OPERAND_TEMPERATURE], XENT_F64, temperature->swapped);
+    if (job->has_labels) {
+        int64_t y = xent_load_label(t->data + cur->off[OPERAND_T], t->dtype, t->swapped);
+        g->dead[l] = job->has_ignore && y == job->ignore_index;
+        if (!g->dead[l]) {
+            g->label[l] = (ptrdiff_t)y;
+            if (cw->data && job->op->target == XENT_TARGET_LABELS)
+                g->weight[l] *= xent_load_scalar(cw->data + (ptrdiff_t)y * cw->cs, XENT_F64, cw->swapped);
+            if (where->data && !where->data[cur->off[OPERAND_WHERE] + (ptrdiff_t)y * where->cs])
+                g->label[l] = -1;
+        }
+    }
+    if (where->data && job->classes > 0) {
+        bool count = job->label_smoothing > 0.0;
+        ptrdiff_t n = count_where(job, cur->off[OPERAND_WHERE], !count);
+        g->dead[l] = g->dead[l] || n == 0;
+        if (count && n > 0)
+            g->uniform[l] = job->label_smoothing / (double)n;
+    } else if (job->classes > 0) {
+        g->uniform[l] = job->label_smoothing / (double)job->classes;
+    }
+    if (g->dead[l])
+        g->label[l] = -1;
+}
+
+void xent_open_group(const xent_job *job, row_cursor *cur, int rows, row_group *g) {
+    g->rows = rows;
+    for (int l = 0; l < rows; l++, cursor_next(job, cur))
+        open_row(job, cur, g, l);
+}
+
+double xent_label_logit(const xent_job *job, const row_group *g, int l) {
+    const operand *x = &job->at[OPERAND_X];
+    double v;
+    if (g->label[l] < 0 || job->op->target != XENT_TARGET_LABELS)
+        return 0.0;
+    v = xent_load_scalar(x->data + g->off[OPERAND_X][l] + g->label[l] * x->cs, x->dtype, x->swapped);
+    if (job->at[OPERAND_TEMPERATURE].data) {
+        v *= g->inv_temperature[l];
+        v = job->is_f32 ? (double)(float)v : v; /* as the tiles hold it */
+    }
+    return job->is_f32 ? (double)(float)v : v;
+}
+
+/* Mean divides by the weights of the rows that count. */
+static double weights_that_count(const xent_job *job) {
+    const operand *t = &job->at[OPERAND_T], *cw = &job->class_weight;
+    const bool by_label = job->has_labels && cw->data;
+    xent_sum sum = {0.0, 0.0};
+    row_cursor cur;
+    row_group g;
+    if (!by_label && !job->at[OPERAND_WEIGHT].data && !job->has_ignore && !job->at[OPERAND_WHERE].data)
+        return (double)job->rows;
+    cursor_seek(job, &cur, 0);
+    for (ptrdiff_t row = 0; row < job->rows; row++, cursor_next(job, &cur)) {
+        open_row(job, &cur, &g, 0);
+        if (g.dead[0])
+            continue;
+        if (by_label && job->op->target != XENT_TARGET_LABELS)
+            g.weight[0] *= xent_load_scalar(
+                cw->data + (ptrdiff_t)xent_load_label(t->data + cur.off[OPERAND_T], t->dtype, t->swapped) * cw->cs, XENT_F64,
+                cw->swapped);
+        xent_sum_add(&sum, g.weight[0]);
+    }
+    return xent_sum_value(sum);
+}
+
+xent_status xent_make_job(xent_request *req, xent_job *job, bool read) {
+    const op_entry *op = xent_op_at(req->op);
+    xent_status status;
+    if (!op)
+        return XENT_ERR_OP;
+    status = check(req, op);
+    if (status != XENT_OK)
+        return status;
+    job->op = op;
+    job->classes = req->classes;
+    for (int o = 0; o < OPERANDS; o++) {
+        bool of_result = o == OPERAND_VALUE || o == OPERAND_OUT;
+        job->at[o] = operand_of(view_of(req, o), view_of(req, o)->strides);
+        if ((o == OPERAND_VALUE && (req->reduction != XENT_NONE || op->value == VALUE_NONE)) ||
+            (o == OPERAND_OUT && (req->reduction == XENT_PER_CLASS || op->emit == EMIT_NONE)) ||
+            (o == OPERAND_T && op->target == XENT_TARGET_NONE) || (of_result && !job->at[o].data)) {
+            job->at[o].data = NULL; /* not a per-row operand of this job */
+            job->at[o].rs = NULL;
+        }
+    }
+    set_batch(job, req);
+    job->class_weight = operand_of(&req->class_weight, NULL);
+    job->label_smoothing = req->label_smoothing;
+    job->grad_scale = req->grad_scale;
+    job->ignore_index = req->ignore_index;
+    job->has_ignore = req->has_ignore_index != 0;
+    job->has_labels = op->target == XENT_TARGET_LABELS || (op->target == XENT_TARGET_PROBS && is_label(req->target.dtype));
+    job->is_f32 = req->compute == XENT_F32;
+    job->per_class = req->reduction == XENT_PER_CLASS;
+    /* The walk depends on the class axis alone, so that a row's bits do not depend on its batch. */
+    {
+        bool contiguous = req->logits.class_stride == xent_dtype_size(req->logits.dtype);
+        job->across = op->target != XENT_TARGET_POINT && (!contiguous || job->classes <= ACROSS_CLASSES);
+    }
+    job->pieces = job->classes > 0 ? (job->classes - 1) / PIECE_CLASSES + 1 : 1;
+    job->divisor = 1.0;
+    if (!read)
+        return XENT_OK;
+    if (job->has_labels && !check_labels(job, req))
+        return XENT_ERR_LABEL;
+    if (req->reduction == XENT_MEAN)
+        job->divisor = weights_that_count(job);
+    return XENT_OK;
+}

@@ -1,0 +1,191 @@
+/* rows.c: a row's state beyond rowstate.h: raising a reference, merging pieces, and the value that follows. Scalar, in
+ * double, the same for every instruction set. */
+#include "internal.h"
+
+static bool target_is_log(const xent_job *job) {
+    return job->op->target == XENT_TARGET_LOGITS || job->op->target == XENT_TARGET_LOG_PROBS;
+}
+
+row_state xent_row_start(void) {
+    row_state s;
+    s.x = s.y = xent_lse_start();
+    s.kl = xent_kl_start();
+    s.t = s.b = 0.0;
+    return s;
+}
+
+/* x's maximum becomes m > s->x.m. */
+void xent_raise_x(const xent_job *job, reduce_kind kind, row_state *s, double m) {
+    const double m0 = s->x.m, total = xent_lse_lowered(s->x, m);
+    if (m0 > -INFINITY) {
+        if (kind == REDUCE_SENT) {
+            s->b = s->b * xent_ref_scale(xent_ref_of(m0), xent_ref_of(m)) + (m - m0) * total;
+        } else if (kind != REDUCE_LSE) {
+            double w = target_is_log(job) ? (s->y.m > -INFINITY ? xent_lse_total(s->y) : 0.0) : s->t;
+            if (w != 0.0)
+                s->b += w * (m - m0);
+        }
+    }
+    s->x.r = total;
+    s->x.m = m;
+}
+
+/* y's maximum becomes m > s->y.m. */
+void xent_raise_y(const xent_job *job, reduce_kind kind, row_state *s, double m) {
+    const double m0 = s->y.m, total = xent_lse_lowered(s->y, m);
+    const xent_ref from = xent_ref_of(m0), to = xent_ref_of(m);
+    const double f = xent_ref_scale(from, to);
+    (void)job;
+    if (s->kl.w == 0.0) { /* only exp(x - c) so far: move c, so that it cannot underflow */
+        s->kl.c += (from.c - to.c) + (from.k - to.k) * (XENT_LN2_A + XENT_LN2_B);
+        if (s->kl.a == 0.0)
+            s->kl.c = 0.0;
+    } else {
+        s->kl.w *= f;
+        s->kl.u *= f;
+        s->kl.a *= f;
+    }
+    if (kind != REDUCE_KL && m0 > -INFINITY)
+        s->b = s->b * f + (m0 - m) * total;
+    s->y.r = kind == REDUCE_KL ? 0.0 : total;
+    s->y.m = m;
+}
+
+/* a := a and b together. */
+void xent_row_merge(const xent_job *job, reduce_kind kind, row_state *a, const row_state *b) {
+    row_state r = *b;
+    double mx = a->x.m > r.x.m ? a->x.m : r.x.m, my = a->y.m > r.y.m ? a->y.m : r.y.m;
+    /* Both against the larger maximum. The one that had it keeps its maximal element left out. */
+    if (a->x.m < mx)
+        xent_raise_x(job, kind, a, mx);
+    else if (r.x.m < mx)
+        xent_raise_x(job, kind, &r, mx);
+    else if (mx > -INFINITY)
+        r.x.r += xent_ref_exp(mx, xent_ref_of(mx));
+    if (a->y.m < my)
+        xent_raise_y(job, kind, a, my);
+    else if (r.y.m < my)
+        xent_raise_y(job, kind, &r, my);
+    else if (my > -INFINITY && kind != REDUCE_KL)
+        r.y.r += xent_ref_exp(my, xent_ref_of(my));
+    a->x.r += r.x.r;
+    a->y.r += r.y.r;
+    a->t += r.t;
+    a->b += r.b;
+    xent_kl_merge(&a->kl, r.kl);
+}
+
+/* T KL(t/T, q) -> sum t log(t/q): adds T log T, unless T is 1 but for rounding. */
+static double unnormalised(const xent_job *job, double total) {
+    const operand *t = &job->at[OPERAND_T];
+    double tau = xent_dtype_eps(t->dtype) * (4.0 + sqrt((double)job->classes));
+    return fabs(total - 1.0) <= tau || total == 0.0 ? 0.0 : total * log(total);
+}
+
+void xent_finish_row(const xent_job *job, reduce_kind kind, const row_state *s, const row_options *o, row_result *r,
+                     bool *direct) {
+    const bool log_target = target_is_log(job), unit_target = job->op->target == XENT_TARGET_LOGITS;
+    const xent_ref fx = xent_ref_of(s->x.m), fy = xent_ref_of(s->y.m);
+    const xent_lse_result x = xent_lse_finish(s->x);
+    const bool pair = kind == REDUCE_PAIR || kind == REDUCE_KLPAIR;
+    const xent_lse_result y = log_target && pair ? xent_lse_finish(s->y) : (xent_lse_result){0};
+    const double scale = o->weight * job->grad_scale * o->inv_temperature / job->divisor; /* of a gradient */
+    double total = s->t, v = 0.0; /* total: sum of the target */
+
+    *direct = false;
+    r->dead = o->dead;
+    r->label = o->label;
+    r->lx = x.log1;
+    r->lref_c = fx.c;
+    r->lref_k = fx.k;
+    r->lmx = s->x.m == -INFINITY ? 0.0 : s->x.m;
+    r->ly = y.log1;
+    r->rref_c = fy.c;
+    r->rref_k = fy.k;
+    r->lmy = s->y.m == -INFINITY ? 0.0 : s->y.m;
+    r->py = 0.0;
+    r->patch = 0.0;
+
+    if (log_target) { /* what E(y) is multiplied by to give the target */
+        double one = exp(fy.c + fy.k * (XENT_LN2_A + XENT_LN2_B));
+        total = 1.0;
+        r->py = y.inv;
+        if (!unit_target) {
+            total = s->y.m == -INFINITY ? 0.0 : (pair ? one / y.inv : one * s->kl.w);
+            r->py = one;
+            r->lmy = r->ly = 0.0;
+        }
+    }
+
+    switch (job->op->value) {
+    case VALUE_NONE:
+        break;
+    case VALUE_LSE:
+        v = job->classes == 0 ? -INFINITY : x.lse;
+        break;
+    case VALUE_ENT:
+        v = s->b;
+        break;
+    case VALUE_SENT:
+        v = job->classes == 0 ? 0.0 : x.log1 + s->b * x.inv;
+        if (s->x.m == INFINITY)
+            v = NAN;
+        break;
+    case VALUE_LABEL:
+        v = o->label < 0 ? 0.0 : x.log1 + (s->x.m - o->x_label); /* an all -inf row: log1 is NaN */
+        break;
+    case VALUE_CE:
+        if (s->x.m == -INFINITY) /* no class has any weight: 0 only if the target has none either */
+            v = s->b == 0.0 && s->t == 0.0 ? (s->x.r != s->x.r ? s->x.r : 0.0) : NAN;
+        else
+            v = (s->t == 0.0 && x.log1 == x.log1 ? 0.0 : s->t * x.log1) + s->b;
+        break;
+    case VALUE_KL:
+        v = NAN;
+        if (kind != REDUCE_PAIR) {
+            v = xent_kl_finish(s->kl) * (log_target ? total : s->kl.w) +
+                unnormalised(job, log_target ? total : s->kl.w);
+            if (unit_target && (s->y.m == INFINITY || (s->y.m == -INFINITY && job->classes > 0)))
+                v = NAN; /* no such distribution */
+        }
+        if (v - v != 0.0) { /* out of range, NaN, or truly infinite: the direct sum says which */
+            *direct = !pair;
+            if (pair && log_target)
+                v = total * (s->b * y.inv - y.log1 + x.log1) + unnormalised(job, total);
+            else if (pair)
+                v = total * x.log1 + s->b +
+                    (fabs(total - 1.0) <= xent_dtype_eps(job->at[OPERAND_T].dtype) * (4.0 + sqrt((double)job->classes))
+                         ? -total * log(total)
+                         : 0.0);
+        }
+        break;
+    }
+    r->value = o->dead && job->op->value != VALUE_LSE ? 0.0 : v * o->weight;
+
+    switch (job->op->emit) {
+    case EMIT_GRAD:
+        r->g = scale;
+        r->px = scale * x.inv * total;
+        r->py *= scale;
+        if (job->op->target == XENT_TARGET_LABELS) {
+            r->px = o->label < 0 ? 0.0 : scale * x.inv;
+            if (o->x_label == INFINITY)
+                r->patch = NAN;
+            else if (o->x_label == s->x.m)
+                r->patch = -scale * x.rest; /* 1 - p without its cancellation */
+            else
+                r->patch = scale * (xent_ref_exp(o->x_label, fx) * x.inv - 1.0);
+        }
+        break;
+    case EMIT_CE_TERM:
+    case EMIT_KL_TERM:
+        r->g = o->weight;
+        r->px = 0.0;
+        r->py *= o->weight;
+        break;
+    default:
+        r->g = 0.0;
+        r->px = x.inv;
+        break;
+    }
+}

@@ -1,0 +1,211 @@
+/* rowstate.h: what a row is folded into, in scalar form: start, raise, merge, finish. C11 and C++, no dependency but
+ * <math.h>; the vector code (state.h), the split walk and the GPU share it.
+ *
+ * A sum of exponentials is held against a reference that is a power of two, not exp(max): with
+ *     E(x) = exp(x - c) 2^-k,   k = rint(m / ln 2), c = 0     where |m| <= XENT_PLAIN   (m the largest x so far)
+ *                               k = 0,              c = m     elsewhere
+ * nothing is rounded before the exponential's own argument reduction: c = 0 needs no subtraction, and where c = m every
+ * x that can matter lies within a factor of two of m, so that x - m is exact. Changing the reference multiplies by a
+ * power of two, which is exact as well. The classic exp(x - m) loses up to |x - m| / 2 ULP here, in every element.
+ */
+#ifndef XENT_ROWSTATE_H
+#define XENT_ROWSTATE_H
+
+#include <math.h>
+
+#ifdef __CUDACC__
+#define XENT_ROWFN static __host__ __device__ inline
+#else
+#define XENT_ROWFN static inline
+#endif
+
+#define XENT_PLAIN 2048.0
+#define XENT_LOG2E 1.4426950408889634074
+/* ln 2 in two parts; the first has 40 bits, so that its product with |k| < 2^13 is exact. */
+#define XENT_LN2_A 0x1.62e42fefa2000p-1
+#define XENT_LN2_B 0x1.9ef35793c7673p-41
+
+typedef struct xent_ref {
+    double c, k;
+} xent_ref;
+
+XENT_ROWFN xent_ref xent_ref_of(double m) {
+    xent_ref f;
+    f.c = 0.0;
+    f.k = 0.0;
+    if (m >= -XENT_PLAIN && m <= XENT_PLAIN)
+        f.k = rint(m * XENT_LOG2E);
+    else if (m > -INFINITY)
+        f.c = m; /* also +inf: every other x is then infinitely far below */
+    return f;
+}
+
+/* E(x) against f, for x no larger than f's maximum. */
+XENT_ROWFN double xent_ref_exp(double x, xent_ref f) {
+    double d = x == f.c ? 0.0 : x - f.c;
+    return exp((d - f.k * XENT_LN2_A) - f.k * XENT_LN2_B);
+}
+
+/* What a sum held against `from` is multiplied by to be held against `to`. */
+XENT_ROWFN double xent_ref_scale(xent_ref from, xent_ref to) {
+    double d = from.c - to.c, k = from.k - to.k;
+    if (from.c == to.c)
+        return k == 0.0 ? 1.0 : ldexp(1.0, (int)k);
+    return exp((d + k * XENT_LN2_A) + k * XENT_LN2_B);
+}
+
+/* Neumaier's compensated sum. */
+typedef struct xent_sum {
+    double s, e;
+} xent_sum;
+
+XENT_ROWFN void xent_sum_add(xent_sum *a, double v) {
+    double t = a->s + v;
+    double big = fabs(a->s) >= fabs(v) ? a->s : v, small = fabs(a->s) >= fabs(v) ? v : a->s;
+    double e = (big - t) + small;
+    a->s = t;
+    if (e - e == 0.0) /* an infinite or NaN sum stays what it is */
+        a->e += e;
+}
+
+XENT_ROWFN double xent_sum_value(xent_sum a) {
+    return a.s + a.e;
+}
+
+/* exp(u) - 1 - u and log1p(z) - z, each to full relative accuracy. */
+XENT_ROWFN double xent_expm1mx(double u) {
+    double s = 0.0;
+    int n;
+    if (!(fabs(u) < 0.6))
+        return expm1(u) - u;
+    for (n = 17; n >= 2; n--) /* 0.6^18/18! is below a quarter ULP of the sum */
+        s = (s * u + 1.0) / n;
+    return s * u * u; /* the loop leaves 1/2! + u/3! + ... */
+}
+
+XENT_ROWFN double xent_log1pmx(double z) {
+    double s, s2, p = 0.0;
+    int n;
+    if (!(fabs(z) < 0.4))
+        return log1p(z) - z;
+    s = z / (2.0 + z);
+    s2 = s * s;
+    for (n = 23; n >= 3; n -= 2) /* log1p(z) = 2 atanh(s), z - 2 s = z s */
+        p = p * s2 + 2.0 / n;
+    return s * (p * s2 - z);
+}
+
+/* ---- log sum exp: m, and r = sum of E over all but one maximal element ---- */
+typedef struct xent_lse {
+    double m, r;
+} xent_lse;
+
+typedef struct xent_lse_result {
+    double lse;  /* log sum exp x                                   */
+    double log1; /* lse - m, accurate also where it is tiny         */
+    double inv;  /* E(x) * inv = softmax(x)                         */
+    double rest; /* the sum's share that is not the maximum: 1 - max p */
+} xent_lse_result;
+
+XENT_ROWFN xent_lse xent_lse_start(void) {
+    xent_lse s;
+    s.m = -INFINITY;
+    s.r = 0.0;
+    return s;
+}
+
+/* Sum of E over all elements, against s's own reference. */
+XENT_ROWFN double xent_lse_total(xent_lse s) {
+    return s.r + xent_ref_exp(s.m, xent_ref_of(s.m));
+}
+
+/* The same elements against the reference of a maximum m > s.m: none of them is left out now. */
+XENT_ROWFN double xent_lse_lowered(xent_lse s, double m) {
+    xent_ref to = xent_ref_of(m);
+    if (s.m == -INFINITY)
+        return s.r; /* 0, or NaN */
+    return s.r * xent_ref_scale(xent_ref_of(s.m), to) + xent_ref_exp(s.m, to);
+}
+
+XENT_ROWFN void xent_lse_merge(xent_lse *a, xent_lse b) {
+    if (b.m > a->m) {
+        xent_lse t = *a;
+        *a = b;
+        b = t;
+    }
+    a->r += xent_lse_lowered(b, a->m);
+}
+
+XENT_ROWFN xent_lse_result xent_lse_finish(xent_lse s) {
+    xent_lse_result f;
+    double top = xent_ref_exp(s.m, xent_ref_of(s.m));
+    if (s.r != s.r || s.m == -INFINITY) {
+        f.log1 = f.inv = f.rest = NAN;
+        f.lse = s.r != s.r ? NAN : -INFINITY;
+    } else if (s.m == INFINITY) {
+        f.log1 = f.inv = f.rest = 0.0;
+        f.lse = s.m;
+    } else {
+        f.inv = 1.0 / (top + s.r);
+        f.log1 = log1p(s.r / top);
+        f.rest = s.r * f.inv;
+        f.lse = s.m + f.log1;
+    }
+    return f;
+}
+
+/* ---- KL(t/W, softmax x) from u = x - log t - c ----
+ * W = sum t, U = sum t u, A = sum t (exp(u) - 1 - u): A's terms are never negative, so nothing cancels however near the
+ * two rows are. c may be any number; the nearer to the mean of x - log t under t, the smaller U. */
+typedef struct xent_kl {
+    double c, w, u, a;
+} xent_kl;
+
+XENT_ROWFN xent_kl xent_kl_start(void) {
+    xent_kl s;
+    s.c = s.w = s.u = s.a = 0.0;
+    return s;
+}
+
+XENT_ROWFN void xent_kl_shift(xent_kl *s, double c1) {
+    double e = s->c - c1;
+    if (e == 0.0)
+        return;
+    s->a = exp(e) * s->a + (s->w == 0.0 ? 0.0 : expm1(e) * s->u + xent_expm1mx(e) * s->w);
+    s->u += e * s->w;
+    s->c = c1;
+}
+
+/* Both against the same reference of t. */
+XENT_ROWFN void xent_kl_merge(xent_kl *a, xent_kl b) {
+    double w = a->w + b.w, c1;
+    if (a->w == 0.0 && a->a == 0.0) {
+        *a = b;
+        return;
+    }
+    if (b.w == 0.0)
+        c1 = a->c;
+    else if (a->w == 0.0)
+        c1 = b.c;
+    else
+        c1 = (a->w / w) * (a->c + a->u / a->w) + (b.w / w) * (b.c + b.u / b.w);
+    if (c1 - c1 != 0.0)
+        c1 = 0.0;
+    xent_kl_shift(a, c1);
+    xent_kl_shift(&b, c1);
+    a->w = w;
+    a->u += b.u;
+    a->a += b.a;
+}
+
+/* Not finite: exp(u) left the range somewhere (or the row holds NaN or a true infinity): the direct sum decides. */
+XENT_ROWFN double xent_kl_finish(xent_kl s) {
+    double z, v;
+    if (s.w == 0.0)
+        return s.a != s.a ? s.a : 0.0;
+    z = (s.a + s.u) / s.w;
+    v = z < 0.4 ? s.a / s.w + xent_log1pmx(z) : log1p(z) - s.u / s.w;
+    return v < 0.0 ? 0.0 : v; /* only the rounding of equal rows falls below zero */
+}
+
+#endif

@@ -1,0 +1,36 @@
+/* vec.h: the vocabulary's meaning. One file an instruction set supplies it for the current XENT_REAL (32 or 64); the
+ * mathematics (vmath.h, state.h, emit.h) is written in these words alone.
+ *
+ *   V, M, I, VN             a vector, a mask, an integer vector of the same width (not with VEC_SCALEF), lanes in a vector
+ *   vload vstore vset       memory at any alignment; all lanes alike
+ *   vloadn vstoren          the first n lanes only (0 < n < VN): the rest is not touched; a load fills with `fill`
+ *   vadd vsub vmul vdiv     vfma(a, b, c) = a b + c, vfnma(a, b, c) = c - a b (one rounding where VEC_FMA is 1)
+ *   vmax vmin               the SECOND operand where either is NaN: vmax(x, acc) drops a NaN x, vmax(lo, x) keeps it
+ *   mlt mle meq mne         comparisons; NaN makes all false but mne
+ *   mand mor mnot           vsel(m, a, b) = m ? a : b, vif(m, a) = m ? a : 0 (also where a is NaN or infinite)
+ *   vabs vround             vround: to nearest even, |a| < 2^22
+ */
+#undef R
+#undef FN
+#undef FN2_
+#undef FN3_
+#undef INF
+#undef ROUND_MAGIC
+#undef MANT_BITS
+#undef EXP_BIAS
+#if XENT_REAL == 32
+#define R float
+#define FN2_(name, isa) name##_##isa##_f32
+#define ROUND_MAGIC 0x1.8p23f
+#define MANT_BITS 23
+#define EXP_BIAS 127
+#else
+#define R double
+#define FN2_(name, isa) name##_##isa##_f64
+#define ROUND_MAGIC 0x1.8p52
+#define MANT_BITS 52
+#define EXP_BIAS 1023
+#endif
+#define FN3_(name, isa) FN2_(name, isa)
+#define FN(name) FN3_(name, XENT_ISA_NAME)
+#define INF ((R)INFINITY)

@@ -1,0 +1,86 @@
+/* vec_avx2.h: the vocabulary in AVX2 and FMA, 8 floats or 4 doubles. See vec.h for what each word means. */
+#undef V
+#undef I
+#undef M
+#undef VN
+#undef IR
+#undef PS
+#undef EPI
+#undef SI
+#if XENT_REAL == 32
+#define V __m256
+#define VN 8
+#define IR int32_t
+#define PS(op) _mm256_##op##_ps
+#define EPI(op) _mm256_##op##_epi32
+#define ibits(v) _mm256_castps_si256(v)
+#define ireal(i) _mm256_castsi256_ps(i)
+#define iset(x) _mm256_set1_epi32(x)
+#else
+#undef ibits
+#undef ireal
+#undef iset
+#define V __m256d
+#define VN 4
+#define IR int64_t
+#define PS(op) _mm256_##op##_pd
+#define EPI(op) _mm256_##op##_epi64
+#define ibits(v) _mm256_castpd_si256(v)
+#define ireal(i) _mm256_castsi256_pd(i)
+#define iset(x) _mm256_set1_epi64x(x)
+#endif
+#define I __m256i
+#define M V
+#define VEC_FMA 1
+#define VEC_SCALEF 0
+
+#define iadd(a, b) EPI(add)(a, b)
+#define isub(a, b) EPI(sub)(a, b)
+#define ior(a, b) _mm256_or_si256(a, b)
+#define ishl(a, n) EPI(slli)(a, n)
+#define ishr(a, n) EPI(srli)(a, n)
+
+static inline I FN(lane_mask)(int n) {
+    static const IR row[2 * VN] = {
+#if XENT_REAL == 32
+        -1, -1, -1, -1, -1, -1, -1, -1
+#else
+        -1, -1, -1, -1
+#endif
+    };
+    return _mm256_loadu_si256((const __m256i *)(row + VN - n));
+}
+static inline V FN(vloadn_)(const void *p, int n, V fill) {
+    I m = FN(lane_mask)(n);
+    return PS(blendv)(fill, PS(maskload)((const R *)p, m), ireal(m));
+}
+static inline void FN(vstoren_)(void *p, int n, V v) {
+    PS(maskstore)((R *)p, FN(lane_mask)(n), v);
+}
+#define vset(x) PS(set1)(x)
+#define vload(p) PS(loadu)((const R *)(p))
+#define vloadn FN(vloadn_)
+#define vstore(p, v) PS(storeu)((R *)(p), v)
+#define vstoren FN(vstoren_)
+
+#define vadd(a, b) PS(add)(a, b)
+#define vsub(a, b) PS(sub)(a, b)
+#define vmul(a, b) PS(mul)(a, b)
+#define vdiv(a, b) PS(div)(a, b)
+#define vfma(a, b, c) PS(fmadd)(a, b, c)
+#define vfnma(a, b, c) PS(fnmadd)(a, b, c)
+
+#define mlt(a, b) PS(cmp)(a, b, _CMP_LT_OQ)
+#define mle(a, b) PS(cmp)(a, b, _CMP_LE_OQ)
+#define meq(a, b) PS(cmp)(a, b, _CMP_EQ_OQ)
+#define mne(a, b) PS(cmp)(a, b, _CMP_NEQ_UQ)
+#define mand(a, b) PS(and)(a, b)
+#define mor(a, b) PS(or)(a, b)
+#define mnot(a) PS(xor)(a, ireal(iset(-1)))
+#define vsel(m, a, b) PS(blendv)(b, a, m)
+#define vif(m, a) PS(and)(m, a)
+
+#define vmax(a, b) PS(max)(a, b)
+#define vmin(a, b) PS(min)(a, b)
+#define vabs(a) PS(andnot)(vset((R)-0.0), a)
+#define vround(a) PS(round)(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)

@@ -1,0 +1,98 @@
+/* vec_baseline.h: the vocabulary in the compiler's own 16-byte vectors (GCC and Clang): runs on any processor. There may be no
+ * fused multiply-add, so VEC_FMA is 0 and vmath.h splits ln 2 finer. See vec.h for what each word means. */
+#undef V
+#undef I
+#undef M
+#undef VN
+#undef IR
+#if XENT_REAL == 32
+#define VN 4
+#define IR int32_t
+#else
+#define VN 2
+#define IR int64_t
+#endif
+#define VEC_FMA 0
+#define VEC_SCALEF 0
+
+typedef R FN(vec) __attribute__((vector_size(16)));
+typedef IR FN(ivec) __attribute__((vector_size(16)));
+#define V FN(vec)
+#define I FN(ivec)
+#define M FN(ivec)
+
+#define ibits(v) ((I)(v))
+#define ireal(i) ((V)(i))
+static inline I FN(iset_)(IR x) {
+    I v;
+    for (int l = 0; l < VN; l++)
+        v[l] = x;
+    return v;
+}
+#define iset FN(iset_)
+#define iadd(a, b) ((a) + (b))
+#define isub(a, b) ((a) - (b))
+#define ior(a, b) ((a) | (b))
+#define ishl(a, n) ((a) << (n))
+#if XENT_REAL == 32
+typedef uint32_t FN(uvec) __attribute__((vector_size(16)));
+#else
+typedef uint64_t FN(uvec) __attribute__((vector_size(16)));
+#endif
+#define ishr(a, n) ((I)((FN(uvec))(a) >> (n)))
+
+static inline V FN(vset_)(R x) {
+    V v;
+    for (int l = 0; l < VN; l++)
+        v[l] = x;
+    return v;
+}
+static inline V FN(vload_)(const void *p) {
+    V v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+static inline V FN(vloadn_)(const void *p, int n, V fill) {
+    memcpy(&fill, p, (size_t)n * sizeof(R));
+    return fill;
+}
+static inline void FN(vstore_)(void *p, V v) {
+    memcpy(p, &v, sizeof v);
+}
+static inline void FN(vstoren_)(void *p, int n, V v) {
+    memcpy(p, &v, (size_t)n * sizeof(R));
+}
+#define vset FN(vset_)
+#define vload FN(vload_)
+#define vloadn FN(vloadn_)
+#define vstore FN(vstore_)
+#define vstoren FN(vstoren_)
+
+#define vadd(a, b) ((a) + (b))
+#define vsub(a, b) ((a) - (b))
+#define vmul(a, b) ((a) * (b))
+#define vdiv(a, b) ((a) / (b))
+#define vfma(a, b, c) ((a) * (b) + (c))
+#define vfnma(a, b, c) ((c) - (a) * (b))
+
+#define mlt(a, b) ((M)((a) < (b)))
+#define mle(a, b) ((M)((a) <= (b)))
+#define meq(a, b) ((M)((a) == (b)))
+#define mne(a, b) ((M)((a) != (b)))
+#define mand(a, b) ((a) & (b))
+#define mor(a, b) ((a) | (b))
+#define mnot(a) (~(a))
+#define vsel(m, a, b) ireal(((m) & ibits(a)) | (~(m) & ibits(b)))
+#define vif(m, a) ireal((m) & ibits(a))
+
+static inline V FN(vmax_)(V a, V b) {
+    return vsel(mlt(b, a), a, b);
+}
+static inline V FN(vmin_)(V a, V b) {
+    return vsel(mlt(a, b), a, b);
+}
+#define vmax FN(vmax_)
+#define vmin FN(vmin_)
+#define vabs(a) ireal(ibits(a) & ~ibits(vset((R)-0.0)))
+/* Exact for |a| < 2^22 (2^51). */
+#define vround(a) (((a) + vset(ROUND_MAGIC)) - vset(ROUND_MAGIC))

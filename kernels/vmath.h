@@ -1,0 +1,192 @@
+/* vmath.h: exp, log and their companions on vectors, once for every instruction set and both reals.
+ *
+ * Maximum errors over the whole range, in ULP (tests/test_vmath.py): vexp_ref 1.0 (float32 1.0), vlog 1.0, vphi 1.5.
+ */
+#undef LN2_HI
+#undef LN2_MID
+#undef LN2_LO
+#undef EXP_LOW
+#undef EXP_HIGH
+#if XENT_REAL == 32
+#define EXP_LOW 105.0f  /* exp(-105) rounds to 0 */
+#define EXP_HIGH 89.0f  /* exp(89) overflows */
+#if VEC_FMA
+#define LN2_HI 0x1.62e42ep-1f
+#define LN2_MID 0x1.efa39ep-25f
+#else /* 12 bits at a time: products with |k| < 2^12 are exact */
+#define LN2_HI 0x1.62ep-1f
+#define LN2_MID 0x1.0bep-15f
+#define LN2_LO 0x1.be8e7cp-27f
+#endif
+#else
+#define EXP_LOW 746.0
+#define EXP_HIGH 710.0
+#if VEC_FMA
+#define LN2_HI 0x1.62e42fefa39efp-1
+#define LN2_MID 0x1.abc9e3b39803fp-56
+#else
+#define LN2_HI 0x1.62e42fefa2000p-1
+#define LN2_MID 0x1.9ef35793c6000p-41
+#define LN2_LO 0x1.673007e5ed5e8p-81
+#endif
+#endif
+
+#if !VEC_SCALEF
+/* 2^k for integral |k| <= EXP_BIAS - 1. */
+static inline V FN(vpow2)(V k) {
+    return ireal(iadd(ishl(ibits(vadd(k, vset(ROUND_MAGIC))), MANT_BITS), ibits(vset((R)1))));
+}
+/* p 2^k in two steps, so that only the last one rounds or overflows. */
+static inline V FN(vldexp_)(V p, V k) {
+    const R most = (R)(2 * EXP_BIAS - 2);
+    k = vmin(vset(most), vmax(vset(-most), k));
+    V half = vround(vmul(k, vset((R)0.5)));
+    return vmul(vmul(p, FN(vpow2)(half)), FN(vpow2)(vsub(k, half)));
+}
+#undef vldexp
+#define vldexp FN(vldexp_)
+#endif
+
+/* (x - c) is handed in as d; returns exp(d) 2^-k0. NaN stays NaN, -inf gives 0. */
+static inline V FN(vexp2ref)(V d, V k0) {
+    V k = vround(vmul(d, vset((R)XENT_LOG2E)));
+    V r = vfnma(k, vset(LN2_HI), d);
+    r = vfnma(k, vset(LN2_MID), r);
+#if !VEC_FMA
+    r = vfnma(k, vset(LN2_LO), r);
+#endif
+#if XENT_REAL == 32
+    V q = vset(0.0013863779604434967f);
+    q = vfma(q, r, vset(0.00836748257279396f));
+    q = vfma(q, r, vset(0.041667237877845764f));
+    q = vfma(q, r, vset(0.16666534543037415f));
+    q = vfma(q, r, vset(0.5f));
+#else
+    V q = vset(2.0914686968086876e-09);
+    q = vfma(q, r, vset(2.5105217004720745e-08));
+    q = vfma(q, r, vset(2.75572736431103e-07));
+    q = vfma(q, r, vset(2.7557255400206422e-06));
+    q = vfma(q, r, vset(2.4801587325547743e-05));
+    q = vfma(q, r, vset(0.00019841269874820627));
+    q = vfma(q, r, vset(0.0013888888888883748));
+    q = vfma(q, r, vset(0.008333333333326136));
+    q = vfma(q, r, vset(0.04166666666666667));
+    q = vfma(q, r, vset(0.1666666666666667));
+    q = vfma(q, r, vset(0.5));
+#endif
+    V p = vadd(vset((R)1), vfma(vmul(r, r), q, r));
+    return vldexp(p, vsub(k, k0));
+}
+
+/* A reference (rowstate.h) as vectors; low bounds x - c where E(x) is certainly 0. */
+typedef struct FN(vref) {
+    V c, k, low;
+} FN(vref);
+
+/* E(x) = exp(x - c) 2^-k. */
+static inline V FN(vexp_ref)(V x, FN(vref) f) {
+    return FN(vexp2ref)(vmax(f.low, vsub(x, f.c)), f.k);
+}
+
+/* Natural logarithm; log 0 = -inf, of a negative number NaN. m in [sqrt 1/2, sqrt 2], s = (m - 1)/(m + 1),
+ * log m = 2 atanh s = f - s (f - s^2 P(s^2)) with f = m - 1, as in fdlibm. */
+static inline V FN(vlogp)(V z) {
+#if XENT_REAL == 32
+    V p = vset(0.2333161384f);
+    p = vfma(p, z, vset(0.2855077982f));
+    p = vfma(p, z, vset(0.4000012279f));
+    return vfma(p, z, vset(0.6666666865f));
+#else
+    V p = vset(0.14617807153417325);
+    p = vfma(p, z, vset(0.15331611722055008));
+    p = vfma(p, z, vset(0.1818289243253687));
+    p = vfma(p, z, vset(0.22222211089379496));
+    p = vfma(p, z, vset(0.28571428626253836));
+    p = vfma(p, z, vset(0.3999999999989889));
+    return vfma(p, z, vset(0.666666666666667));
+#endif
+}
+static inline V FN(vlog)(V x) {
+    const V one = vset((R)1);
+#if VEC_SCALEF
+    V k = vadd(vexponent(vmul(x, vset((R)0.70710678118654752440))), one);
+    V m = vldexp(x, vsub(vset((R)0), k));
+#else
+    const R lift = XENT_REAL == 32 ? (R)0x1p25 : (R)0x1p54;
+    M tiny = mlt(x, vset(XENT_REAL == 32 ? (R)0x1p-126 : (R)0x1p-1022));
+    V y = vsel(tiny, vmul(x, vset(lift)), x);
+    /* the biased exponent of y / sqrt(1/2) */
+    I e = ishr(iadd(isub(ibits(y), ibits(vset((R)0.70710678118654752440))), ibits(one)), MANT_BITS);
+    V m = ireal(isub(ibits(y), isub(ishl(e, MANT_BITS), ibits(one))));
+    V k = vsub(ireal(ior(e, ibits(vset((R)1 / (XENT_REAL == 32 ? (R)0x1p-23 : (R)0x1p-52))))),
+               vset((XENT_REAL == 32 ? (R)0x1p23 : (R)0x1p52) + (R)EXP_BIAS));
+    k = vsub(k, vif(tiny, vset(XENT_REAL == 32 ? (R)25 : (R)54)));
+#endif
+    V f = vsub(m, one), s = vdiv(f, vadd(m, one));
+    V z = vmul(s, s), h = vmul(vset((R)0.5), vmul(f, f));
+    V p = vmul(s, vfma(z, FN(vlogp)(z), h));
+    /* k ln2 + (f - (h - p)), with ln 2 split so that k LN2_TOP is exact */
+#if XENT_REAL == 32
+    V lo = vfma(k, vset(0x1.7f7d1cp-20f), p), r = vsub(f, vsub(h, lo));
+    r = vfma(k, vset(0x1.62e4p-1f), r);
+#else
+    V lo = vfma(k, vset(0x1.9ef35793c7673p-41), p), r = vsub(f, vsub(h, lo));
+    r = vfma(k, vset(0x1.62e42fefa2000p-1), r);
+#endif
+    r = vsel(mlt(x, vset(INF)), r, x); /* inf, NaN */
+    r = vsel(meq(x, vset((R)0)), vset(-INF), r);
+    return vsel(mlt(x, vset((R)0)), vset((R)NAN), r);
+}
+
+/* exp(u) - 1 - u for |u| <= 1: all of it, relative to itself. */
+static inline V FN(vphi)(V u) {
+#if XENT_REAL == 32
+    V q = vset(2.803093935e-7f);
+    q = vfma(q, u, vset(2.812644425e-6f));
+    q = vfma(q, u, vset(2.479802606e-5f));
+    q = vfma(q, u, vset(0.0001983698894f));
+    q = vfma(q, u, vset(0.001388889854f));
+    q = vfma(q, u, vset(0.008333344944f));
+    q = vfma(q, u, vset(0.04166666791f));
+    q = vfma(q, u, vset(0.1666666716f));
+    q = vfma(q, u, vset(0.5f));
+#else
+    V q = vset(4.838397490830109e-14);
+    q = vfma(q, u, vset(7.753289909061301e-13));
+    q = vfma(q, u, vset(1.1469860083749003e-11));
+    q = vfma(q, u, vset(1.6057448519013338e-10));
+    q = vfma(q, u, vset(2.0876763758519634e-09));
+    q = vfma(q, u, vset(2.505212058452295e-08));
+    q = vfma(q, u, vset(2.755731919627328e-07));
+    q = vfma(q, u, vset(2.7557319174051555e-06));
+    q = vfma(q, u, vset(2.4801587301645516e-05));
+    q = vfma(q, u, vset(0.0001984126984137474));
+    q = vfma(q, u, vset(0.0013888888888888835));
+    q = vfma(q, u, vset(0.008333333333333236));
+    q = vfma(q, u, vset(0.041666666666666664));
+    q = vfma(q, u, vset(0.16666666666666666));
+    q = vfma(q, u, vset(0.5));
+#endif
+    return vmul(vmul(u, u), q);
+}
+
+/* Lanes added in a fixed tree, in double. */
+static inline double FN(vsum)(V v) {
+    R a[VN];
+    double d[VN];
+    vstore(a, v);
+    for (int l = 0; l < VN; l++)
+        d[l] = (double)a[l];
+    for (int n = VN / 2; n > 0; n /= 2)
+        for (int l = 0; l < n; l++)
+            d[l] += d[l + n];
+    return d[0];
+}
+static inline R FN(vlargest)(V v) {
+    R a[VN];
+    vstore(a, v);
+    for (int n = VN / 2; n > 0; n /= 2)
+        for (int l = 0; l < n; l++)
+            a[l] = a[l] > a[l + n] ? a[l] : a[l + n];
+    return a[0];
+}
