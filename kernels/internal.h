@@ -47,8 +47,8 @@ typedef struct op_entry {
 typedef struct row_state {
     xent_lse x, y;
     xent_kl kl; /* held against y's reference, or 1 for target probabilities */
-    double t;   /* sum t */
-    double b;   /* CE: sum t (m - x); PAIR: see above; SENT: sum E(x) (m - x); ENT: -sum p log p */
+    xent_sum t; /* sum t */
+    xent_sum b; /* CE: sum t (m - x); PAIR: see above; SENT: sum E(x) (m - x); ENT: -sum p log p */
 } row_state;
 
 /* ---- the job ---- */
@@ -174,7 +174,7 @@ typedef struct row_options {
 
 row_state xent_row_start(void);
 void xent_raise_x(const xent_job *, reduce_kind, row_state *, double m);
-void xent_raise_y(const xent_job *, reduce_kind, row_state *, double m);
+void xent_raise_y(reduce_kind, row_state *, double m);
 void xent_row_merge(const xent_job *, reduce_kind, row_state *a, const row_state *b);
 /* *direct: KL left its range; fold the row again with REDUCE_PAIR. */
 void xent_finish_row(const xent_job *, reduce_kind, const row_state *, const row_options *, row_result *, bool *direct);

@@ -8,34 +8,33 @@ static bool target_is_log(const xent_job *job) {
 
 row_state xent_row_start(void) {
     row_state s;
+    memset(&s, 0, sizeof s);
     s.x = s.y = xent_lse_start();
-    s.kl = xent_kl_start();
-    s.t = s.b = 0.0;
     return s;
 }
 
 /* x's maximum becomes m > s->x.m. */
 void xent_raise_x(const xent_job *job, reduce_kind kind, row_state *s, double m) {
-    const double m0 = s->x.m, total = xent_lse_lowered(s->x, m);
-    if (m0 > -INFINITY) {
-        if (kind == REDUCE_SENT) {
-            s->b = s->b * xent_ref_scale(xent_ref_of(m0), xent_ref_of(m)) + (m - m0) * total;
-        } else if (kind != REDUCE_LSE) {
-            double w = target_is_log(job) ? (s->y.m > -INFINITY ? xent_lse_total(s->y) : 0.0) : s->t;
-            if (w != 0.0)
-                s->b += w * (m - m0);
-        }
+    const double m0 = s->x.m, w = xent_sum_value(s->t);
+    xent_lse_raise(&s->x, m);
+    if (m0 == -INFINITY || kind == REDUCE_LSE)
+        return;
+    if (kind == REDUCE_SENT) {
+        xent_sum_scale(&s->b, xent_ref_scale(xent_ref_of(m0), xent_ref_of(m)));
+        xent_sum_add(&s->b, (m - m0) * xent_sum_value(s->x.r));
+    } else if (!target_is_log(job)) {
+        if (w != 0.0)
+            xent_sum_add(&s->b, w * (m - m0));
+    } else if (s->y.m > -INFINITY) {
+        xent_sum_add(&s->b, (xent_lse_top(s->y) + xent_sum_value(s->y.r)) * (m - m0));
     }
-    s->x.r = total;
-    s->x.m = m;
 }
 
 /* y's maximum becomes m > s->y.m. */
-void xent_raise_y(const xent_job *job, reduce_kind kind, row_state *s, double m) {
-    const double m0 = s->y.m, total = xent_lse_lowered(s->y, m);
+void xent_raise_y(reduce_kind kind, row_state *s, double m) {
+    const double m0 = s->y.m;
     const xent_ref from = xent_ref_of(m0), to = xent_ref_of(m);
     const double f = xent_ref_scale(from, to);
-    (void)job;
     if (s->kl.w == 0.0) { /* only exp(x - c) so far: move c, so that it cannot underflow */
         s->kl.c += (from.c - to.c) + (from.k - to.k) * (XENT_LN2_A + XENT_LN2_B);
         if (s->kl.a == 0.0)
@@ -45,33 +44,37 @@ void xent_raise_y(const xent_job *job, reduce_kind kind, row_state *s, double m)
         s->kl.u *= f;
         s->kl.a *= f;
     }
-    if (kind != REDUCE_KL && m0 > -INFINITY)
-        s->b = s->b * f + (m0 - m) * total;
-    s->y.r = kind == REDUCE_KL ? 0.0 : total;
-    s->y.m = m;
+    if (kind == REDUCE_KL) { /* needs y's maximum alone */
+        s->y.m = m;
+        return;
+    }
+    xent_lse_raise(&s->y, m);
+    if (m0 > -INFINITY) {
+        xent_sum_scale(&s->b, f);
+        xent_sum_add(&s->b, (m0 - m) * xent_sum_value(s->y.r));
+    }
 }
 
 /* a := a and b together. */
 void xent_row_merge(const xent_job *job, reduce_kind kind, row_state *a, const row_state *b) {
     row_state r = *b;
-    double mx = a->x.m > r.x.m ? a->x.m : r.x.m, my = a->y.m > r.y.m ? a->y.m : r.y.m;
-    /* Both against the larger maximum. The one that had it keeps its maximal element left out. */
-    if (a->x.m < mx)
-        xent_raise_x(job, kind, a, mx);
-    else if (r.x.m < mx)
-        xent_raise_x(job, kind, &r, mx);
-    else if (mx > -INFINITY)
-        r.x.r += xent_ref_exp(mx, xent_ref_of(mx));
-    if (a->y.m < my)
-        xent_raise_y(job, kind, a, my);
-    else if (r.y.m < my)
-        xent_raise_y(job, kind, &r, my);
-    else if (my > -INFINITY && kind != REDUCE_KL)
-        r.y.r += xent_ref_exp(my, xent_ref_of(my));
-    a->x.r += r.x.r;
-    a->y.r += r.y.r;
-    a->t += r.t;
-    a->b += r.b;
+    /* Both against the larger maximum; of two equal maxima one is left out. */
+    if (a->x.m < r.x.m)
+        xent_raise_x(job, kind, a, r.x.m);
+    else if (r.x.m < a->x.m)
+        xent_raise_x(job, kind, &r, a->x.m);
+    else if (r.x.m > -INFINITY)
+        xent_sum_add(&r.x.r, xent_lse_top(r.x));
+    if (a->y.m < r.y.m)
+        xent_raise_y(kind, a, r.y.m);
+    else if (r.y.m < a->y.m)
+        xent_raise_y(kind, &r, a->y.m);
+    else if (r.y.m > -INFINITY && kind != REDUCE_KL)
+        xent_sum_add(&r.y.r, xent_lse_top(r.y));
+    xent_sum_merge(&a->x.r, r.x.r);
+    xent_sum_merge(&a->y.r, r.y.r);
+    xent_sum_merge(&a->t, r.t);
+    xent_sum_merge(&a->b, r.b);
     xent_kl_merge(&a->kl, r.kl);
 }
 
@@ -90,7 +93,8 @@ void xent_finish_row(const xent_job *job, reduce_kind kind, const row_state *s, 
     const bool pair = kind == REDUCE_PAIR || kind == REDUCE_KLPAIR;
     const xent_lse_result y = log_target && pair ? xent_lse_finish(s->y) : (xent_lse_result){0};
     const double scale = o->weight * job->grad_scale * o->inv_temperature / job->divisor; /* of a gradient */
-    double total = s->t, v = 0.0; /* total: sum of the target */
+    const double t = xent_sum_value(s->t), b = xent_sum_value(s->b);
+    double total = t, v = 0.0; /* total: sum of the target */
 
     *direct = false;
     r->dead = o->dead;
@@ -124,10 +128,10 @@ void xent_finish_row(const xent_job *job, reduce_kind kind, const row_state *s, 
         v = job->classes == 0 ? -INFINITY : x.lse;
         break;
     case VALUE_ENT:
-        v = s->b;
+        v = b;
         break;
     case VALUE_SENT:
-        v = job->classes == 0 ? 0.0 : x.log1 + s->b * x.inv;
+        v = job->classes == 0 ? 0.0 : x.log1 + b * x.inv;
         if (s->x.m == INFINITY)
             v = NAN;
         break;
@@ -136,9 +140,9 @@ void xent_finish_row(const xent_job *job, reduce_kind kind, const row_state *s, 
         break;
     case VALUE_CE:
         if (s->x.m == -INFINITY) /* no class has any weight: 0 only if the target has none either */
-            v = s->b == 0.0 && s->t == 0.0 ? (s->x.r != s->x.r ? s->x.r : 0.0) : NAN;
+            v = b == 0.0 && t == 0.0 ? 0.0 * xent_sum_value(s->x.r) : NAN;
         else
-            v = (s->t == 0.0 && x.log1 == x.log1 ? 0.0 : s->t * x.log1) + s->b;
+            v = (t == 0.0 && x.log1 == x.log1 ? 0.0 : t * x.log1) + b;
         break;
     case VALUE_KL:
         v = NAN;
@@ -151,9 +155,9 @@ void xent_finish_row(const xent_job *job, reduce_kind kind, const row_state *s, 
         if (v - v != 0.0) { /* out of range, NaN, or truly infinite: the direct sum says which */
             *direct = !pair;
             if (pair && log_target)
-                v = total * (s->b * y.inv - y.log1 + x.log1) + unnormalised(job, total);
+                v = total * (b * y.inv - y.log1 + x.log1) + unnormalised(job, total);
             else if (pair)
-                v = total * x.log1 + s->b +
+                v = total * x.log1 + b +
                     (fabs(total - 1.0) <= xent_dtype_eps(job->at[OPERAND_T].dtype) * (4.0 + sqrt((double)job->classes))
                          ? -total * log(total)
                          : 0.0);

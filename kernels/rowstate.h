@@ -95,9 +95,20 @@ XENT_ROWFN double xent_log1pmx(double z) {
     return s * (p * s2 - z);
 }
 
+XENT_ROWFN void xent_sum_merge(xent_sum *a, xent_sum b) {
+    xent_sum_add(a, b.s);
+    a->e += b.e;
+}
+
+XENT_ROWFN void xent_sum_scale(xent_sum *a, double f) {
+    a->s *= f;
+    a->e *= f;
+}
+
 /* ---- log sum exp: m, and r = sum of E over all but one maximal element ---- */
 typedef struct xent_lse {
-    double m, r;
+    double m;
+    xent_sum r;
 } xent_lse;
 
 typedef struct xent_lse_result {
@@ -110,21 +121,23 @@ typedef struct xent_lse_result {
 XENT_ROWFN xent_lse xent_lse_start(void) {
     xent_lse s;
     s.m = -INFINITY;
-    s.r = 0.0;
+    s.r.s = s.r.e = 0.0;
     return s;
 }
 
-/* Sum of E over all elements, against s's own reference. */
-XENT_ROWFN double xent_lse_total(xent_lse s) {
-    return s.r + xent_ref_exp(s.m, xent_ref_of(s.m));
+/* E of the maximum itself: in [0.7, 1.42], or 1. */
+XENT_ROWFN double xent_lse_top(xent_lse s) {
+    return xent_ref_exp(s.m, xent_ref_of(s.m));
 }
 
-/* The same elements against the reference of a maximum m > s.m: none of them is left out now. */
-XENT_ROWFN double xent_lse_lowered(xent_lse s, double m) {
+/* The same elements against the reference of a maximum m > s->m: none of them is left out now. */
+XENT_ROWFN void xent_lse_raise(xent_lse *s, double m) {
     xent_ref to = xent_ref_of(m);
-    if (s.m == -INFINITY)
-        return s.r; /* 0, or NaN */
-    return s.r * xent_ref_scale(xent_ref_of(s.m), to) + xent_ref_exp(s.m, to);
+    if (s->m > -INFINITY) { /* else the sum is 0, or NaN */
+        xent_sum_scale(&s->r, xent_ref_scale(xent_ref_of(s->m), to));
+        xent_sum_add(&s->r, xent_ref_exp(s->m, to));
+    }
+    s->m = m;
 }
 
 XENT_ROWFN void xent_lse_merge(xent_lse *a, xent_lse b) {
@@ -133,22 +146,26 @@ XENT_ROWFN void xent_lse_merge(xent_lse *a, xent_lse b) {
         *a = b;
         b = t;
     }
-    a->r += xent_lse_lowered(b, a->m);
+    if (b.m < a->m)
+        xent_lse_raise(&b, a->m);
+    else if (b.m > -INFINITY) /* two maxima, one of them left out */
+        xent_sum_add(&b.r, xent_lse_top(b));
+    xent_sum_merge(&a->r, b.r);
 }
 
 XENT_ROWFN xent_lse_result xent_lse_finish(xent_lse s) {
     xent_lse_result f;
-    double top = xent_ref_exp(s.m, xent_ref_of(s.m));
-    if (s.r != s.r || s.m == -INFINITY) {
+    double top = xent_lse_top(s), r = xent_sum_value(s.r);
+    if (r != r || s.m == -INFINITY) {
         f.log1 = f.inv = f.rest = NAN;
-        f.lse = s.r != s.r ? NAN : -INFINITY;
+        f.lse = r != r ? NAN : -INFINITY;
     } else if (s.m == INFINITY) {
         f.log1 = f.inv = f.rest = 0.0;
         f.lse = s.m;
     } else {
-        f.inv = 1.0 / (top + s.r);
-        f.log1 = log1p(s.r / top);
-        f.rest = s.r * f.inv;
+        f.inv = 1.0 / (top + r);
+        f.log1 = log1p(r / top);
+        f.rest = r * f.inv;
         f.lse = s.m + f.log1;
     }
     return f;

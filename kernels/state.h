@@ -13,20 +13,29 @@ typedef struct FN(tile) {
     bool across;
 } FN(tile);
 
-/* BODY for each vector of tile T, with `i` its index and `part` its number of valid lanes (0: all; a constant then). */
+/* BODY for each vector of tile T, with `i` its index and `part` its number of valid lanes (0: all; a constant then); FLUSH
+ * after every RUN of them. */
 #undef EACH
-#define EACH(T, ...)                                                                                                   \
+#undef RUNS
+#define RUNS(T, BODY, FLUSH)                                                                                           \
     do {                                                                                                               \
         ptrdiff_t i = 0;                                                                                               \
-        for (; i < (T)->full; i++) {                                                                                   \
-            enum { part = 0 };                                                                                         \
-            __VA_ARGS__                                                                                                \
+        while (i < (T)->full) {                                                                                        \
+            const ptrdiff_t stop = (T)->full - i < RUN ? (T)->full : i + RUN;                                          \
+            for (; i < stop; i++) {                                                                                    \
+                enum { part = 0 };                                                                                     \
+                BODY                                                                                                   \
+            }                                                                                                          \
+            FLUSH                                                                                                      \
         }                                                                                                              \
         if ((T)->tail) {                                                                                               \
             const int part = (T)->tail;                                                                                \
-            __VA_ARGS__                                                                                                \
+            BODY                                                                                                       \
+            FLUSH                                                                                                      \
         }                                                                                                              \
     } while (0)
+#define BLOCK(...) __VA_ARGS__
+#define EACH(T, ...) RUNS(T, BLOCK(__VA_ARGS__), )
 #undef GET
 #define GET(p, part, fill) ((part) ? vloadn(p, part, vset(fill)) : vload(p))
 #undef GET_X
@@ -37,25 +46,45 @@ typedef struct FN(tile) {
 static inline V FN(spread)(const R *a, bool across) {
     return across ? vload(a) : vset(a[0]);
 }
+/* A sum that stays right over thousands of equal terms: RUN vectors are added plainly to `run`, then run to sum with the
+ * rounding error kept (two-sum). Costs less than an addition a vector. */
+typedef struct FN(acc) {
+    V run, sum, err;
+} FN(acc);
+
+static inline void FN(flush)(FN(acc) * a) {
+    V t = vadd(a->sum, a->run), back = vsub(t, a->sum);
+    a->err = vadd(a->err, vadd(vsub(a->sum, vsub(t, back)), vsub(a->run, back)));
+    a->sum = t;
+    a->run = vset((R)0);
+}
+
 /* The lanes of v as one double a row. */
 static inline void FN(fold)(V v, const FN(tile) * T, double *out) {
     R a[VN];
-    out[0] = 0.0;
-    if (T->across)
-        vstore(a, v);
-    else
-        out[0] = FN(vsum)(v);
-    for (int l = 0; T->across && l < T->rows; l++)
-        out[l] = (double)a[l];
+    double all = 0.0;
+    vstore(a, v);
+    if (!T->across)
+        all = FN(vsum)(v);
+    for (int l = 0; l < T->rows; l++)
+        out[l] = T->across ? (double)a[l] : all;
+}
+static inline void FN(fold_acc)(const FN(acc) * a, const FN(tile) * T, double *out) {
+    double err[MAX_LANES];
+    FN(fold)(a->sum, T, out);
+    FN(fold)(a->err, T, err);
+    for (int l = 0; l < T->rows; l++)
+        if (err[l] - err[l] == 0.0) /* an infinite sum has no error */
+            out[l] += err[l];
 }
 /* ... added to a field of each row's state. */
 #undef ADD_TO
-#define ADD_TO(field, v)                                                                                               \
+#define ADD_TO(field, a)                                                                                               \
     do {                                                                                                               \
         double folded_[MAX_LANES];                                                                                     \
-        FN(fold)(v, T, folded_);                                                                                       \
+        FN(fold_acc)(&(a), T, folded_);                                                                                \
         for (int l = 0; l < T->rows; l++)                                                                              \
-            s[l].field += folded_[l];                                                                                  \
+            xent_sum_add(&s[l].field, folded_[l]);                                                                     \
     } while (0)
 
 /* The largest of each row so far, and the reference that follows from it. */
@@ -93,8 +122,10 @@ static inline FN(lead) FN(take_lead)(const xent_job *job, reduce_kind kind, bool
     for (int l = 0; l < T->rows; l++) {
         const xent_lse *now = of_y ? &s[l].y : &s[l].x;
         lead.left_out[l] = most[l] > now->m;
-        if (lead.left_out[l] != 0)
-            (of_y ? xent_raise_y : xent_raise_x)(job, kind, &s[l], most[l]);
+        if (lead.left_out[l] != 0 && of_y)
+            xent_raise_y(kind, &s[l], most[l]);
+        else if (lead.left_out[l] != 0)
+            xent_raise_x(job, kind, &s[l], most[l]);
         xent_ref f = xent_ref_of(now->m);
         c[l] = (R)f.c;
         k[l] = (R)f.k;
@@ -110,123 +141,159 @@ static inline FN(lead) FN(take_lead)(const xent_job *job, reduce_kind kind, bool
     return lead;
 }
 
-/* Adds a tile's sum of E over all but the maxima, and its maxima counted, to r. */
-static inline void FN(add_lse)(const FN(tile) * T, const FN(lead) * lead, V sum, V count, row_state *s, bool of_y) {
+/* A tile's share of an xent_lse: the sum of E over all but the maxima, and the maxima counted. */
+typedef struct FN(lse_acc) {
+    FN(acc) r;
+    V count;
+} FN(lse_acc);
+
+static inline void FN(lse_step)(FN(lse_acc) * a, const FN(lead) * lead, V x, V e) {
+    M top = meq(x, lead->top);
+    a->r.run = vadd(a->r.run, vif(mnot(top), e));
+    a->count = vadd(a->count, vif(top, vset((R)1)));
+}
+
+static inline void FN(lse_add)(const FN(tile) * T, const FN(lead) * lead, const FN(lse_acc) * a, row_state *s, bool of_y) {
     double r[MAX_LANES], n[MAX_LANES];
-    FN(fold)(sum, T, r);
-    FN(fold)(count, T, n);
+    FN(fold_acc)(&a->r, T, r);
+    FN(fold)(a->count, T, n);
     for (int l = 0; l < T->rows; l++) {
         xent_lse *z = of_y ? &s[l].y : &s[l].x;
         double more = n[l] - lead->left_out[l];
-        z->r += more > 0.0 && z->m > -INFINITY ? r[l] + more * xent_ref_exp(z->m, xent_ref_of(z->m)) : r[l];
+        if (more > 0.0 && z->m > -INFINITY)
+            r[l] += more * xent_lse_top(*z);
+        xent_sum_add(&z->r, r[l]);
     }
 }
 
-#undef ADD_LSE_STEP
-#define ADD_LSE_STEP(x, e, lead, sum, count)                                                                           \
-    do {                                                                                                               \
-        M is_top = meq(x, (lead)->top);                                                                                \
-        sum = vadd(sum, vif(mnot(is_top), e));                                                                         \
-        count = vadd(count, vif(is_top, vset((R)1)));                                                                  \
-    } while (0)
-
 static void FN(reduce_lse)(const FN(tile) * T, const FN(lead) * lx, row_state *s) {
-    V sum = vset((R)0), count = sum;
-    EACH(T, {
-        V x = GET_X(T), e = FN(vexp_ref)(x, lx->ref);
-        ADD_LSE_STEP(x, e, lx, sum, count);
-    });
-    FN(add_lse)(T, lx, sum, count, s, false);
+    FN(lse_acc) z = {0};
+    RUNS(T, BLOCK({
+             V x = GET_X(T);
+             FN(lse_step)(&z, lx, x, FN(vexp_ref)(x, lx->ref));
+         }),
+         BLOCK({ FN(flush)(&z.r); }));
+    FN(lse_add)(T, lx, &z, s, false);
 }
 
 static void FN(reduce_sent)(const FN(tile) * T, const FN(lead) * lx, row_state *s) {
-    V sum = vset((R)0), count = sum, b = sum;
-    EACH(T, {
-        V x = GET_X(T), e = FN(vexp_ref)(x, lx->ref);
-        ADD_LSE_STEP(x, e, lx, sum, count);
-        b = vadd(b, vif(mne(x, vset(-INF)), vmul(e, vsub(lx->m, x))));
-    });
-    FN(add_lse)(T, lx, sum, count, s, false);
+    FN(lse_acc) z = {0};
+    FN(acc) b = {0};
+    RUNS(T, BLOCK({
+             V x = GET_X(T), e = FN(vexp_ref)(x, lx->ref);
+             FN(lse_step)(&z, lx, x, e);
+             b.run = vadd(b.run, vif(mne(x, vset(-INF)), vmul(e, vsub(lx->m, x))));
+         }),
+         BLOCK({
+             FN(flush)(&z.r);
+             FN(flush)(&b);
+         }));
+    FN(lse_add)(T, lx, &z, s, false);
     ADD_TO(b, b);
 }
 
 static void FN(reduce_ce)(const FN(tile) * T, const FN(lead) * lx, row_state *s) {
-    V sum = vset((R)0), count = sum, b = sum, w = sum;
-    EACH(T, {
-        V x = GET_X(T), t = GET_T(T, (R)0), e = FN(vexp_ref)(x, lx->ref);
-        ADD_LSE_STEP(x, e, lx, sum, count);
-        w = vadd(w, t);
-        b = vadd(b, vif(mne(t, vset((R)0)), vmul(t, vsub(lx->m, x))));
-    });
-    FN(add_lse)(T, lx, sum, count, s, false);
+    FN(lse_acc) z = {0};
+    FN(acc) b = {0}, w = {0};
+    RUNS(T, BLOCK({
+             V x = GET_X(T), t = GET_T(T, (R)0);
+             FN(lse_step)(&z, lx, x, FN(vexp_ref)(x, lx->ref));
+             w.run = vadd(w.run, t);
+             b.run = vadd(b.run, vif(mne(t, vset((R)0)), vmul(t, vsub(lx->m, x))));
+         }),
+         BLOCK({
+             FN(flush)(&z.r);
+             FN(flush)(&b);
+             FN(flush)(&w);
+         }));
+    FN(lse_add)(T, lx, &z, s, false);
     ADD_TO(b, b);
     ADD_TO(t, w);
 }
 
 static void FN(reduce_ent)(const FN(tile) * T, row_state *s) {
-    V h = vset((R)0);
-    EACH(T, {
-        V p = GET((T)->x + i * (T)->xs, part, (R)0);
-        h = vsub(h, vif(mne(p, vset((R)0)), vmul(p, FN(vlog)(p))));
-    });
+    FN(acc) h = {0};
+    RUNS(T, BLOCK({
+             V p = GET((T)->x + i * (T)->xs, part, (R)0);
+             h.run = vsub(h.run, vif(mne(p, vset((R)0)), vmul(p, FN(vlog)(p))));
+         }),
+         BLOCK({ FN(flush)(&h); }));
     ADD_TO(b, h);
 }
 
-/* sum t (log t - (x - m)) for probabilities; sum E(y) ((y - m_y) - (x - m_x)) for targets in log space. */
-static void FN(reduce_pair)(const FN(tile) * T, const FN(lead) * lx, const FN(lead) * ly, row_state *s) {
-    V sum = vset((R)0), count = sum, sum_y = sum, count_y = sum, b = sum, w = sum;
-    if (ly)
-        EACH(T, {
-            V x = GET_X(T), y = GET_T(T, -INF);
-            V e = FN(vexp_ref)(x, lx->ref), t = FN(vexp_ref)(y, ly->ref);
-            ADD_LSE_STEP(x, e, lx, sum, count);
-            ADD_LSE_STEP(y, t, ly, sum_y, count_y);
-            V d = vmul(t, vsub(vsub(y, ly->m), vsub(x, lx->m)));
-            M live = mne(y, vset(-INF)); /* a target of 0 adds nothing; one above 0 where q = 0 is infinite */
-            d = vsel(mand(live, meq(x, vset(-INF))), vset(INF), d);
-            b = vadd(b, vif(live, d));
-        });
-    else
-        EACH(T, {
-            V x = GET_X(T), t = GET_T(T, (R)0), e = FN(vexp_ref)(x, lx->ref);
-            ADD_LSE_STEP(x, e, lx, sum, count);
-            w = vadd(w, t);
-            b = vadd(b, vif(mne(t, vset((R)0)), vmul(t, vadd(FN(vlog)(t), vsub(lx->m, x)))));
-        });
-    FN(add_lse)(T, lx, sum, count, s, false);
-    if (ly)
-        FN(add_lse)(T, ly, sum_y, count_y, s, true);
+/* sum t (log t - (x - m)) for target probabilities. */
+static void FN(reduce_pair_probs)(const FN(tile) * T, const FN(lead) * lx, row_state *s) {
+    FN(lse_acc) z = {0};
+    FN(acc) b = {0}, w = {0};
+    RUNS(T, BLOCK({
+             V x = GET_X(T), t = GET_T(T, (R)0);
+             FN(lse_step)(&z, lx, x, FN(vexp_ref)(x, lx->ref));
+             w.run = vadd(w.run, t);
+             b.run = vadd(b.run, vif(mne(t, vset((R)0)), vmul(t, vadd(FN(vlog)(t), vsub(lx->m, x)))));
+         }),
+         BLOCK({
+             FN(flush)(&z.r);
+             FN(flush)(&b);
+             FN(flush)(&w);
+         }));
+    FN(lse_add)(T, lx, &z, s, false);
     ADD_TO(b, b);
     ADD_TO(t, w);
+}
+
+/* sum E(y) ((y - m_y) - (x - m_x)) for targets in log space. */
+static void FN(reduce_pair_logs)(const FN(tile) * T, const FN(lead) * lx, const FN(lead) * ly, row_state *s) {
+    const V none = vset(-INF);
+    FN(lse_acc) z = {0}, zy = {0};
+    FN(acc) b = {0};
+    RUNS(T, BLOCK({
+             V x = GET_X(T), y = GET_T(T, -INF), t = FN(vexp_ref)(y, ly->ref);
+             FN(lse_step)(&z, lx, x, FN(vexp_ref)(x, lx->ref));
+             FN(lse_step)(&zy, ly, y, t);
+             V d = vmul(t, vsub(vsub(y, ly->m), vsub(x, lx->m)));
+             M live = mne(y, none); /* a target of 0 adds nothing; one above 0 where q = 0 is infinite */
+             d = vsel(mand(live, meq(x, none)), vset(INF), d);
+             b.run = vadd(b.run, vif(live, d));
+         }),
+         BLOCK({
+             FN(flush)(&z.r);
+             FN(flush)(&zy.r);
+             FN(flush)(&b);
+         }));
+    FN(lse_add)(T, lx, &z, s, false);
+    FN(lse_add)(T, ly, &zy, s, true);
+    ADD_TO(b, b);
 }
 
 /* The centred sums of rowstate.h over a tile, around the tile's own mean of x - log t under t. */
 static void FN(reduce_kl)(const FN(tile) * T, const FN(lead) * ly, row_state *s) {
     _Alignas(64) R ts[TILE_REALS], ls[TILE_REALS]; /* t and log t */
-    const V zero = vset((R)0);
-    V w = zero, d = zero, largest = vset(-INF), cy = zero, k = zero;
+    const V zero = vset((R)0), none = vset(-INF), inf = vset(INF);
+    FN(acc) w = {0}, u_sum = {0}, a_sum = {0};
+    V d = zero, largest = none, cy = zero, k = zero;
     double ws[MAX_LANES] = {0}, ds[MAX_LANES] = {0}, us[MAX_LANES], as[MAX_LANES];
     R c[MAX_LANES] = {0}, most[MAX_LANES] = {0};
     if (ly) {
         cy = ly->ref.c;
         k = ly->ref.k;
     }
-    EACH(T, {
-        V x = GET_X(T), t, lt;
-        if (ly) {
-            lt = GET_T(T, -INF);
-            t = FN(vexp_ref)(lt, ly->ref);
-        } else {
-            t = GET_T(T, (R)0);
-            lt = FN(vlog)(t);
-        }
-        w = vadd(w, t);
-        d = vadd(d, vif(mne(t, zero), vmul(t, vsub(x, lt))));
-        largest = vmax(x, largest);
-        vstore(ts + i * VN, t);
-        vstore(ls + i * VN, lt);
-    });
-    FN(fold)(w, T, ws);
+    RUNS(T, BLOCK({
+             V x = GET_X(T), t, lt;
+             if (ly) {
+                 lt = GET_T(T, -INF);
+                 t = FN(vexp_ref)(lt, ly->ref);
+             } else {
+                 t = GET_T(T, (R)0);
+                 lt = FN(vlog)(t);
+             }
+             w.run = vadd(w.run, t);
+             d = vadd(d, vif(mne(t, zero), vmul(t, vsub(x, lt))));
+             largest = vmax(x, largest);
+             vstore(ts + i * VN, t);
+             vstore(ls + i * VN, lt);
+         }),
+         BLOCK({ FN(flush)(&w); }));
+    FN(fold_acc)(&w, T, ws);
     FN(fold)(d, T, ds);
     if (T->across)
         vstore(most, largest);
@@ -234,28 +301,31 @@ static void FN(reduce_kl)(const FN(tile) * T, const FN(lead) * ly, row_state *s)
         most[0] = FN(vlargest)(largest);
     for (int l = 0; l < T->rows; l++) {
         /* With no target in this tile the largest exp(x - c) becomes about 1. */
-        double mean = ws[l] != 0.0 ? ds[l] / ws[l] : most[l] - (ly && s[l].y.m > -INFINITY ? s[l].y.m : 0.0);
+        double mean = ws[l] != 0.0 ? ds[l] / ws[l] : (double)most[l] - (ly && s[l].y.m > -INFINITY ? s[l].y.m : 0.0);
         c[l] = mean - mean == 0.0 ? (R)mean : (R)0;
     }
-    const V vc = FN(spread)(c, T->across), inf = vset(INF), high = vset(EXP_HIGH);
-    V u_sum = zero, a_sum = zero;
-    EACH(T, {
-        V x = GET_X(T), t = vload(ts + i * VN), lt = vload(ls + i * VN);
-        V hi = vsub(x, lt), back = vsub(hi, x); /* x - log t, exactly hi + lo */
-        V lo = vsub(vsub(x, vsub(hi, back)), vadd(lt, back));
-        V u = vadd(vsub(hi, vc), vif(mlt(vabs(hi), inf), lo));
-        /* t exp(u) on its own, since exp(u) may overflow where the product does not */
-        V none = vset(-INF);
-        V v = vsel(meq(lt, none), vsub(vsub(x, cy), vc), vadd(vsub(lt, cy), u));
-        V q = FN(vexp2ref)(vmin(vadd(high, vmul(k, vset((R)0.693147180559945))), vmax(vset(-(R)XENT_PLAIN - EXP_LOW), v)), k);
-        V far = vsub(q, vif(mne(t, zero), vmul(t, vadd(vset((R)1), u))));
-        V a = vsel(mle(vabs(u), vset((R)1)), vmul(t, FN(vphi)(u)), far);
-        a = vsel(mand(meq(x, none), mlt(none, lt)), inf, a);
-        a_sum = vadd(a_sum, a);
-        u_sum = vadd(u_sum, vif(mne(t, zero), vmul(t, u)));
-    });
-    FN(fold)(u_sum, T, us);
-    FN(fold)(a_sum, T, as);
+    const V vc = FN(spread)(c, T->across);
+    const V low = vset(-(R)XENT_PLAIN - EXP_LOW), high = vfma(k, vset((R)0.693147180559945), vset(EXP_HIGH));
+    RUNS(T, BLOCK({
+             V x = GET_X(T), t = vload(ts + i * VN), lt = vload(ls + i * VN);
+             V hi = vsub(x, lt), back = vsub(hi, x); /* x - log t, exactly hi + lo */
+             V lo = vsub(vsub(x, vsub(hi, back)), vadd(lt, back));
+             V u = vadd(vsub(hi, vc), vif(mlt(vabs(hi), inf), lo));
+             /* t exp(u) on its own, since exp(u) may overflow where the product does not */
+             V v = vsel(meq(lt, none), vsub(vsub(x, cy), vc), vadd(vsub(lt, cy), u));
+             V q = FN(vexp2ref)(vmin(high, vmax(low, v)), k);
+             V far = vsub(q, vif(mne(t, zero), vmul(t, vadd(vset((R)1), u))));
+             V a = vsel(mle(vabs(u), vset((R)1)), vmul(t, FN(vphi)(u)), far);
+             a = vsel(mand(meq(x, none), mlt(none, lt)), inf, a); /* t > 0 where q = 0 */
+             a_sum.run = vadd(a_sum.run, a);
+             u_sum.run = vadd(u_sum.run, vif(mne(t, zero), vmul(t, u)));
+         }),
+         BLOCK({
+             FN(flush)(&a_sum);
+             FN(flush)(&u_sum);
+         }));
+    FN(fold_acc)(&u_sum, T, us);
+    FN(fold_acc)(&a_sum, T, as);
     for (int l = 0; l < T->rows; l++) {
         xent_kl part = {.c = c[l], .w = ws[l], .u = us[l], .a = as[l]};
         xent_kl_merge(&s[l].kl, part);
@@ -291,10 +361,12 @@ static void FN(reduce_tile)(const xent_job *job, reduce_kind kind, const FN(tile
         break;
     case REDUCE_KLPAIR:
         FN(reduce_kl)(T, of_y ? &ly : NULL, s);
-        FN(reduce_pair)(T, &lx, of_y ? &ly : NULL, s);
-        break;
+        /* fall through */
     case REDUCE_PAIR:
-        FN(reduce_pair)(T, &lx, of_y ? &ly : NULL, s);
+        if (of_y)
+            FN(reduce_pair_logs)(T, &lx, &ly, s);
+        else
+            FN(reduce_pair_probs)(T, &lx, s);
         break;
     }
 }

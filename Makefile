@@ -1,0 +1,52 @@
+# make demo    build, install into .venv, print losses and speed on real logits
+# make test    the whole test suite against the installed package
+# make lint    ruff, clang-format, mypy, stubtest
+# make clean   remove what these made
+# Needs Python >= 3.11, a C compiler and make; PYTHON=... chooses another interpreter.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# What the installed package is made of: a change in any of these installs it again.
+SOURCES := pyproject.toml README.md LICENSE $(wildcard setup.py MANIFEST.in) \
+	$(shell find kernels src -name '*.[ch]' -path 'kernels/*' -o -name '*.def' -o -name '*.py' \
+		-o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name 'py.typed' -o -name '*.npz')
+C_FILES := $(shell find kernels tests/embed -name '*.[ch]')
+
+.PHONY: all demo test lint clean
+all: $(VENV)/installed
+
+demo: $(VENV)/installed
+	$(BIN)/xent demo
+
+# python -m pytest is run from here, where no directory is called xent: what is imported is the installed package.
+test: $(VENV)/test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
+	$(BIN)/mypy
+	$(BIN)/stubtest xent
+
+clean:
+	rm -rf $(VENV) build src/xent.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/created:
+	$(PYTHON) -c 'import sys; sys.exit("xent needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv --clear $(VENV)
+	touch $@
+
+# setuptools packs whatever lies in build/lib*, so a module that is gone would come back from there.
+$(VENV)/installed: $(VENV)/created $(SOURCES)
+	rm -rf build/lib* build/bdist*
+	$(BIN)/python -m pip install --quiet .
+	touch $@
+
+# xent itself is there already, so these two bring only what the extras add.
+$(VENV)/test $(VENV)/lint: $(VENV)/installed pyproject.toml
+	$(BIN)/python -m pip install --quiet 'xent[$(@F)]'
+	touch $@

@@ -1,0 +1,43 @@
+"""Softmax-family losses on NumPy arrays: logsumexp, cross-entropy, KL divergence, their terms and their gradients.
+
+Each operation is a callable here (``xent.kl_div``) and a NumPy ufunc in ``xent.ufuncs``; ``xent.losses`` has what
+training and evaluation code calls. Values are in nats; the prediction comes first, the target second.
+"""
+
+from pathlib import Path as _Path
+
+from xent import losses, ufuncs
+from xent._core import CALLABLES as _CALLABLES
+from xent._core import get_num_threads, info, set_isa, set_num_threads
+
+__version__ = "0.1.0"
+
+# The operations come from the C table. Those that take single elements have no rows to reduce: their ufunc serves.
+_OPERATIONS = {name: _CALLABLES.get(name, ufunc) for name, ufunc in ufuncs._UFUNCS.items()}
+globals().update(_OPERATIONS)
+
+__all__ = [
+    *_OPERATIONS,
+    "get_include",
+    "get_num_threads",
+    "info",
+    "losses",
+    "set_isa",
+    "set_num_threads",
+    "ufuncs",
+]
+
+
+def get_include() -> str:
+    """The directory of ``xent.h``, for C and Cython code that calls the library itself.
+
+    Examples
+    --------
+    >>> import pathlib, xent
+    >>> pathlib.Path(xent.get_include(), "xent.h").is_file()
+    True
+    """
+    package = _Path(__file__).resolve().parent
+    installed = package / "include"
+    # An editable install runs from the source tree, where the header lies beside the kernels.
+    return str(installed if installed.is_dir() else package.parents[1] / "kernels" / "include")

@@ -1,0 +1,210 @@
+from typing import Any, SupportsIndex, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from xent import losses as losses
+from xent import ufuncs as ufuncs
+
+__version__: str
+
+_Axis: TypeAlias = SupportsIndex | tuple[SupportsIndex, ...] | list[SupportsIndex] | None
+_Out: TypeAlias = NDArray[Any] | tuple[NDArray[Any]] | None
+_OutPair: TypeAlias = tuple[NDArray[Any] | None, NDArray[Any] | None] | None
+_Floats: TypeAlias = NDArray[np.floating[Any]]
+
+# One value a row is a NumPy scalar for a single row and an array otherwise, which NumPy's own stubs call Any too.
+def logsumexp(
+    logits: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _Out = None,
+    dtype: DTypeLike | None = None,
+) -> Any: ...
+def log_softmax(
+    logits: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _Out = None,
+    dtype: DTypeLike | None = None,
+) -> _Floats: ...
+def softmax(
+    logits: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _Out = None,
+    dtype: DTypeLike | None = None,
+) -> _Floats: ...
+def entropy(
+    probs: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _Out = None,
+    dtype: DTypeLike | None = None,
+) -> Any: ...
+def softmax_entropy(
+    logits: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _Out = None,
+    dtype: DTypeLike | None = None,
+) -> Any: ...
+def cross_entropy(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _Out = None,
+    dtype: DTypeLike | None = None,
+) -> Any: ...
+def cross_entropy_with_labels(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _Out = None,
+    dtype: DTypeLike | None = None,
+) -> Any: ...
+def kl_div(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _Out = None,
+    dtype: DTypeLike | None = None,
+) -> Any: ...
+def kl_div_with_logits(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _Out = None,
+    dtype: DTypeLike | None = None,
+) -> Any: ...
+def kl_div_with_log_probs(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _Out = None,
+    dtype: DTypeLike | None = None,
+) -> Any: ...
+def cross_entropy_terms(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _Out = None,
+    dtype: DTypeLike | None = None,
+) -> _Floats: ...
+def kl_div_terms(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _Out = None,
+    dtype: DTypeLike | None = None,
+) -> _Floats: ...
+def kl_div_with_logits_terms(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _Out = None,
+    dtype: DTypeLike | None = None,
+) -> _Floats: ...
+def kl_div_with_log_probs_terms(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _Out = None,
+    dtype: DTypeLike | None = None,
+) -> _Floats: ...
+def cross_entropy_value_and_grad(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _OutPair = None,
+    dtype: DTypeLike | None = None,
+) -> tuple[Any, _Floats]: ...
+def cross_entropy_with_labels_value_and_grad(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _OutPair = None,
+    dtype: DTypeLike | None = None,
+) -> tuple[Any, _Floats]: ...
+def kl_div_value_and_grad(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _OutPair = None,
+    dtype: DTypeLike | None = None,
+) -> tuple[Any, _Floats]: ...
+def kl_div_with_logits_value_and_grad(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _OutPair = None,
+    dtype: DTypeLike | None = None,
+) -> tuple[Any, _Floats]: ...
+def kl_div_with_log_probs_value_and_grad(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _OutPair = None,
+    dtype: DTypeLike | None = None,
+) -> tuple[Any, _Floats]: ...
+
+kl_pointwise: np.ufunc
+rel_entr: np.ufunc
+
+def get_include() -> str: ...
+def get_num_threads() -> int: ...
+def info() -> dict[str, Any]: ...
+def set_isa(name: str | None = None, /) -> None: ...
+def set_num_threads(n: SupportsIndex, /) -> None: ...

@@ -1,0 +1,10 @@
+# What the other extension modules call: only _core is linked with libxent, so its state exists once.
+from xent.kernels cimport xent_op_info, xent_request, xent_status
+
+
+cdef const xent_op_info *operations(int *count) noexcept nogil
+cdef void begin(xent_request *req) noexcept nogil
+cdef xent_status execute(xent_request *req) noexcept nogil
+cdef int fail(xent_status status, const char *name) except -1
+cdef int float_dtype(int typenum) noexcept nogil
+cdef int integer_dtype(int typenum, Py_ssize_t itemsize) noexcept nogil

@@ -1,0 +1,28 @@
+from collections.abc import Callable
+from typing import Any, SupportsIndex
+
+from numpy.typing import ArrayLike, NDArray
+
+CALLABLES: dict[str, Callable[..., Any]]
+
+def as_array(a: ArrayLike, op: str, name: str) -> NDArray[Any]: ...
+def evaluate_loss(
+    name: str,
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    caller: str,
+    labels: bool = False,
+    axis: SupportsIndex = -1,
+    where: ArrayLike | None = None,
+    weight: NDArray[Any] | None = None,
+    sample_weight: NDArray[Any] | None = None,
+    temperature: NDArray[Any] | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    reduction: str = "none",
+) -> Any: ...
+def get_num_threads() -> int: ...
+def info() -> dict[str, Any]: ...
+def set_isa(name: str | None = None, /) -> None: ...
+def set_num_threads(n: SupportsIndex, /) -> None: ...

@@ -1,0 +1,946 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
+"""The one module that calls libxent: requests from arrays, the callables xent.<name>, threads and instruction sets."""
+
+import operator
+import os
+import platform
+import sys
+
+import numpy as np
+
+from xent import _docs
+
+cimport numpy as cnp
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from cpython.ref cimport Py_INCREF
+from libc.string cimport memcmp, memcpy, memset
+from numpy cimport ndarray
+
+from xent.kernels cimport *
+
+cnp.import_array()
+
+cdef extern from "numpy/arrayobject.h":
+    # Steals the reference to descr, which numpy's own pxd does not say.
+    object PyArray_NewLikeArray(ndarray prototype, cnp.NPY_ORDER order, void *descr, int subok)
+
+# NumPy keeps the GIL for loops shorter than this too: giving it up and taking it back costs more than the loop.
+cdef enum:
+    GIL_THRESHOLD = 500
+
+cdef int OPERATION_COUNT = 0
+cdef const xent_op_info *OPERATIONS = xent_ops(&OPERATION_COUNT)
+cdef char NOTHING = 0  # the address of an array without elements that has none of its own
+
+ctypedef ptrdiff_t[XENT_MAX_NDIM + 1] Extents
+
+cdef object NDARRAY_UFUNC = np.ndarray.__array_ufunc__
+cdef object REDUCTIONS = {
+    "none": XENT_NONE, "terms": XENT_NONE, "sum": XENT_SUM, "mean": XENT_MEAN, "per_class": XENT_PER_CLASS,
+}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The library, for this module and for the others
+
+cdef const xent_op_info *operations(int *count) noexcept nogil:
+    count[0] = OPERATION_COUNT
+    return OPERATIONS
+
+
+cdef void begin(xent_request *req) noexcept nogil:
+    xent_request_init(req)
+
+
+cdef xent_status execute(xent_request *req) noexcept nogil:
+    """Run with the scratch that the request needs. XENT_ERR_SCRATCH: there is no memory for it."""
+    cdef size_t size = 0
+    cdef xent_status status = xent_scratch_size(req, &size)
+    if status != XENT_OK:
+        return status
+    if size:
+        req.scratch = PyMem_RawMalloc(size)
+        if req.scratch == NULL:
+            return XENT_ERR_SCRATCH
+        req.scratch_size = size
+    status = xent_run(req)
+    PyMem_RawFree(req.scratch)
+    req.scratch = NULL
+    return status
+
+
+cdef int fail(xent_status status, const char *name) except -1:
+    """Raise what a status other than XENT_OK means."""
+    if status == XENT_ERR_SCRATCH:
+        raise MemoryError
+    if status == XENT_ERR_ISA:
+        raise RuntimeError(
+            f"XENT_ISA={os.environ.get('XENT_ISA')} is not an instruction set that runs here; "
+            f"these do: {', '.join(available_isas())}"
+        )
+    message = f"{name.decode()}: {xent_strerror(status).decode()}"
+    if status == XENT_ERR_DTYPE:
+        raise TypeError(message)
+    if status in (XENT_ERR_SHAPE, XENT_ERR_OPTION, XENT_ERR_REDUCTION):
+        raise ValueError(message)
+    raise SystemError(message)
+
+
+cdef int float_dtype(int typenum) noexcept nogil:
+    """XENT_F16, XENT_F32 or XENT_F64, which compare as NumPy's promotion orders them; XENT_NO_DTYPE for the rest."""
+    if typenum == cnp.NPY_DOUBLE:
+        return XENT_F64
+    if typenum == cnp.NPY_FLOAT:
+        return XENT_F32
+    if typenum == cnp.NPY_FLOAT16:
+        return XENT_F16
+    return XENT_NO_DTYPE
+
+
+cdef int integer_dtype(int typenum, Py_ssize_t itemsize) noexcept nogil:
+    """The library's name for NumPy's integers, of which C's long and long long are two of the same size."""
+    cdef bint signed = cnp.PyTypeNum_ISSIGNED(typenum)
+    if not signed and not cnp.PyTypeNum_ISUNSIGNED(typenum):
+        return XENT_NO_DTYPE
+    if itemsize == 1:
+        return XENT_I8 if signed else XENT_U8
+    if itemsize == 2:
+        return XENT_I16 if signed else XENT_U16
+    if itemsize == 4:
+        return XENT_I32 if signed else XENT_U32
+    return XENT_I64 if signed else XENT_U64
+
+
+cdef inline int type_of(int dtype) noexcept nogil:
+    if dtype == XENT_F64:
+        return cnp.NPY_DOUBLE
+    return cnp.NPY_FLOAT if dtype == XENT_F32 else cnp.NPY_FLOAT16
+
+
+cdef inline int compute_in(int dtype) noexcept nogil:
+    return XENT_F64 if dtype == XENT_F64 else XENT_F32
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Views and shapes
+
+cdef inline void fill(
+    xent_view *view, ndarray a, int dtype, const ptrdiff_t *strides, ptrdiff_t class_stride
+) noexcept:
+    view.data = cnp.PyArray_DATA(a)
+    if view.data == NULL:
+        view.data = &NOTHING
+    view.dtype = <uint8_t>dtype
+    view.swapped = not cnp.PyArray_ISNOTSWAPPED(a)
+    view.strides = strides
+    view.class_stride = class_stride
+
+
+cdef int without(ndarray a, int axis, ptrdiff_t *shape, ptrdiff_t *strides) noexcept:
+    """The extents and strides of `a` but for those of `axis` (-1: all of them); returns how many."""
+    cdef int i, n = 0
+    for i in range(cnp.PyArray_NDIM(a)):
+        if i != axis:
+            shape[n] = cnp.PyArray_DIM(a, i)
+            strides[n] = cnp.PyArray_STRIDE(a, i)
+            n += 1
+    return n
+
+
+cdef bint widen(int *ndim, ptrdiff_t *shape, int n, const ptrdiff_t *other) noexcept:
+    """Broadcast `shape` in place with `other`; False where they differ."""
+    cdef int i
+    if n > ndim[0]:
+        for i in range(ndim[0] - 1, -1, -1):
+            shape[i + n - ndim[0]] = shape[i]
+        for i in range(n - ndim[0]):
+            shape[i] = 1
+        ndim[0] = n
+    for i in range(1, n + 1):
+        if shape[ndim[0] - i] == 1:
+            shape[ndim[0] - i] = other[n - i]
+        elif other[n - i] != 1 and other[n - i] != shape[ndim[0] - i]:
+            return False
+    return True
+
+
+cdef bint stretch(int ndim, const ptrdiff_t *shape, int n, const ptrdiff_t *own, ptrdiff_t *strides) noexcept:
+    """Turn the n strides of an operand of extents `own` into those that walk `shape`; False if it cannot."""
+    cdef int i
+    if n > ndim:
+        return False
+    for i in range(1, n + 1):
+        if own[n - i] == shape[ndim - i]:
+            strides[ndim - i] = strides[n - i]
+        elif own[n - i] == 1:
+            strides[ndim - i] = 0
+        else:
+            return False
+    for i in range(ndim - n):
+        strides[i] = 0
+    return True
+
+
+cdef int place(object axis, int ndim) except -1:
+    """`axis` counted from the front."""
+    cdef Py_ssize_t given = operator.index(axis)
+    if given < -ndim or given >= ndim:
+        raise np.exceptions.AxisError(given, ndim)
+    return <int>(given + ndim if given < 0 else given)
+
+
+cdef tuple places(object axis, int ndim):
+    """A tuple of axes, or None for all of them, counted from the front."""
+    if axis is None:
+        return tuple(range(ndim))
+    found = tuple([place(a, ndim) for a in axis])
+    if len(set(found)) < len(found):
+        raise ValueError(f"duplicate value in axis={axis!r}")
+    return found
+
+
+cdef tuple as_tuple(int n, const ptrdiff_t *shape):
+    return tuple([shape[i] for i in range(n)])
+
+
+cdef tuple shape_of(ndarray a):
+    return as_tuple(cnp.PyArray_NDIM(a), <ptrdiff_t *>cnp.PyArray_DIMS(a))
+
+
+cdef str op_name(int op):
+    return OPERATIONS[op].name.decode()
+
+
+cdef str first_operand(int op):
+    return _docs.OPERANDS.get(op_name(op), "logits")
+
+
+cdef str second_operand(int op):
+    return "labels" if OPERATIONS[op].target == XENT_TARGET_LABELS else "target"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Running one request
+
+cdef xent_status launch(xent_request *req) noexcept:
+    cdef xent_status status
+    cdef ptrdiff_t work = req.classes
+    cdef int i
+    for i in range(req.ndim):
+        work *= req.shape[i]
+    if work < GIL_THRESHOLD:
+        return execute(req)
+    with nogil:
+        status = execute(req)
+    return status
+
+
+cdef int refuse(xent_status status, xent_request *req, ndarray target) except -1:
+    if status != XENT_ERR_LABEL:
+        return fail(status, OPERATIONS[req.op].name)
+    batch = as_tuple(req.ndim, req.shape)
+    at = tuple([int(i) for i in np.unravel_index(req.bad_row, batch)])
+    label = int(np.broadcast_to(target, batch)[at])
+    raise IndexError(f"label {label} at {at[0] if len(at) == 1 else at} is out of range for {req.classes} classes")
+
+
+cdef inline object scalar_or_array(ndarray a):
+    """A NumPy scalar for an array without dimensions, as ufuncs return it."""
+    if cnp.PyArray_NDIM(a) == 0:
+        return cnp.PyArray_ToScalar(cnp.PyArray_DATA(a), a)
+    return a
+
+
+cdef ndarray like(ndarray a, int dtype):
+    """An array of the shape of `a`, in the order of its axes in memory, so that one walk suits both."""
+    cdef cnp.dtype descr
+    if cnp.PyArray_IS_C_CONTIGUOUS(a):
+        return cnp.PyArray_EMPTY(cnp.PyArray_NDIM(a), cnp.PyArray_DIMS(a), type_of(dtype), 0)
+    descr = cnp.PyArray_DescrFromType(type_of(dtype))
+    Py_INCREF(descr)
+    return PyArray_NewLikeArray(a, cnp.NPY_KEEPORDER, <void *>descr, 0)
+
+
+cdef object fast(int op, ndarray x, ndarray t):
+    """The result for operands of one shape with the classes last; None where the general way is needed."""
+    cdef const xent_op_info *info = &OPERATIONS[op]
+    cdef int n = cnp.PyArray_NDIM(x) - 1
+    cdef int x_dtype = float_dtype(cnp.PyArray_TYPE(x)), t_dtype, dtype = x_dtype
+    cdef ptrdiff_t *shape = <ptrdiff_t *>cnp.PyArray_DIMS(x)
+    cdef xent_request req
+    cdef xent_status status
+    cdef ndarray value = None, emitted = None
+
+    if n < 0 or x_dtype == XENT_NO_DTYPE:
+        return None
+    if t is not None:
+        if info.target == XENT_TARGET_LABELS:
+            t_dtype = integer_dtype(cnp.PyArray_TYPE(t), cnp.PyArray_ITEMSIZE(t))
+            if cnp.PyArray_NDIM(t) != n:
+                return None
+        else:
+            t_dtype = float_dtype(cnp.PyArray_TYPE(t))
+            dtype = max(x_dtype, t_dtype)
+            if cnp.PyArray_NDIM(t) != n + 1 or cnp.PyArray_DIM(t, n) != shape[n]:
+                return None
+        if t_dtype == XENT_NO_DTYPE or memcmp(cnp.PyArray_DIMS(t), shape, n * sizeof(ptrdiff_t)) != 0:
+            return None
+
+    begin(&req)
+    req.op = op
+    req.compute = compute_in(dtype)
+    req.ndim = n
+    req.shape = shape
+    req.classes = shape[n]
+    fill(&req.logits, x, x_dtype, <ptrdiff_t *>cnp.PyArray_STRIDES(x), cnp.PyArray_STRIDE(x, n))
+    if t is not None:
+        fill(&req.target, t, t_dtype, <ptrdiff_t *>cnp.PyArray_STRIDES(t),
+             0 if info.target == XENT_TARGET_LABELS else cnp.PyArray_STRIDE(t, n))
+    if info.has_value:
+        value = cnp.PyArray_EMPTY(n, cnp.PyArray_DIMS(x), type_of(dtype), 0)
+        fill(&req.value, value, dtype, <ptrdiff_t *>cnp.PyArray_STRIDES(value), 0)
+    if info.has_emit:
+        emitted = like(x, dtype)
+        fill(&req.out, emitted, dtype, <ptrdiff_t *>cnp.PyArray_STRIDES(emitted), cnp.PyArray_STRIDE(emitted, n))
+    status = launch(&req)
+    if status != XENT_OK:
+        refuse(status, &req, t)
+    if emitted is None:
+        return scalar_or_array(value)
+    return emitted if value is None else (scalar_or_array(value), emitted)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Operands
+
+cdef object loaded(str module, str name):
+    """A class of a module that may not be imported: what was never loaded has no instances."""
+    return getattr(sys.modules.get(module), name, ())
+
+
+cdef bint is_pandas(object a):
+    return isinstance(a, (
+        loaded("pandas", "Series"), loaded("pandas", "DataFrame"), loaded("pandas", "Index"),
+        loaded("pandas.api.extensions", "ExtensionArray"),
+    ))
+
+
+cdef int refuse_device(object a, str op, str name) except -1:
+    """TypeError for arrays that live on a device; CPU memory, and memory pinned for a device, can be read."""
+    device = getattr(type(a), "__dlpack_device__", None)
+    if device is not None:
+        kind = int(device(a)[0])
+        if kind not in (1, 3, 11):
+            raise TypeError(
+                f"{op}: {name} is a {type(a).__module__}.{type(a).__qualname__} on a device "
+                f"(DLPack device type {kind}), and this build of xent has no GPU kernels"
+            )
+    return 0
+
+
+cdef bint foreign(object a):
+    """Whether a type brings its own __array_ufunc__ (dask, xarray, units, ...), which the gufunc then calls."""
+    if cnp.PyArray_CheckExact(a):
+        return False
+    own = getattr(type(a), "__array_ufunc__", NDARRAY_UFUNC)
+    return own is not NDARRAY_UFUNC and not is_pandas(a)
+
+
+def as_array(a, str op, str name):
+    """An operand as an ndarray of any dtype; of its subclasses only masked arrays stay what they are."""
+    if cnp.PyArray_CheckExact(a) or isinstance(a, loaded("numpy.ma", "MaskedArray")):
+        return a
+    refuse_device(a, op, name)
+    if is_pandas(a):
+        a = a.to_numpy()
+    elif hasattr(a, "__dlpack__") and not hasattr(a, "__array__"):
+        a = np.from_dlpack(a)
+    return np.asarray(a)
+
+
+cdef tuple convert(object a, str op, str name, bint labels):
+    """An operand as a plain ndarray of a dtype that the kernels read, and its mask if it is a masked array."""
+    cdef ndarray plain
+    cdef bint typed = hasattr(a, "dtype")
+    mask = None
+    a = as_array(a, op, name)
+    if not cnp.PyArray_CheckExact(a):
+        if a.mask is not sys.modules["numpy.ma"].nomask:
+            mask = np.asarray(a.mask)
+        # What lies under a mask is not looked at, so it must not be found out of range either.
+        a = np.asarray(a.filled(0) if labels and mask is not None else a.data)
+    plain = a
+    if labels and not typed and cnp.PyArray_SIZE(plain) == 0:
+        plain = plain.astype(np.intp)  # NumPy makes an empty list float64
+    cdef int typenum = cnp.PyArray_TYPE(plain)
+    if labels:
+        if integer_dtype(typenum, cnp.PyArray_ITEMSIZE(plain)) == XENT_NO_DTYPE:
+            raise TypeError(f"{op}: {name} must be integers, one a row, not {plain.dtype}")
+    elif float_dtype(typenum) == XENT_NO_DTYPE:
+        if not cnp.PyTypeNum_ISBOOL(typenum) and not cnp.PyTypeNum_ISINTEGER(typenum):
+            raise TypeError(
+                f"{op}: {name} of dtype {plain.dtype} is not supported; "
+                "float16, float32, float64, integers and bools are"
+            )
+        plain = plain.astype(np.float64)
+    return plain, mask
+
+
+cdef ndarray as_bools(object where, str op):
+    if not cnp.PyArray_CheckExact(where):
+        refuse_device(where, op, "where")
+        where = where.to_numpy() if is_pandas(where) else np.asarray(where)
+    if cnp.PyArray_TYPE(where) != cnp.NPY_BOOL:
+        raise TypeError(f"{op}: where must be bools, not {where.dtype}")
+    return where
+
+
+cdef tuple axes_of(object axis, int ndim):
+    return places(axis, ndim) if axis is None or isinstance(axis, tuple) else (place(axis, ndim),)
+
+
+cdef ndarray join_masks(
+    int op, ndarray x, object x_mask, ndarray t, object t_mask, bint labels, object axis, object where
+):
+    """One `where` of the broadcast shape for masked operands: what any of the masks hides is left out."""
+    cdef int i
+    x_axes = axes_of(axis, x.ndim)
+    depth = len(x_axes)
+    tail = tuple(range(-depth, 0))
+    classes = tuple([x.shape[i] for i in x_axes])
+    batch = tuple([x.shape[i] for i in range(x.ndim) if i not in x_axes])
+    hidden = np.False_ if x_mask is None else np.moveaxis(x_mask, x_axes, tail)
+    if t is not None:
+        t_axes = () if labels else axes_of(axis, t.ndim)
+        batch = np.broadcast_shapes(batch, tuple([t.shape[i] for i in range(t.ndim) if i not in t_axes]))
+        if t_mask is not None:
+            # A masked label takes its whole row out.
+            t_hidden = t_mask[(..., *([None] * depth))] if labels else np.moveaxis(t_mask, t_axes, tail)
+            hidden = np.logical_or(hidden, t_hidden)
+    shown = np.broadcast_to(np.logical_not(hidden), batch + classes)
+    shown = np.moveaxis(shown, tail, axes_of(axis, len(batch) + depth))
+    return shown if where is None else np.logical_and(shown, as_bools(where, op_name(op)))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Results
+
+cdef ndarray check_out(object out, tuple shape, int dtype, int op):
+    """`out` as a plain array, once its type, shape and dtype are found to fit."""
+    name = op_name(op)
+    if not isinstance(out, np.ndarray) or isinstance(out, loaded("numpy.ma", "MaskedArray")):
+        raise TypeError(f"{name}: out must be a plain array, not {type(out).__name__}")
+    if out.shape != shape:
+        raise ValueError(f"{name}: out has shape {out.shape}, the result has {shape}")
+    if not out.flags.writeable:
+        raise ValueError(f"{name}: output array is read-only")
+    result = np.dtype(cnp.PyArray_DescrFromType(type_of(dtype)))
+    if not np.can_cast(result, out.dtype, "same_kind"):
+        raise TypeError(f"{name}: cannot cast {result}, the result, to {out.dtype}, out's, with rule 'same_kind'")
+    return np.asarray(out)
+
+
+cdef ndarray destination(ndarray out, tuple shape, int dtype, ndarray pattern, list operands):
+    """Where the kernel writes: `out` itself, or a new array where there is none, or where it overlaps an operand."""
+    if out is not None and float_dtype(cnp.PyArray_TYPE(out)) != XENT_NO_DTYPE:
+        if not any([a is not None and np.may_share_memory(out, a) for a in operands]):
+            return out
+    if pattern is not None and shape_of(pattern) == shape:
+        return like(pattern, dtype)
+    return np.empty(shape, cnp.PyArray_DescrFromType(type_of(dtype)))
+
+
+cdef tuple split_out(object out, int op):
+    """(out for the value, out for the rows), of which the operation uses those that it has."""
+    cdef const xent_op_info *info = &OPERATIONS[op]
+    cdef bint pair = info.has_value and info.has_emit
+    if not isinstance(out, tuple):
+        if out is not None and pair:
+            raise TypeError(f"{op_name(op)}: out must be a tuple of two arrays, (value, gradient)")
+        out = (out, out) if not pair else (None, None)
+    elif len(out) != 1 + pair:
+        raise ValueError(f"{op_name(op)}: out must hold {1 + pair} arrays, not {len(out)}")
+    elif not pair:
+        out = out * 2
+    return (out[0] if info.has_value else None), (out[1] if info.has_emit else None)
+
+
+cdef object deliver(object value, object emitted):
+    if emitted is None:
+        return value
+    return emitted if value is None else (value, emitted)
+
+
+cdef object finish(ndarray made, ndarray wanted, object given):
+    """The result to hand out: `given` where the caller brought one, filled if the kernel wrote elsewhere."""
+    if made is None:
+        return None
+    if given is None:
+        return scalar_or_array(made)
+    if made is not wanted:
+        np.copyto(wanted, made, casting="same_kind")
+    return given
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The general way
+
+cdef int refuse_one_hot(int op, ndarray x) except -1:
+    raise ValueError(
+        f"{op_name(op)}: an integer target of the logits' own shape {shape_of(x)} looks like a one-hot encoding; "
+        "pass one label a row, or the one-hot rows as floating-point probabilities"
+    )
+
+
+cdef object evaluate(
+    int op, ndarray x, ndarray t, bint labels, object axis, bint keepdims, object where, object out, int dtype,
+    ndarray class_weight, ndarray sample_weight, ndarray temperature, double smoothing, object ignore_index,
+    int reduction,
+):
+    """One request from operands of any strides. `labels`: t holds one integer a row; dtype: that of the result."""
+    cdef const xent_op_info *info = &OPERATIONS[op]
+    cdef bint rows = t is not None and not labels
+    cdef int x_axis, t_axis = 0, at, n, i, ndim, x_n, t_n
+    cdef Extents shape, full, own, x_shape, t_shape
+    cdef Extents x_strides, t_strides, value_strides, out_strides, where_strides, sample_strides, temperature_strides
+    cdef ptrdiff_t classes, where_class = 0
+    cdef xent_request req
+    cdef xent_status status
+    cdef ndarray mask = None, value = None, emitted = None, value_out = None, emit_out = None
+
+    if axis is None or isinstance(axis, tuple):
+        return evaluate_merged(
+            op, x, t, labels, axis, keepdims, where, out, dtype, class_weight, sample_weight, temperature, smoothing,
+            ignore_index, reduction,
+        )
+    name = op_name(op)
+    if cnp.PyArray_NDIM(x) == 0:
+        raise ValueError(f"{name}: {first_operand(op)} must have at least one dimension, the class axis")
+    if rows and cnp.PyArray_NDIM(t) == 0:
+        raise ValueError(f"{name}: target must have at least one dimension, the class axis")
+
+    # Batch dimensions: what is left of each operand without its class axis, broadcast.
+    x_axis = place(axis, cnp.PyArray_NDIM(x))
+    classes = cnp.PyArray_DIM(x, x_axis)
+    x_n = ndim = without(x, x_axis, x_shape, x_strides)
+    memcpy(shape, x_shape, ndim * sizeof(ptrdiff_t))
+    if labels:
+        t_n = without(t, -1, t_shape, t_strides)
+        if t_n == cnp.PyArray_NDIM(x) and shape_of(x) == shape_of(t):
+            refuse_one_hot(op, x)
+        if not stretch(ndim, shape, t_n, t_shape, t_strides):
+            raise ValueError(
+                f"{name}: labels of shape {shape_of(t)} do not broadcast to {as_tuple(ndim, shape)}, "
+                f"the shape of logits {shape_of(x)} without axis {axis}"
+            )
+    elif rows:
+        t_axis = place(axis, cnp.PyArray_NDIM(t))
+        t_n = without(t, t_axis, t_shape, t_strides)
+        if cnp.PyArray_DIM(t, t_axis) != classes or not widen(&ndim, shape, t_n, t_shape):
+            raise ValueError(
+                f"{name}: shapes {shape_of(x)} and {shape_of(t)} do not match "
+                f"(axis={axis}: the class axes must be of one length, the others must broadcast)"
+            )
+        stretch(ndim, shape, t_n, t_shape, t_strides)
+    stretch(ndim, shape, x_n, x_shape, x_strides)
+    at = place(axis, ndim + 1)
+    for i in range(ndim + 1):
+        full[i] = classes if i == at else shape[i - (i > at)]
+
+    begin(&req)
+    req.op = op
+    req.compute = compute_in(dtype)
+    req.ndim = ndim
+    req.shape = shape
+    req.classes = classes
+    req.reduction = reduction
+    req.label_smoothing = smoothing
+    if ignore_index is not None:
+        req.has_ignore_index = 1
+        req.ignore_index = ignore_index
+    fill(&req.logits, x, float_dtype(cnp.PyArray_TYPE(x)), x_strides, cnp.PyArray_STRIDE(x, x_axis))
+    if labels:
+        fill(&req.target, t, integer_dtype(cnp.PyArray_TYPE(t), cnp.PyArray_ITEMSIZE(t)), t_strides, 0)
+    elif rows:
+        fill(&req.target, t, float_dtype(cnp.PyArray_TYPE(t)), t_strides, cnp.PyArray_STRIDE(t, t_axis))
+    if where is not None:
+        mask = as_bools(where, name)
+        n = without(mask, -1, own, where_strides)
+        if not stretch(ndim + 1, full, n, own, where_strides):
+            raise ValueError(
+                f"{name}: where of shape {shape_of(mask)} does not broadcast to {as_tuple(ndim + 1, full)}"
+            )
+        where_class = where_strides[at]
+        for i in range(at, ndim):
+            where_strides[i] = where_strides[i + 1]
+        fill(&req.where, mask, XENT_BOOL, where_strides, where_class)
+    if class_weight is not None:
+        if cnp.PyArray_NDIM(class_weight) != 1 or cnp.PyArray_DIM(class_weight, 0) != classes:
+            raise ValueError(f"{name}: weight has shape {shape_of(class_weight)}, expected ({classes},), one a class")
+        fill(&req.class_weight, class_weight, XENT_F64, NULL, cnp.PyArray_STRIDE(class_weight, 0))
+    if sample_weight is not None:
+        n = without(sample_weight, -1, own, sample_strides)
+        if not stretch(ndim, shape, n, own, sample_strides):
+            raise ValueError(
+                f"{name}: sample_weight of shape {shape_of(sample_weight)} does not broadcast "
+                f"to {as_tuple(ndim, shape)}"
+            )
+        fill(&req.sample_weight, sample_weight, XENT_F64, sample_strides, 0)
+    if temperature is not None:
+        n = without(temperature, -1, own, temperature_strides)
+        if not stretch(ndim, shape, n, own, temperature_strides):
+            raise ValueError(
+                f"{name}: temperature of shape {shape_of(temperature)} does not broadcast to {as_tuple(ndim, shape)}"
+            )
+        fill(&req.temperature, temperature, XENT_F64, temperature_strides, 0)
+
+    # Every check of `out` comes before the first thing written.
+    value_given, emit_given = split_out(out, op)
+    operands = [x, t, mask, class_weight, sample_weight, temperature]
+    value_shape = () if reduction in (XENT_SUM, XENT_MEAN) else as_tuple(ndim, shape)
+    if keepdims:
+        value_shape = tuple([1 if i == at else full[i] for i in range(ndim + 1)])
+    emit_shape = (classes,) if reduction == XENT_PER_CLASS else as_tuple(ndim + 1, full)
+    if value_given is not None:
+        value_out = check_out(value_given, value_shape, dtype, op)
+    if emit_given is not None:
+        emit_out = check_out(emit_given, emit_shape, dtype, op)
+    if info.has_value:
+        value = destination(value_out, value_shape, dtype, None, [*operands, emit_out])
+        without(value, at if keepdims else -1, own, value_strides)
+        if reduction in (XENT_SUM, XENT_MEAN):
+            memset(value_strides, 0, ndim * sizeof(ptrdiff_t))
+        fill(&req.value, value, float_dtype(cnp.PyArray_TYPE(value)), value_strides, 0)
+    if info.has_emit:
+        emitted = destination(emit_out, emit_shape, dtype, x, [*operands, value_out])
+        if reduction == XENT_PER_CLASS:
+            memset(out_strides, 0, ndim * sizeof(ptrdiff_t))
+            n = 0
+        else:
+            without(emitted, at, own, out_strides)
+            n = at
+        fill(&req.out, emitted, float_dtype(cnp.PyArray_TYPE(emitted)), out_strides, cnp.PyArray_STRIDE(emitted, n))
+
+    status = launch(&req)
+    if status != XENT_OK:
+        refuse(status, &req, t)
+    return deliver(finish(value, value_out, value_given), finish(emitted, emit_out, emit_given))
+
+
+cdef object evaluate_merged(
+    int op, ndarray x, ndarray t, bint labels, object axis, bint keepdims, object where, object out, int dtype,
+    ndarray class_weight, ndarray sample_weight, ndarray temperature, double smoothing, object ignore_index,
+    int reduction,
+):
+    """Several class axes: one axis of all their elements, which costs a copy where no stride can walk them."""
+    cdef int i
+    name = op_name(op)
+    x_axes = places(axis, x.ndim)
+    x_batch = tuple([x.shape[i] for i in range(x.ndim) if i not in x_axes])
+    class_shape = tuple([x.shape[i] for i in x_axes])
+    batch = x_batch
+    if t is not None and not labels:
+        t_axes = places(axis, t.ndim)
+        if tuple([t.shape[i] for i in t_axes]) != class_shape:
+            raise ValueError(f"{name}: shapes {shape_of(x)} and {shape_of(t)} do not match (axis={axis})")
+        t_batch = tuple([t.shape[i] for i in range(t.ndim) if i not in t_axes])
+        try:
+            batch = np.broadcast_shapes(x_batch, t_batch)
+        except ValueError:
+            raise ValueError(f"{name}: shapes {shape_of(x)} and {shape_of(t)} do not broadcast (axis={axis})") from None
+        t = merge(t, t_axes)
+    elif labels and t.ndim and shape_of(t) == shape_of(x):
+        refuse_one_hot(op, x)
+    x = merge(x, x_axes)
+    ndim = len(batch) + len(class_shape)
+    at = places(axis, ndim)
+    rest = iter(batch)
+    full = tuple([class_shape[at.index(i)] if i in at else next(rest) for i in range(ndim)])
+    if where is not None:
+        where = as_bools(where, name)
+        try:
+            where = np.broadcast_to(where, full)
+        except ValueError:
+            raise ValueError(f"{name}: where of shape {where.shape} does not broadcast to {full}") from None
+        where = merge(where, at)
+
+    value_given, emit_given = split_out(out, op)
+    value_out = emit_out = None
+    if value_given is not None:
+        value_shape = tuple([1 if i in at else full[i] for i in range(ndim)]) if keepdims else batch
+        value_out = check_out(value_given, value_shape, dtype, op)
+    if emit_given is not None:
+        emit_out = check_out(emit_given, full, dtype, op)
+
+    result = evaluate(
+        op, x, t, labels, -1, False, where, None, dtype, class_weight, sample_weight, temperature, smoothing,
+        ignore_index, reduction,
+    )
+    value, emitted = None, None
+    if OPERATIONS[op].has_value:
+        value = np.asarray(result[0] if OPERATIONS[op].has_emit else result)
+        if keepdims:
+            value = np.expand_dims(value, at)
+    if OPERATIONS[op].has_emit:
+        emitted = result[1] if OPERATIONS[op].has_value else result
+        if reduction == XENT_PER_CLASS:
+            emitted = emitted.reshape(class_shape)
+        else:
+            emitted = np.moveaxis(emitted.reshape(batch + class_shape), range(len(batch), ndim), at)
+    return deliver(finish(value, value_out, value_given), finish(emitted, emit_out, emit_given))
+
+
+cdef ndarray merge(ndarray a, tuple axes):
+    """`a` with `axes` made one axis, the last."""
+    rest = [i for i in range(a.ndim) if i not in axes]
+    classes = 1
+    for i in axes:
+        classes *= a.shape[i]
+    return a.transpose([*rest, *axes]).reshape([*[a.shape[i] for i in rest], classes])
+
+
+cdef int result_dtype(ndarray x, ndarray t, bint labels, object dtype, int op) except -1:
+    cdef int found = float_dtype(cnp.PyArray_TYPE(x))
+    if dtype is not None:
+        wanted = np.dtype(dtype)
+        found = float_dtype(wanted.num)
+        if found == XENT_NO_DTYPE:
+            raise TypeError(f"{op_name(op)}: dtype={wanted} is not supported; float16, float32 and float64 are")
+    elif t is not None and not labels:
+        found = max(found, float_dtype(cnp.PyArray_TYPE(t)))
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The callables
+
+cdef object through_gufunc(int op, tuple operands, object axis, bint keepdims, object where, object out, object dtype):
+    from xent import ufuncs
+
+    for name, operand in zip((first_operand(op), second_operand(op)), operands, strict=False):
+        refuse_device(operand, op_name(op), name)
+    options = {"where": where, "out": out, "dtype": dtype}
+    options = {key: option for key, option in options.items() if option is not None}
+    if keepdims:
+        options["keepdims"] = True
+    if not (type(axis) is int and axis == -1):
+        options["axis"] = axis
+    return getattr(ufuncs, op_name(op))(*operands, **options)
+
+
+cdef object invoke(int op, object logits, object target, object axis, object keepdims, object where, object out,
+                   object dtype):
+    cdef bint alone = OPERATIONS[op].target == XENT_TARGET_NONE
+    cdef bint labels = OPERATIONS[op].target == XENT_TARGET_LABELS
+    cdef ndarray x, t = None
+    if (where is None and out is None and dtype is None and keepdims is False and type(axis) is int and axis == -1
+            and cnp.PyArray_CheckExact(logits) and (alone or cnp.PyArray_CheckExact(target))):
+        result = fast(op, logits, None if alone else target)
+        if result is not None:
+            return result
+    if foreign(logits) or (not alone and foreign(target)):
+        operands = (logits,) if alone else (logits, target)
+        return through_gufunc(op, operands, axis, keepdims, where, out, dtype)
+    if isinstance(axis, list):
+        axis = tuple(axis)
+    name = op_name(op)
+    x, x_mask = convert(logits, name, first_operand(op), False)
+    t_mask = None
+    if not alone:
+        t, t_mask = convert(target, name, second_operand(op), labels)
+    if x_mask is not None or t_mask is not None:
+        where = join_masks(op, x, x_mask, t, t_mask, labels, axis, where)
+    return evaluate(
+        op, x, t, labels, axis, keepdims, where, out, result_dtype(x, t, labels, dtype, op), None, None, None, 0.0,
+        None, XENT_NONE,
+    )
+
+
+def _of_logits(int op):
+    def call(logits, *, axis=-1, keepdims=False, where=None, out=None, dtype=None):
+        return invoke(op, logits, None, axis, keepdims, where, out, dtype)
+    return call
+
+
+def _of_probs(int op):
+    def call(probs, *, axis=-1, keepdims=False, where=None, out=None, dtype=None):
+        return invoke(op, probs, None, axis, keepdims, where, out, dtype)
+    return call
+
+
+def _of_target(int op):
+    def call(logits, target, *, axis=-1, keepdims=False, where=None, out=None, dtype=None):
+        return invoke(op, logits, target, axis, keepdims, where, out, dtype)
+    return call
+
+
+def _of_labels(int op):
+    def call(logits, labels, *, axis=-1, keepdims=False, where=None, out=None, dtype=None):
+        return invoke(op, logits, labels, axis, keepdims, where, out, dtype)
+    return call
+
+
+cdef dict make_callables():
+    """One function for each row-wise operation of the table, named and documented after it."""
+    cdef int op
+    made = {}
+    for op in range(OPERATION_COUNT):
+        name = op_name(op)
+        target = OPERATIONS[op].target
+        if target == XENT_TARGET_POINT:
+            continue  # nothing to reduce: the ufunc itself is the function
+        if target == XENT_TARGET_NONE:
+            call = _of_probs(op) if first_operand(op) == "probs" else _of_logits(op)
+        else:
+            call = _of_labels(op) if target == XENT_TARGET_LABELS else _of_target(op)
+        call.__name__ = call.__qualname__ = name
+        call.__module__ = "xent"
+        call.__doc__ = _docs.callable_doc(
+            name, TARGET_NAMES[target], bool(OPERATIONS[op].has_value), bool(OPERATIONS[op].has_emit)
+        )
+        made[name] = call
+    return made
+
+
+cdef dict TARGET_NAMES = {
+    XENT_TARGET_NONE: "none", XENT_TARGET_PROBS: "probs", XENT_TARGET_LOGITS: "logits",
+    XENT_TARGET_LOG_PROBS: "log_probs", XENT_TARGET_LABELS: "labels", XENT_TARGET_POINT: "point",
+}
+
+CALLABLES = make_callables()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# For xent.losses
+
+def evaluate_loss(
+    str name, logits, target, *, caller, bint labels=False, axis=-1, where=None, weight=None, sample_weight=None,
+    temperature=None, double label_smoothing=0.0, ignore_index=None, reduction="none",
+):
+    """One operation with the options of the losses; `labels`: target holds one integer a row."""
+    cdef int op = xent_find_op(name.encode())
+    cdef ndarray x, t
+    x, x_mask = convert(logits, caller, "logits", False)
+    t, t_mask = convert(target, caller, "target", labels)
+    axis = operator.index(axis)
+    if x_mask is not None or t_mask is not None:
+        where = join_masks(op, x, x_mask, t, t_mask, labels, axis, where)
+    return evaluate(
+        op, x, t, labels, axis, False, where, None, result_dtype(x, t, labels, None, op), weight, sample_weight,
+        temperature, label_smoothing, ignore_index, REDUCTIONS[reduction],
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Threads, instruction sets, information
+
+cdef list available_isas():
+    cdef int i = 0
+    names = []
+    while xent_isa_name(i) != NULL:
+        names.append(xent_isa_name(i).decode())
+        i += 1
+    return names
+
+
+cdef str current_isa():
+    cdef const char *name = xent_get_isa()
+    return None if name == NULL else name.decode()
+
+
+def set_num_threads(n, /):
+    """Use at most `n` threads from now on; 0 follows OpenMP (OMP_NUM_THREADS, threadpoolctl), which is the default.
+
+    Results do not depend on it. Small calls run on one thread whatever it says.
+
+    Raises
+    ------
+    ValueError
+        `n` is negative.
+
+    Examples
+    --------
+    >>> import xent
+    >>> xent.set_num_threads(1)
+    >>> xent.get_num_threads()
+    1
+    >>> xent.set_num_threads(0)
+    """
+    cdef int count = operator.index(n)
+    if xent_set_num_threads(count) != XENT_OK:
+        raise ValueError(f"the number of threads must not be negative, got {count}")
+
+
+def get_num_threads():
+    """The most threads that a call uses now.
+
+    Examples
+    --------
+    >>> import xent
+    >>> xent.get_num_threads() >= 1
+    True
+    """
+    return xent_get_num_threads()
+
+
+def set_isa(name=None, /):
+    """Run the code for one instruction set: a name of ``xent.info()["isas"]``, or None for the best that runs here.
+
+    The environment variable XENT_ISA does the same from the first call on. Results of two instruction sets may differ
+    in the last bits.
+
+    Raises
+    ------
+    ValueError
+        The name is unknown, or this processor or build lacks the instruction set.
+
+    Examples
+    --------
+    >>> import xent
+    >>> xent.set_isa("baseline")
+    >>> xent.info()["isa"]
+    'baseline'
+    >>> xent.set_isa(None)
+    """
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"an instruction set is a string or None, not {type(name).__name__}")
+    cdef bytes encoded = b"" if name is None else name.encode()
+    cdef const char *chosen = NULL
+    if name is not None:
+        chosen = encoded
+    if xent_set_isa(chosen) != XENT_OK:
+        raise ValueError(f"{name!r} is not an instruction set that runs here; these do: {', '.join(available_isas())}")
+
+
+def info():
+    """What runs: versions, the instruction set in use and those that could be, OpenMP, threads.
+
+    Returns
+    -------
+    dict
+        ``version``, ``abi``, ``isa`` (None where XENT_ISA names none that runs here), ``isas``, ``openmp``,
+        ``threads``, ``operations`` (how many), ``numpy``, ``python``, ``machine``.
+
+    Examples
+    --------
+    >>> import xent
+    >>> "baseline" in xent.info()["isas"]
+    True
+    """
+    return {
+        "version": f"{XENT_VERSION_MAJOR}.{XENT_VERSION_MINOR}.{XENT_VERSION_PATCH}",
+        "abi": xent_abi_version(),
+        "isa": current_isa(),
+        "isas": available_isas(),
+        "openmp": bool(xent_has_openmp()),
+        "threads": xent_get_num_threads(),
+        "operations": OPERATION_COUNT,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+
+
+for function in (set_num_threads, get_num_threads, set_isa, info):
+    function.__module__ = "xent"  # where users find them, and doctest too
+del function

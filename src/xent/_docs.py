@@ -1,0 +1,328 @@
+"""Docstrings of the operations: what the C table says of each, and a sentence, a formula and an example from here."""
+
+from typing import NamedTuple
+
+# The first operand, where it is not logits.
+OPERANDS = {"entropy": "probs"}
+
+_SHANNON = "Shannon, A Mathematical Theory of Communication (1948)."
+_KULLBACK = "Kullback and Leibler, On Information and Sufficiency (1951)."
+_HIGHAM = "Blanchard, Higham and Higham, Accurately computing the log-sum-exp and softmax functions (2021)."
+_BRIDLE = "Bridle, Probabilistic interpretation of feedforward classification network outputs (1990)."
+
+
+class Entry(NamedTuple):
+    """What is particular to one operation; x is the prediction, t the target, c runs over the classes."""
+
+    summary: str
+    formula: str
+    source: str
+    example: str
+
+
+ENTRIES = {
+    "logsumexp": Entry(
+        "The logarithm of the sum of exponentials of each row.",
+        "log sum_c exp(x_c)",
+        _HIGHAM,
+        """
+        >>> xent.logsumexp([0, -50])
+        np.float64(1.9287498479639178e-22)
+        """,
+    ),
+    "log_softmax": Entry(
+        "The logarithm of each row's softmax: log-probabilities, in nats.",
+        "x_c - log sum_k exp(x_k)",
+        _HIGHAM,
+        """
+        >>> xent.log_softmax([1000.0, 1000.0])
+        array([-0.69314718, -0.69314718])
+        """,
+    ),
+    "softmax": Entry(
+        "The probabilities that belong to each row of logits.",
+        "exp(x_c) / sum_k exp(x_k)",
+        _BRIDLE,
+        """
+        >>> xent.softmax([[0.0, 0.0], [1000.0, 0.0]])
+        array([[0.5, 0.5],
+               [1. , 0. ]])
+        """,
+    ),
+    "entropy": Entry(
+        "The entropy of each row of probabilities, in nats; NaN where one is negative.",
+        "-sum_c p_c log p_c, with 0 log 0 = 0",
+        _SHANNON,
+        """
+        >>> xent.entropy([0.5, 0.5])
+        np.float64(0.6931471805599453)
+        """,
+    ),
+    "softmax_entropy": Entry(
+        "The entropy of the softmax of each row of logits, in nats.",
+        "-sum_c p_c log p_c, p = softmax(x)",
+        _SHANNON,
+        """
+        >>> xent.softmax_entropy([3.0, 3.0])
+        np.float64(0.6931471805599453)
+        """,
+    ),
+    "cross_entropy": Entry(
+        "The cross-entropy of logits under target probabilities, in nats; linear in the target.",
+        "-sum_c t_c log_softmax(x)_c",
+        _SHANNON,
+        """
+        >>> xent.cross_entropy([0.0, 0.0], [0.25, 0.75])
+        np.float64(0.6931471805599453)
+        """,
+    ),
+    "cross_entropy_with_labels": Entry(
+        "The cross-entropy of logits under class labels, in nats.",
+        "-log_softmax(x)_y for the label y",
+        _SHANNON,
+        """
+        >>> xent.cross_entropy_with_labels([[0.0, 0.0], [0.0, 50.0]], [0, 1])
+        array([6.93147181e-01, 1.92874985e-22])
+        >>> xent.cross_entropy_with_labels([[0.0, 0.0], [0.0, 50.0]], [0, 2])
+        Traceback (most recent call last):
+        IndexError: label 2 at 1 is out of range for 2 classes
+        """,
+    ),
+    "kl_div": Entry(
+        "The Kullback-Leibler divergence of target probabilities from the softmax of logits, in nats.",
+        "sum_c t_c (log t_c - log_softmax(x)_c), KL(t, softmax(x)) for a target that sums to one",
+        _KULLBACK,
+        """
+        >>> xent.kl_div([0.0, 0.0], [1.0, 0.0])
+        np.float64(0.6931471805599453)
+        """,
+    ),
+    "kl_div_with_logits": Entry(
+        "The Kullback-Leibler divergence of the softmax of target logits from that of logits, in nats.",
+        "KL(softmax(t), softmax(x)) = sum_c softmax(t)_c (log_softmax(t)_c - log_softmax(x)_c)",
+        _KULLBACK,
+        """
+        >>> xent.kl_div_with_logits([0.0, 0.0, 0.0], [1.0, 1.0, 1.0])
+        np.float64(0.0)
+        """,
+    ),
+    "kl_div_with_log_probs": Entry(
+        "The Kullback-Leibler divergence of target log-probabilities from the softmax of logits, in nats.",
+        "sum_c t_c (log t_c - log_softmax(x)_c) with log t given; what does not sum to one is not normalised",
+        _KULLBACK,
+        """
+        >>> xent.kl_div_with_log_probs([0.0, 0.0], [0.0, -np.inf])
+        np.float64(0.6931471805599453)
+        """,
+    ),
+    "cross_entropy_terms": Entry(
+        "The terms of the cross-entropy, one a class, in nats.",
+        "-t_c log_softmax(x)_c",
+        _SHANNON,
+        """
+        >>> xent.cross_entropy_terms([0.0, 0.0], [1.0, 0.0])
+        array([0.69314718, 0.        ])
+        """,
+    ),
+    "kl_div_terms": Entry(
+        "The terms of kl_div, one a class, in nats; a term may be negative.",
+        "t_c (log t_c - log_softmax(x)_c), 0 where t_c = 0",
+        _KULLBACK,
+        """
+        >>> xent.kl_div_terms([0.0, 0.0], [1.0, 0.0])
+        array([0.69314718, 0.        ])
+        """,
+    ),
+    "kl_div_with_logits_terms": Entry(
+        "The terms of kl_div_with_logits, one a class, in nats; a term may be negative.",
+        "t_c (log t_c - log_softmax(x)_c), t = softmax(target)",
+        _KULLBACK,
+        """
+        >>> xent.kl_div_with_logits_terms([0.0, 0.0], [0.0, -np.inf])
+        array([0.69314718, 0.        ])
+        """,
+    ),
+    "kl_div_with_log_probs_terms": Entry(
+        "The terms of kl_div_with_log_probs, one a class, in nats; a term may be negative.",
+        "t_c (log t_c - log_softmax(x)_c) with log t given",
+        _KULLBACK,
+        """
+        >>> xent.kl_div_with_log_probs_terms([0.0, 0.0], [0.0, -np.inf])
+        array([0.69314718, 0.        ])
+        """,
+    ),
+    "cross_entropy_value_and_grad": Entry(
+        "cross_entropy and its gradient with respect to the logits, in one call.",
+        "-sum_c t_c log_softmax(x)_c, and T softmax(x)_c - t_c with T = sum_c t_c",
+        _SHANNON,
+        """
+        >>> value, gradient = xent.cross_entropy_value_and_grad([0.0, 0.0], [1.0, 0.0])
+        >>> gradient
+        array([-0.5,  0.5])
+        """,
+    ),
+    "cross_entropy_with_labels_value_and_grad": Entry(
+        "cross_entropy_with_labels and its gradient with respect to the logits, in one call.",
+        "-log_softmax(x)_y, and softmax(x)_c - [c = y]",
+        _SHANNON,
+        """
+        >>> value, gradient = xent.cross_entropy_with_labels_value_and_grad([0.0, 0.0], 0)
+        >>> gradient
+        array([-0.5,  0.5])
+        """,
+    ),
+    "kl_div_value_and_grad": Entry(
+        "kl_div and its gradient with respect to the logits, in one call.",
+        "sum_c t_c (log t_c - log_softmax(x)_c), and T softmax(x)_c - t_c with T = sum_c t_c",
+        _KULLBACK,
+        """
+        >>> value, gradient = xent.kl_div_value_and_grad([0.0, 0.0], [1.0, 0.0])
+        >>> gradient
+        array([-0.5,  0.5])
+        """,
+    ),
+    "kl_div_with_logits_value_and_grad": Entry(
+        "kl_div_with_logits and its gradient with respect to the logits, in one call.",
+        "KL(softmax(t), softmax(x)), and softmax(x)_c - softmax(t)_c",
+        _KULLBACK,
+        """
+        >>> value, gradient = xent.kl_div_with_logits_value_and_grad([0.0, 0.0], [0.0, -np.inf])
+        >>> gradient
+        array([-0.5,  0.5])
+        """,
+    ),
+    "kl_div_with_log_probs_value_and_grad": Entry(
+        "kl_div_with_log_probs and its gradient with respect to the logits, in one call.",
+        "sum_c t_c (log t_c - log_softmax(x)_c), and T softmax(x)_c - t_c with T = sum_c t_c",
+        _KULLBACK,
+        """
+        >>> value, gradient = xent.kl_div_with_log_probs_value_and_grad([0.0, 0.0], [0.0, -np.inf])
+        >>> gradient
+        array([-0.5,  0.5])
+        """,
+    ),
+    "kl_pointwise": Entry(
+        "t (log t - x) of a log-probability x, taken as it is, and a probability t; not reduced.",
+        "t (log t - x), 0 where t = 0, NaN where t < 0",
+        "PyTorch's torch.nn.functional.kl_div(x, t, reduction='none').",
+        """
+        >>> xent.kl_pointwise(np.log(0.5), 1.0)
+        np.float64(0.6931471805599453)
+        """,
+    ),
+    "rel_entr": Entry(
+        "p log(p / q) element by element; not reduced.",
+        "p log(p / q) for p, q > 0; 0 for p = 0, q >= 0; +inf elsewhere",
+        "SciPy's scipy.special.rel_entr.",
+        """
+        >>> xent.rel_entr([1.0, 0.0, 1.0], [0.5, 0.5, 0.0])
+        array([0.69314718, 0.        ,        inf])
+        """,
+    ),
+}
+
+_FIRST = {
+    "logits": "The prediction, of shape (..., C): any real numbers. Log-probabilities are valid logits.",
+    "probs": "Probabilities, of shape (..., C), taken as they are.",
+}
+_SECOND = {
+    "probs": (
+        "target : array_like",
+        "Probabilities, of shape (..., C), taken as they are; batch dimensions broadcast with those of logits.",
+    ),
+    "logits": (
+        "target : array_like",
+        "Logits of the target, of shape (..., C); batch dimensions broadcast with those of logits.",
+    ),
+    "log_probs": (
+        "target : array_like",
+        "Log-probabilities, of shape (..., C), taken as they are; batch dimensions broadcast with those of logits.",
+    ),
+    "labels": (
+        "labels : array_like of int",
+        "One class a row, 0 to C - 1, of any integer dtype; broadcasts to the batch shape of logits.",
+    ),
+}
+_VALUE = "One value a row, of the batch shape; a NumPy scalar for a single row."
+_ROWS = "One value a row and class, of the broadcast shape of the operands."
+_GRADIENT = "The gradient of each row's value with respect to its logits, of the broadcast shape of the operands."
+
+
+def _indent(lines: list[str], by: str = "    ") -> list[str]:
+    return [by + line if line else line for line in lines]
+
+
+def _section(title: str, lines: list[str]) -> list[str]:
+    return ["", title, "-" * len(title), *lines]
+
+
+def _example(entry: Entry) -> list[str]:
+    lines = [line.removeprefix("        ") for line in entry.example.strip("\n").rstrip().split("\n")]
+    numpy = [">>> import numpy as np"] if "np." in "".join(line for line in lines if line.startswith(">>>")) else []
+    return [*numpy, ">>> import xent", *lines]
+
+
+def _returns(has_value: bool, has_emit: bool) -> list[str]:
+    if has_value and has_emit:
+        return ["value : ndarray or scalar", f"    {_VALUE}", "gradient : ndarray", f"    {_GRADIENT}"]
+    return ["ndarray or scalar" if has_value else "ndarray", f"    {_VALUE if has_value else _ROWS}"]
+
+
+def _head(entry: Entry | None, name: str) -> list[str]:
+    return [f"The operation {name} of libxent."] if entry is None else [entry.summary, "", f"    {entry.formula}"]
+
+
+def _tail(entry: Entry | None) -> list[str]:
+    if entry is None:
+        return []
+    return [*_section("References", [entry.source]), *_section("Examples", _example(entry))]
+
+
+def callable_doc(name: str, target: str, has_value: bool, has_emit: bool) -> str:
+    """The docstring of ``xent.<name>``. An operation without an entry gets what the table alone can say."""
+    entry = ENTRIES.get(name)
+    first = OPERANDS.get(name, "logits")
+    operands = [f"{first} : array_like", f"    {_FIRST[first]}"]
+    if target in _SECOND:
+        heading, text = _SECOND[target]
+        operands += [heading, f"    {text}"]
+    excluded = "probability 0" if first == "probs" else "a logit of -inf with target 0"
+    outs = "a pair of arrays, either of them None" if has_value and has_emit else "an array"
+    errors = ["TypeError", "    A dtype that is none of the above: complex, longdouble, object."]
+    errors += ["ValueError", "    Shapes that do not match; `out` of another shape, or read-only. Nothing is written."]
+    if target == "labels":
+        errors += ["IndexError", "    A label outside 0 to C - 1: its value, its position and C. Nothing is written."]
+    lines = [
+        *_head(entry, name),
+        *_section(
+            "Parameters",
+            [
+                *operands,
+                "axis : int, tuple of int or None, default -1",
+                "    The class axis, counted in each operand by itself; a tuple is taken as one axis, None as all.",
+                "keepdims : bool, default False",
+                "    Keep the class axis with length 1 in a result that has one value a row.",
+                "where : array_like of bool, optional",
+                f"    Broadcasts to the operands' shape; a class where it is False acts as {excluded}.",
+                f"out : {outs}, optional",
+                "    Where to put the result; may overlap the operands.",
+                "dtype : float16, float32 or float64, optional",
+                "    That of the result, else the widest of the operands' (integers and bools count as float64).",
+                "    float16 is computed in float32.",
+            ],
+        ),
+        *_section("Returns", _returns(has_value, has_emit)),
+        *_section("Raises", errors),
+        *_tail(entry),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def ufunc_doc(name: str, signature: str) -> str:
+    """The docstring of ``xent.ufuncs.<name>``; NumPy puts the call's form in front of it."""
+    entry = ENTRIES.get(name)
+    if signature == "(),()->()":
+        return "\n".join([*_head(entry, name), *_tail(entry)]) + "\n"
+    kind = [f"A generalized ufunc of signature {signature}; xent.{name} is the callable in front of it, which also"]
+    kind += ["takes several class axes, masks, pandas objects and labels of mixed dtypes."]
+    return "\n".join([*_head(entry, name), "", *kind]) + "\n"

@@ -1,0 +1,3 @@
+import numpy as np
+
+UFUNCS: dict[str, np.ufunc]

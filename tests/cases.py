@@ -1,0 +1,262 @@
+"""The accuracy contract: one row an operation and dtype, in ULPs of the scale that oracle.py returns.
+
+A budget is the largest error, not a typical one. float16 is computed in float32, so all it may lose is its own last
+rounding.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+DTYPES = {"f8": np.dtype(np.float64), "f4": np.dtype(np.float32), "f2": np.dtype(np.float16)}
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    dtype: str
+    operands: (
+        str  # what the second operand is: "", "probs", "logits", "log_probs", "labels"; entropy: "self"; or "point"
+    )
+    budgets: tuple[float, ...]  # ULPs, one an output
+
+    @property
+    def type(self):
+        return DTYPES[self.dtype]
+
+    @property
+    def id(self):
+        return f"{self.name}-{self.dtype}"
+
+
+# fmt: off
+_TABLE = [
+    # name                                      second operand   f8            f4            f2
+    ("logsumexp",                               "",          (1.0,),       (1.0,),       (0.51,)),
+    ("log_softmax",                             "",          (1.5,),       (1.5,),       (0.51,)),
+    ("softmax",                                 "",          (2.0,),       (2.0,),       (0.51,)),
+    ("entropy",                                 "self",      (4.0,),       (4.0,),       (0.51,)),
+    ("softmax_entropy",                         "",          (4.0,),       (4.0,),       (0.51,)),
+    ("cross_entropy",                           "probs",     (4.0,),       (4.0,),       (0.51,)),
+    ("cross_entropy_with_labels",               "labels",    (4.0,),       (4.0,),       (0.51,)),
+    ("kl_div",                                  "probs",     (4.0,),       (4.0,),       (0.51,)),
+    ("kl_div_with_logits",                      "logits",    (4.0,),       (4.0,),       (0.51,)),
+    ("kl_div_with_log_probs",                   "log_probs", (4.0,),       (4.0,),       (0.51,)),
+    ("cross_entropy_terms",                     "probs",     (4.0,),       (4.0,),       (0.51,)),
+    ("kl_div_terms",                            "probs",     (4.0,),       (4.0,),       (0.51,)),
+    ("kl_div_with_logits_terms",                "logits",    (4.0,),       (4.0,),       (0.51,)),
+    ("kl_div_with_log_probs_terms",             "log_probs", (4.0,),       (4.0,),       (0.51,)),
+    ("cross_entropy_value_and_grad",            "probs",     (4.0, 4.0),   (4.0, 4.0),   (0.51, 0.51)),
+    ("cross_entropy_with_labels_value_and_grad", "labels",   (4.0, 4.0),   (4.0, 4.0),   (0.51, 0.51)),
+    ("kl_div_value_and_grad",                   "probs",     (4.0, 4.0),   (4.0, 4.0),   (0.51, 0.51)),
+    ("kl_div_with_logits_value_and_grad",       "logits",    (4.0, 4.0),   (4.0, 4.0),   (0.51, 0.51)),
+    ("kl_div_with_log_probs_value_and_grad",    "log_probs", (4.0, 4.0),   (4.0, 4.0),   (0.51, 0.51)),
+    ("kl_pointwise",                            "point",     (2.0,),       (2.0,),       (0.51,)),
+    ("rel_entr",                                "point",     (4.0,),       (4.0,),       (0.51,)),
+]
+# fmt: on
+
+CASES = [
+    Case(name, dtype, operands, budgets)
+    for name, operands, *columns in _TABLE
+    for dtype, budgets in zip(("f8", "f4", "f2"), columns, strict=True)
+]
+NAMES = [row[0] for row in _TABLE]
+SECOND = {row[0]: row[1] for row in _TABLE}
+ROW_CASES = [c for c in CASES if c.operands != "point"]
+POINT_CASES = [c for c in CASES if c.operands == "point"]
+ROW_NAMES = [n for n in NAMES if SECOND[n] != "point"]
+GRAD_NAMES = [n for n in NAMES if n.endswith("_value_and_grad")]
+# One value a class for each row, so that the result has the shape of the logits.
+ARRAY_NAMES = [n for n in NAMES if n in ("log_softmax", "softmax") or n.endswith("_terms")]
+
+# KL of rows that nearly agree, relative to the divergence itself.
+NEAR_EQUAL_EPS = 4.0
+
+
+def near_equal_allowance(operands, dtype, kl, t):
+    """How far kl may be off; t are the target probabilities, or None where the target is not given as such."""
+    eps = float(np.finfo(dtype).eps)
+    allowed = NEAR_EQUAL_EPS * eps * kl
+    if operands == "probs":
+        largest = np.abs(np.log(np.where(t > 0, t, 1.0).astype(np.float64))).max(axis=-1)
+        allowed = allowed + 2 * eps * (1 + largest) * np.sqrt(2 * kl)
+    # A divergence below the dtype's normal range is rounded to its spacing there.
+    return allowed + 0.5 * float(np.finfo(dtype).smallest_subnormal)
+
+
+def budget(name, dtype):
+    """The budgets of an operation in a dtype, one an output."""
+    dtype = np.dtype(dtype)
+    return next(c.budgets for c in CASES if c.name == name and c.type == dtype)
+
+
+def declared_operations():
+    """The names in kernels/ops.def, the one list of operations."""
+    text = (Path(__file__).parents[1] / "kernels" / "ops.def").read_text(encoding="utf-8")
+    return re.findall(r"^OP\((\w+),", text, flags=re.MULTILINE)
+
+
+# ---- data ----------------------------------------------------------------------------------------------------------
+
+
+def softmax64(x):
+    x = np.asarray(x, dtype=np.float64)
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def logits(kind, rows, classes, dtype, rng):
+    """Rows of logits of one kind, as the dtype holds them."""
+    z = rng.standard_normal((rows, classes))
+    if kind == "random":
+        x = 3 * z
+    elif kind == "offset":
+        x = 1e4 + (3 * z if np.dtype(dtype).itemsize > 2 else 40 * z)
+    elif kind == "peaked":
+        x = z
+        x[np.arange(rows), rng.integers(classes, size=rows)] += np.linspace(15, 60, rows)
+    elif kind == "wide":
+        x = 30 * z
+    else:
+        raise ValueError(kind)
+    return x.astype(dtype)
+
+
+def second(operands, kind, x, rng):
+    """A second operand that goes with logits x; None where the operation has one operand."""
+    rows, classes = x.shape
+    dtype = x.dtype
+    if operands in ("", "self"):
+        return None
+    if operands == "labels":
+        return rng.integers(classes, size=rows)
+    if operands == "logits":
+        other = logits(kind, rows, classes, np.float64, rng)
+        return other.astype(dtype)
+    probs = softmax64(3 * rng.standard_normal((rows, classes)))
+    if operands == "log_probs":
+        return np.log(probs).astype(dtype)
+    probs[rng.random((rows, classes)) < 0.1] = 0.0
+    probs[0] = 0.0
+    probs[0, rng.integers(classes)] = 1.0
+    return (probs / probs.sum(axis=-1, keepdims=True)).astype(dtype)
+
+
+def operands(name, kind, rows, classes, dtype, rng):
+    """Positional operands of operation `name`."""
+    x = logits(kind, rows, classes, dtype, rng)
+    if SECOND[name] == "self":
+        return (second("probs", kind, x, rng),)
+    t = second(SECOND[name], kind, x, rng)
+    return (x,) if t is None else (x, t)
+
+
+def as_tuple(result):
+    return result if isinstance(result, tuple) else (result,)
+
+
+# ---- edges: (what, name, operands, result) in float64; other dtypes where the numbers fit --------------------------
+
+INF, NAN = np.inf, np.nan
+# fmt: off
+EDGES = [
+    ("0 log 0", "cross_entropy", ([0.0, -INF], [1.0, 0.0]), 0.0),
+    ("0 log 0", "kl_div", ([0.0, -INF], [1.0, 0.0]), 0.0),
+    ("0 log 0", "kl_div_with_logits", ([0.0, -INF], [0.0, -INF]), 0.0),
+    ("0 log 0", "kl_div_with_log_probs", ([0.0, -INF], [0.0, -INF]), 0.0),
+    ("0 log 0", "kl_div_with_logits", ([5.0, -INF, 5.0], [7.0, -INF, 7.0]), 0.0),
+    ("0 log 0", "cross_entropy_terms", ([0.0, -INF], [1.0, 0.0]), [0.0, 0.0]),
+    ("0 log 0", "kl_div_terms", ([0.0, -INF], [1.0, 0.0]), [0.0, 0.0]),
+    ("0 log 0", "kl_div_with_logits_terms", ([0.0, -INF], [0.0, -INF]), [0.0, 0.0]),
+    ("0 log 0", "entropy", ([1.0, 0.0],), 0.0),
+    ("0 log 0", "softmax_entropy", ([3.0, -INF],), 0.0),
+    ("0 log 0", "cross_entropy_value_and_grad", ([0.0, -INF], [1.0, 0.0]), (0.0, [0.0, 0.0])),
+    ("0 log 0", "kl_div_value_and_grad", ([0.0, -INF], [1.0, 0.0]), (0.0, [0.0, 0.0])),
+    ("0 log 0", "kl_div_with_logits_value_and_grad", ([0.0, -INF], [0.0, -INF]), (0.0, [0.0, 0.0])),
+    ("target at a logit of -inf", "cross_entropy", ([0.0, -INF], [0.5, 0.5]), INF),
+    ("target at a logit of -inf", "cross_entropy_with_labels", ([0.0, -INF], 1), INF),
+    ("target at a logit of -inf", "kl_div", ([0.0, -INF], [0.5, 0.5]), INF),
+    ("target at a logit of -inf", "kl_div_with_logits", ([0.0, -INF], [0.0, 0.0]), INF),
+    ("target at a logit of -inf", "kl_div_with_log_probs", ([0.0, -INF], [-1.0, -1.0]), INF),
+    ("target at a logit of -inf", "cross_entropy_terms", ([0.0, -INF], [1.0, 0.5]), [0.0, INF]),
+    ("target at a logit of -inf", "kl_div_terms", ([0.0, -INF], [1.0, 0.5]), [0.0, INF]),
+    ("target at a logit of -inf", "cross_entropy_value_and_grad", ([0.0, -INF], [0.5, 0.5]), (INF, [0.5, -0.5])),
+    ("target at a logit of -inf", "kl_div_value_and_grad", ([0.0, -INF], [0.5, 0.5]), (INF, [0.5, -0.5])),
+    ("target at a logit of -inf", "cross_entropy_with_labels_value_and_grad", ([0.0, -INF], 1), (INF, [1.0, -1.0])),
+    ("teacher has it -inf", "kl_div_with_logits", ([0.0, 0.0], [0.0, -INF]), np.log(2.0)),
+    ("NaN", "logsumexp", ([0.0, NAN, 1.0],), NAN),
+    ("NaN", "log_softmax", ([0.0, NAN, 1.0],), [NAN, NAN, NAN]),
+    ("NaN", "softmax", ([NAN, 0.0, INF],), [NAN, NAN, NAN]),
+    ("NaN", "entropy", ([0.5, NAN, 0.5],), NAN),
+    ("NaN", "softmax_entropy", ([0.5, NAN, 0.5],), NAN),
+    ("NaN", "cross_entropy", ([0.0, NAN], [1.0, 0.0]), NAN),
+    ("NaN", "cross_entropy", ([0.0, 1.0], [NAN, 0.0]), NAN),
+    ("NaN", "cross_entropy_with_labels", ([0.0, NAN], 0), NAN),
+    ("NaN", "kl_div", ([0.0, NAN], [1.0, 0.0]), NAN),
+    ("NaN", "kl_div", ([0.0, 0.0], [1.0, NAN]), NAN),
+    ("NaN", "kl_div_with_logits", ([0.0, NAN], [1.0, 0.0]), NAN),
+    ("NaN", "kl_div_with_logits", ([0.0, 0.0], [1.0, NAN]), NAN),
+    ("NaN", "kl_div_with_log_probs", ([0.0, 0.0], [0.0, NAN]), NAN),
+    ("NaN", "cross_entropy_terms", ([0.0, NAN], [1.0, 0.0]), [NAN, NAN]),
+    ("NaN", "kl_div_terms", ([0.0, NAN], [1.0, 0.0]), [NAN, NAN]),
+    ("NaN", "cross_entropy_value_and_grad", ([0.0, NAN], [1.0, 0.0]), (NAN, [NAN, NAN])),
+    ("NaN", "kl_div_value_and_grad", ([0.0, NAN], [1.0, 0.0]), (NAN, [NAN, NAN])),
+    ("NaN", "kl_div_with_logits_value_and_grad", ([0.0, 0.0], [NAN, 0.0]), (NAN, [NAN, NAN])),
+    ("NaN", "cross_entropy_with_labels_value_and_grad", ([0.0, NAN], 0), (NAN, [NAN, NAN])),
+    ("all -inf", "logsumexp", ([-INF, -INF],), -INF),
+    ("all -inf", "log_softmax", ([-INF, -INF],), [NAN, NAN]),
+    ("all -inf", "softmax", ([-INF, -INF],), [NAN, NAN]),
+    ("all -inf", "softmax_entropy", ([-INF, -INF],), NAN),
+    ("all -inf", "cross_entropy", ([-INF, -INF], [0.5, 0.5]), NAN),
+    ("all -inf", "cross_entropy", ([-INF, -INF], [0.0, 0.0]), 0.0),
+    ("all -inf", "cross_entropy_with_labels", ([-INF, -INF], 0), NAN),
+    ("all -inf", "cross_entropy_terms", ([-INF, -INF], [0.5, 0.0]), [NAN, 0.0]),
+    ("all -inf", "kl_div_terms", ([-INF, -INF], [0.5, 0.0]), [NAN, 0.0]),
+    ("all -inf", "kl_div", ([-INF, -INF], [0.5, 0.5]), NAN),
+    ("all -inf", "kl_div_with_logits", ([-INF, -INF], [0.0, 0.0]), NAN),
+    ("all -inf", "kl_div_with_logits", ([0.0, 0.0], [-INF, -INF]), NAN),
+    ("one +inf", "logsumexp", ([1.0, INF, -INF],), INF),
+    ("one +inf", "log_softmax", ([1.0, INF, -INF],), [-INF, NAN, -INF]),
+    ("one +inf", "softmax", ([1.0, INF, -INF],), [0.0, NAN, 0.0]),
+    ("one +inf", "cross_entropy_with_labels", ([1.0, INF, 2.0], 1), NAN),
+    ("one +inf", "cross_entropy_with_labels", ([1.0, INF, 2.0], 0), INF),
+    ("one +inf", "cross_entropy", ([1.0, INF, 2.0], [0.5, 0.0, 0.5]), INF),
+    ("one +inf", "cross_entropy", ([1.0, INF, 2.0], [0.5, 0.5, 0.0]), NAN),
+    ("length 0", "logsumexp", ([],), -INF),
+    ("length 0", "log_softmax", ([],), []),
+    ("length 0", "softmax", ([],), []),
+    ("length 0", "entropy", ([],), 0.0),
+    ("length 0", "softmax_entropy", ([],), 0.0),
+    ("length 0", "cross_entropy", ([], []), 0.0),
+    ("length 0", "kl_div", ([], []), 0.0),
+    ("length 0", "kl_div_with_logits", ([], []), 0.0),
+    ("length 0", "kl_div_with_log_probs", ([], []), 0.0),
+    ("length 0", "cross_entropy_terms", ([], []), []),
+    ("length 0", "kl_div_terms", ([], []), []),
+    ("length 0", "cross_entropy_value_and_grad", ([], []), (0.0, [])),
+    ("length 0", "kl_div_value_and_grad", ([], []), (0.0, [])),
+    ("length 1", "logsumexp", ([3.5],), 3.5),
+    ("length 1", "log_softmax", ([3.5],), [0.0]),
+    ("length 1", "softmax", ([3.5],), [1.0]),
+    ("length 1", "softmax_entropy", ([3.5],), 0.0),
+    ("length 1", "cross_entropy_with_labels", ([3.5], 0), 0.0),
+    ("length 1", "kl_div_with_logits", ([3.5], [-2.0]), 0.0),
+    ("negative target", "cross_entropy", ([0.0, 0.0], [-1.0, 2.0]), np.log(2.0)),
+    ("negative target", "cross_entropy", ([0.0, -INF], [1.0, -1.0]), -INF),
+    ("negative target", "kl_div", ([0.0, 0.0], [-1.0, 2.0]), NAN),
+    ("negative target", "kl_div_terms", ([0.0, 0.0], [-1.0, 1.0]), [NAN, np.log(2.0)]),
+    ("negative target", "entropy", ([-0.5, 1.5],), NAN),
+    ("all-zero target", "kl_div", ([1.0, 2.0], [0.0, 0.0]), 0.0),
+    ("all-zero target", "cross_entropy", ([1.0, 2.0], [0.0, 0.0]), 0.0),
+    ("all-zero target", "kl_div_with_log_probs", ([1.0, 2.0], [-INF, -INF]), 0.0),
+    ("all-zero target", "cross_entropy_value_and_grad", ([1.0, 2.0], [0.0, 0.0]), (0.0, [0.0, 0.0])),
+    ("all-zero target", "kl_div_value_and_grad", ([1.0, 2.0], [0.0, 0.0]), (0.0, [0.0, 0.0])),
+    ("unnormalised target", "kl_div", ([0.0, 0.0], [2.0, 2.0]), 4 * np.log(4.0)),
+    ("unnormalised target", "kl_div", ([0.0, 0.0], [0.25, 0.25]), 0.5 * np.log(0.5)),
+    ("unnormalised target", "cross_entropy", ([0.0, 0.0], [2.0, 2.0]), 4 * np.log(2.0)),
+    ("unnormalised target", "kl_div_with_log_probs", ([0.0, 0.0], [0.0, 0.0]), 2 * np.log(2.0)),
+]
+# fmt: on

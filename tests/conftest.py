@@ -1,0 +1,25 @@
+import numpy as np
+import pytest
+
+import xent
+
+
+@pytest.fixture(autouse=True)
+def _leave_settings_alone():
+    """A test may choose threads and an instruction set; the next one starts from what it would have had."""
+    isa = xent.info()["isa"]
+    yield
+    xent.set_isa(isa)
+    xent.set_num_threads(0)
+
+
+@pytest.fixture
+def rng(request):
+    # Seeded by the test's own name, so that a failure does not depend on which tests ran before it.
+    return np.random.default_rng(list(request.node.nodeid.encode()))
+
+
+@pytest.fixture(params=xent.info()["isas"])
+def isa(request):
+    xent.set_isa(request.param)
+    return request.param

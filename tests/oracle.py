@@ -1,0 +1,574 @@
+"""What every operation should return: its definition, evaluated far more precisely than any dtype of the package.
+
+Inputs are taken as the exact numbers they hold. An answer is a `Ref`: the value as an unevaluated sum of two float64 (a
+float64 alone would be half an ULP off), and the scale in whose ULPs an error counts: the sum of the absolute values of
+the terms finally added.
+
+Two arithmetics run the same definitions: mpmath (60 digits and more), and the longdouble of the machine for rows of
+tens of thousands of classes, which test_oracle.py compares with mpmath.
+"""
+
+import contextlib
+from dataclasses import dataclass
+
+import mpmath
+import numpy as np
+
+# A private context, so that nobody else's mp.dps matters.
+mp = mpmath.mp.clone()
+mp.dps = 60
+
+
+class Exact:
+    """mpmath numbers in object arrays."""
+
+    exp = staticmethod(np.frompyfunc(mp.exp, 1, 1))
+    log = staticmethod(np.frompyfunc(mp.log, 1, 1))
+    _wrap = staticmethod(np.frompyfunc(mp.mpf, 1, 1))
+    inf = mp.inf
+    nan = mp.nan
+    dtype = object
+
+    @classmethod
+    def wrap(cls, values):
+        with np.errstate(invalid="ignore"):
+            return np.asarray(cls._wrap(np.asarray(values, dtype=np.float64).astype(object)), dtype=object)
+
+    @staticmethod
+    @contextlib.contextmanager
+    def precision(x):
+        """Enough digits that 1 + exp(min - max) is not 1: definitions then need no log1p."""
+        finite = x[np.isfinite(x)]
+        spread = float(finite.max() - finite.min()) if finite.size else 0.0
+        with mp.workdps(60 + int(min(spread / np.log(10), 345))):
+            yield
+
+
+class Wide:
+    """Extended precision, for rows too long for mpmath. Not for near-equal KL, nor where one class dominates."""
+
+    exp = staticmethod(np.exp)
+    log = staticmethod(np.log)
+    inf = np.longdouble(np.inf)
+    nan = np.longdouble(np.nan)
+    dtype = np.longdouble
+
+    @staticmethod
+    def wrap(values):
+        return np.asarray(values, dtype=np.longdouble)
+
+    @staticmethod
+    @contextlib.contextmanager
+    def precision(x):
+        yield
+
+
+WIDE_IS_WIDE = np.finfo(np.longdouble).eps < 1e-18
+
+
+@dataclass
+class Quantity:
+    """Values and scales as the arithmetic holds them, before they are split into float64 pairs."""
+
+    value: np.ndarray
+    scale: np.ndarray
+
+
+@dataclass
+class Ref:
+    hi: np.ndarray
+    lo: np.ndarray
+    scale: np.ndarray
+
+
+def split(quantity):
+    value = np.asarray(quantity.value)
+    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+        hi = value.astype(np.float64)
+        rest = value - (hi.astype(object) if value.dtype == object else hi.astype(value.dtype))
+        lo = np.asarray(rest).astype(np.float64)
+        scale = np.asarray(quantity.scale).astype(np.float64)
+    return Ref(hi, np.where(np.isfinite(hi), lo, 0.0), scale)
+
+
+def errors(got, ref):
+    """Absolute errors, in float64. Where the truth is not finite in got's dtype, got must be that very value."""
+    got = np.asarray(got)
+    assert got.shape == ref.hi.shape, (got.shape, ref.hi.shape)
+    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+        truth = ref.hi.astype(got.dtype)
+        special = ~np.isfinite(truth)
+        np.testing.assert_array_equal(got[special], truth[special])
+        wrong = np.abs((got.astype(np.float64) - ref.hi) - ref.lo)
+    wrong = np.where(special, 0.0, wrong)
+    assert not np.isnan(wrong).any(), "NaN where the truth is finite"
+    return wrong
+
+
+def ulps(got, ref):
+    """Errors in ULPs (of got's dtype) of the scale."""
+    got = np.asarray(got)
+    wrong = errors(got, ref)
+    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+        scale = np.minimum(np.nan_to_num(ref.scale, nan=0.0), float(np.finfo(got.dtype).max)).astype(got.dtype)
+        return wrong / np.spacing(scale).astype(np.float64)
+
+
+def worst(got, ref):
+    each = ulps(got, ref)
+    return float(each.max()) if each.size else 0.0
+
+
+# ---- one row -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Distribution:
+    """softmax of a row."""
+
+    lse: object
+    lse_scale: object
+    logp: np.ndarray
+    logp_scale: np.ndarray
+    p: np.ndarray
+
+
+def _full(ar, n, value):
+    # Through a list, because np.full would turn an mpmath infinity into a float first.
+    return np.array([ar.wrap(value)[()]] * n, dtype=ar.dtype)
+
+
+def distribution(ar, x):
+    n = len(x)
+    ones = _full(ar, n, 1.0)
+    if n and np.isnan(x).any():
+        nan = _full(ar, n, np.nan)
+        return Distribution(ar.nan, 1, nan, ones, nan)
+    if (x == np.inf).any():
+        top = x == np.inf
+        logp, p = _full(ar, n, -np.inf), _full(ar, n, 0.0)
+        logp[top] = p[top] = ar.nan
+        return Distribution(ar.inf, 1, logp, ones, p)
+    live = x > -np.inf
+    if not live.any():
+        nan = _full(ar, n, np.nan)
+        return Distribution(-ar.inf, 1, nan, ones, nan)
+    values = ar.wrap(x[live])
+    top = values.max()
+    shifted = values - top
+    e = ar.exp(shifted)
+    s = e.sum()
+    log_s = ar.log(s)
+    logp, p, scale = _full(ar, n, -np.inf), _full(ar, n, 0.0), ones
+    logp[live] = shifted - log_s
+    p[live] = e / s
+    scale[live] = abs(shifted) + log_s
+    return Distribution(top + log_s, abs(top) + log_s, logp, scale, p)
+
+
+@dataclass
+class Target:
+    """Weights t of a row, exact, with their logarithms and a scale of these."""
+
+    t: np.ndarray
+    log_t: np.ndarray
+    log_scale: np.ndarray
+    total: object
+    tau: float  # how far from 1 the total may lie and still mean 1
+
+
+def _log_or_inf(ar, t):
+    out = _full(ar, len(t), 0.0)
+    for i, v in enumerate(t):
+        if not v >= 0:
+            out[i] = ar.nan
+        else:
+            out[i] = ar.log(v) if v > 0 else -ar.inf
+    return out
+
+
+def _tau(dtype, classes):
+    return float(np.finfo(dtype).eps) * (4 + float(np.sqrt(classes)))
+
+
+def target_from_probs(ar, t, dtype, classes):
+    exact = ar.wrap(t)
+    log_t = _log_or_inf(ar, exact) if ar is Exact else _wide_log(exact)
+    return Target(exact, log_t, abs(log_t), exact.sum() if len(t) else ar.wrap(0.0)[()], _tau(dtype, classes))
+
+
+def _wide_log(t):
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(t)
+
+
+def target_from_log_probs(ar, lt, dtype, classes):
+    exact = ar.wrap(lt)
+    t = np.array([ar.exp(v) if v > -ar.inf else ar.wrap(0.0)[()] for v in exact], dtype=ar.dtype)
+    if np.isnan(lt).any():
+        t = _full(ar, len(lt), np.nan)
+    return Target(t, exact, abs(exact), t.sum() if len(lt) else ar.wrap(0.0)[()], _tau(dtype, classes))
+
+
+def target_from_logits(ar, y):
+    d = distribution(ar, y)
+    return Target(d.p, d.logp, d.logp_scale, ar.wrap(1.0)[()], 0.0)
+
+
+def _poisoned(x, t):
+    return bool(np.isnan(x).any() or np.isnan(t).any())
+
+
+def _sum(ar, values):
+    return values.sum() if len(values) else ar.wrap(0.0)[()]
+
+
+def cross_entropy(ar, x, t):
+    """-sum t log softmax(x), its terms and its gradient, for exact weights t, the arithmetic's own numbers."""
+    n = len(x)
+    d = distribution(ar, x)
+    t64 = np.asarray(t).astype(np.float64)
+    terms, scale = _full(ar, n, 0.0), _full(ar, n, 0.0)
+    spread = _full(ar, n, 0.0)
+    bad = _poisoned(x, t64)
+    for i in range(n) if ar is Exact else ():
+        if bad:
+            terms[i] = ar.nan
+        elif t[i] != 0:
+            terms[i] = -t[i] * d.logp[i]
+            spread[i] = abs(terms[i])
+            scale[i] = abs(t[i]) * d.logp_scale[i]
+    if ar is Wide:
+        terms, scale = -t * d.logp, abs(t) * d.logp_scale
+        spread = abs(terms)
+    total = _sum(ar, t)
+    grad = total * d.p - t if not bad else _full(ar, n, np.nan)
+    return {
+        "value": Quantity(_sum(ar, terms), _sum(ar, spread)),
+        "terms": Quantity(terms, scale),
+        "grad": Quantity(grad, abs(total) * d.p + abs(t)),
+    }
+
+
+def kl_div(ar, x, target):
+    """T KL(t/T, softmax x) + h(T), its terms and its gradient."""
+    n = len(x)
+    d = distribution(ar, x)
+    t = target.t
+    t64 = np.asarray(t).astype(np.float64)
+    bad = _poisoned(x, t64)
+    if ar is Wide:
+        with np.errstate(invalid="ignore"):
+            terms = np.where(t == 0, 0, t * (target.log_t - d.logp))
+            scale = np.where(t == 0, 0, t * (target.log_scale + d.logp_scale))
+    else:
+        terms, scale = _full(ar, n, 0.0), _full(ar, n, 0.0)
+        for i in range(n):
+            if bad or t[i] < 0:
+                terms[i] = ar.nan
+            elif t[i] != 0:
+                terms[i] = t[i] * (target.log_t[i] - d.logp[i])
+                scale[i] = t[i] * (target.log_scale[i] + d.logp_scale[i])
+    total = target.total
+    raw = _sum(ar, terms)
+    # raw = T KL(t/T, p) + T log T; where T means 1 the last term is the target's rounding, not a part of the answer.
+    value = raw
+    if np.isfinite(float(raw)) and total > 0 and abs(total - 1) <= target.tau:
+        value = raw - total * ar.log(total)
+    return {
+        "value": Quantity(value, _sum(ar, abs(terms))),
+        "terms": Quantity(terms, scale),
+        "grad": Quantity(total * d.p - t if not bad else _full(ar, n, np.nan), abs(total) * d.p + abs(t)),
+    }
+
+
+def entropy(ar, p):
+    n = len(p)
+    exact = ar.wrap(p)
+    terms = _full(ar, n, 0.0)
+    if ar is Wide:
+        terms = -exact * np.log(exact, out=np.zeros(n, Wide.dtype), where=exact != 0)
+    for i in range(n) if ar is Exact else ():
+        if exact[i] != 0:
+            terms[i] = -exact[i] * ar.log(exact[i]) if exact[i] > 0 else ar.nan
+    return {"value": Quantity(_sum(ar, terms), _sum(ar, abs(terms)))}
+
+
+def softmax_entropy(ar, x):
+    d = distribution(ar, x)
+    n = len(x)
+    if ar is Wide:
+        terms = -d.p * d.logp
+    else:
+        terms = _full(ar, n, 0.0)
+        for i in range(n):
+            if d.p[i] != 0:
+                terms[i] = -d.p[i] * d.logp[i]
+    return {"value": Quantity(_sum(ar, terms), _sum(ar, abs(terms)))}
+
+
+def softmax_family(ar, x):
+    d = distribution(ar, x)
+    return {
+        "lse": Quantity(d.lse, d.lse_scale),
+        "logp": Quantity(d.logp, d.logp_scale),
+        "p": Quantity(d.p, d.p),
+    }
+
+
+# ---- an operation on rows ------------------------------------------------------------------------------------------
+
+# name -> (definition, what its outputs are)
+DEFINITIONS = {
+    "logsumexp": ("softmax_family", ("lse",)),
+    "log_softmax": ("softmax_family", ("logp",)),
+    "softmax": ("softmax_family", ("p",)),
+    "entropy": ("entropy", ("value",)),
+    "softmax_entropy": ("softmax_entropy", ("value",)),
+    "cross_entropy": ("cross_entropy", ("value",)),
+    "cross_entropy_with_labels": ("labels", ("value",)),
+    "kl_div": ("kl_probs", ("value",)),
+    "kl_div_with_logits": ("kl_logits", ("value",)),
+    "kl_div_with_log_probs": ("kl_log_probs", ("value",)),
+    "cross_entropy_terms": ("cross_entropy", ("terms",)),
+    "kl_div_terms": ("kl_probs", ("terms",)),
+    "kl_div_with_logits_terms": ("kl_logits", ("terms",)),
+    "kl_div_with_log_probs_terms": ("kl_log_probs", ("terms",)),
+    "cross_entropy_value_and_grad": ("cross_entropy", ("value", "grad")),
+    "cross_entropy_with_labels_value_and_grad": ("labels", ("value", "grad")),
+    "kl_div_value_and_grad": ("kl_probs", ("value", "grad")),
+    "kl_div_with_logits_value_and_grad": ("kl_logits", ("value", "grad")),
+    "kl_div_with_log_probs_value_and_grad": ("kl_log_probs", ("value", "grad")),
+}
+
+
+def _row(ar, definition, x, target, dtype):
+    x = np.asarray(x, dtype=np.float64)
+    if definition == "softmax_family":
+        return softmax_family(ar, x)
+    if definition == "entropy":
+        return entropy(ar, x)
+    if definition == "softmax_entropy":
+        return softmax_entropy(ar, x)
+    if definition == "labels":
+        one_hot = np.zeros(len(x))
+        one_hot[int(target)] = 1.0
+        return cross_entropy(ar, x, ar.wrap(one_hot))
+    target = np.asarray(target, dtype=np.float64)
+    if definition == "cross_entropy":
+        return cross_entropy(ar, x, ar.wrap(target))
+    if definition == "kl_probs":
+        return kl_div(ar, x, target_from_probs(ar, target, dtype, len(x)))
+    if definition == "kl_logits":
+        return kl_div(ar, x, target_from_logits(ar, target))
+    if definition == "kl_log_probs":
+        return kl_div(ar, x, target_from_log_probs(ar, target, dtype, len(x)))
+    raise ValueError(definition)
+
+
+def evaluate(name, logits, target=None, *, wide=False):
+    """The outputs of operation `name` on (rows, classes) operands: one Ref an output."""
+    definition, outputs = DEFINITIONS[name]
+    ar = Wide if wide and WIDE_IS_WIDE else Exact
+    logits = np.asarray(logits)
+    dtype = np.asarray(target).dtype if target is not None else None
+    found = {key: ([], []) for key in outputs}
+    for i, x in enumerate(logits):
+        spread = np.asarray(x, dtype=np.float64)
+        if definition == "kl_logits":
+            spread = np.concatenate([spread - np.max(spread, initial=0.0), np.asarray(target[i], dtype=np.float64)])
+        with ar.precision(spread):
+            row = _row(ar, definition, x, None if target is None else target[i], dtype)
+            for key in outputs:
+                ref = split(row[key])
+                found[key][0].append((ref.hi, ref.lo))
+                found[key][1].append(ref.scale)
+    refs = []
+    for key in outputs:
+        pairs, scales = found[key]
+        per_row = logits.shape[1:] if key in ("logp", "p", "terms", "grad") else ()
+        shape = logits.shape[:1] + per_row
+        hi = np.array([p[0] for p in pairs], dtype=np.float64).reshape(shape)
+        lo = np.array([p[1] for p in pairs], dtype=np.float64).reshape(shape)
+        refs.append(Ref(hi, lo, np.array(scales, dtype=np.float64).reshape(shape)))
+    return tuple(refs)
+
+
+def kl_pointwise(x, t):
+    """t (log t - x), 0 at t = 0, NaN at t < 0. Two float arrays of one shape."""
+    values, scales = [], []
+    for xi, ti in zip(Exact.wrap(x).ravel(), Exact.wrap(t).ravel(), strict=True):
+        if ti == 0:
+            values.append(mp.nan if mp.isnan(xi) else mp.mpf(0))
+            scales.append(mp.mpf(0))
+        elif ti > 0:
+            values.append(ti * (mp.log(ti) - xi))
+            scales.append(ti * (abs(mp.log(ti)) + abs(xi)))
+        else:
+            values.append(mp.nan)
+            scales.append(mp.mpf(1))
+    return _shaped(values, scales, np.shape(x))
+
+
+def rel_entr(p, q):
+    """p log(p / q) as SciPy defines it."""
+    values, scales = [], []
+    for pi, qi in zip(Exact.wrap(p).ravel(), Exact.wrap(q).ravel(), strict=True):
+        if mp.isnan(pi) or mp.isnan(qi):
+            value = mp.nan
+        elif pi > 0 and qi > 0:
+            value = pi * mp.log(pi / qi)
+        else:
+            value = mp.mpf(0) if pi == 0 and qi >= 0 else mp.inf
+        values.append(value)
+        scales.append(abs(value))
+    return _shaped(values, scales, np.shape(p))
+
+
+def _shaped(values, scales, shape):
+    return split(Quantity(np.array(values, dtype=object).reshape(shape), np.array(scales, dtype=object).reshape(shape)))
+
+
+# ---- xent.losses: the options --------------------------------------------------------------------------------------
+
+
+def _scaled(x, temperature, compute):
+    """x / T as the package defines it: rounded to the dtype that the arithmetic is done in."""
+    return (np.asarray(x, dtype=np.float64) / temperature).astype(compute).astype(np.float64)
+
+
+def _rows_of(logits, sample_weight, where, temperature):
+    n, classes = logits.shape
+    keep = np.ones((n, classes), bool) if where is None else np.broadcast_to(where, (n, classes))
+    sw = np.ones(n) if sample_weight is None else np.broadcast_to(np.asarray(sample_weight, np.float64), (n,))
+    temperature = np.broadcast_to(np.asarray(temperature, np.float64), (n,))
+    return keep, sw, temperature
+
+
+def _hide(row, keep):
+    """Excluded classes: 0 in every output of the row's length."""
+    zero = mp.mpf(0)
+    for key in ("terms", "grad"):
+        row[key] = Quantity(np.where(keep, row[key].value, zero), np.where(keep, row[key].scale, zero))
+    return row
+
+
+def _nothing(classes):
+    zero = mp.mpf(0)
+    zeros = np.array([zero] * classes, dtype=object)
+    return {key: Quantity(zero if key == "value" else zeros, zero if key == "value" else zeros) for key in _KEYS}
+
+
+_KEYS = ("value", "terms", "grad")
+
+
+def _times(quantity, factor):
+    return Quantity(quantity.value * factor, quantity.scale * abs(factor))
+
+
+def _reduce(rows, divisor_parts, reduction, classes):
+    """(result, gradient) of rows that sample_weight has multiplied already."""
+    zero = mp.mpf(0)
+    divisor = sum(divisor_parts, zero)
+
+    def stack(key):
+        shape = (len(rows),) if key == "value" else (len(rows), classes)
+        value, scale = np.empty(shape, object), np.empty(shape, object)
+        for i, r in enumerate(rows):
+            value[i], scale[i] = r[key].value, r[key].scale
+        return Quantity(value, scale)
+
+    value, grad = stack("value"), stack("grad")
+    if reduction == "none":
+        return split(value), split(grad)
+    if reduction == "terms":
+        return split(stack("terms")), None
+    if reduction == "per_class":
+        terms = stack("terms")
+        return split(Quantity(terms.value.sum(axis=0) + zero, terms.scale.sum(axis=0) + zero)), None
+    total = Quantity(value.value.sum() + zero, value.scale.sum() + zero)
+    if reduction == "sum":
+        return split(total), split(grad)
+    if divisor == 0:
+        nan = Quantity(mp.nan, mp.mpf(1))
+        return split(nan), None
+    return split(_times(total, 1 / divisor)), split(_times(grad, 1 / divisor))
+
+
+def losses_cross_entropy(
+    logits,
+    target,
+    *,
+    compute,
+    weight=None,
+    sample_weight=None,
+    ignore_index=None,
+    where=None,
+    label_smoothing=0.0,
+    temperature=1.0,
+    reduction="mean",
+):
+    """(result, gradient or None) of xent.losses.cross_entropy for (rows, classes) logits; labels are integers."""
+    logits, target = np.asarray(logits), np.asarray(target)
+    n, classes = logits.shape
+    keep, sw, temperature = _rows_of(logits, sample_weight, where, temperature)
+    labels = target.dtype.kind in "iu"
+    w = [mp.mpf(1)] * classes if weight is None else list(Exact.wrap(weight))
+    a = mp.mpf(float(label_smoothing))
+    rows, divisor = [], []
+    with mp.workdps(120):
+        for i in range(n):
+            if not keep[i].any() or (labels and ignore_index is not None and target[i] == ignore_index):
+                rows.append(_nothing(classes))
+                continue
+            x = np.where(keep[i], _scaled(logits[i], temperature[i], compute), -np.inf)
+            if labels:
+                t = Exact.wrap(np.arange(classes) == target[i])
+                divisor.append(mp.mpf(float(sw[i])) * w[int(target[i])])
+            else:
+                t = Exact.wrap(target[i])
+                divisor.append(mp.mpf(float(sw[i])))
+            k = int(keep[i].sum())
+            t = np.array(
+                [w[c] * ((1 - a) * t[c] + a / k) if keep[i][c] else mp.mpf(0) for c in range(classes)], dtype=object
+            )
+            row = _hide(cross_entropy(Exact, x, t), keep[i])
+            row["grad"] = _times(row["grad"], 1 / mp.mpf(float(temperature[i])))
+            rows.append({key: _times(row[key], mp.mpf(float(sw[i]))) for key in _KEYS})
+        return _reduce(rows, divisor, reduction, classes)
+
+
+def losses_kl_div(
+    logits,
+    target,
+    *,
+    compute,
+    target_kind="probs",
+    temperature=1.0,
+    sample_weight=None,
+    where=None,
+    reduction="mean",
+):
+    """(result, gradient or None) of xent.losses.kl_div for (rows, classes) operands."""
+    logits, target = np.asarray(logits), np.asarray(target)
+    n, classes = logits.shape
+    keep, sw, temperature = _rows_of(logits, sample_weight, where, temperature)
+    rows, divisor = [], []
+    with mp.workdps(120):
+        for i in range(n):
+            if not keep[i].any():
+                rows.append(_nothing(classes))
+                continue
+            divisor.append(mp.mpf(float(sw[i])))
+            x = np.where(keep[i], _scaled(logits[i], temperature[i], compute), -np.inf)
+            if target_kind == "probs":
+                t = target_from_probs(Exact, np.where(keep[i], target[i], 0.0), target.dtype, classes)
+            elif target_kind == "log_probs":
+                t = target_from_log_probs(Exact, np.where(keep[i], target[i], -np.inf), target.dtype, classes)
+            else:
+                y = np.where(keep[i], _scaled(target[i], temperature[i], compute), -np.inf)
+                t = target_from_logits(Exact, y)
+            row = _hide(kl_div(Exact, x, t), keep[i])
+            row["grad"] = _times(row["grad"], 1 / mp.mpf(float(temperature[i])))
+            rows.append({key: _times(row[key], mp.mpf(float(sw[i]))) for key in _KEYS})
+        return _reduce(rows, divisor, reduction, classes)

@@ -1,0 +1,236 @@
+"""Errors in ULPs against the oracle, on every instruction set of this processor and along every walk."""
+
+import cases
+import numpy as np
+import oracle
+import pytest
+
+import xent
+
+ISAS = xent.info()["isas"]
+
+
+def layouts(arrays):
+    """The same rows with the class axis contiguous, and with it the slowest one: the kernels walk these differently."""
+    yield "C", arrays, {}
+    if arrays[0].shape[1] > 1:
+        yield "F", tuple(np.asfortranarray(a) for a in arrays), {}
+
+
+def check(case, arrays, refs, what):
+    """Every ISA and layout within the budgets. The message holds the largest error measured."""
+    found = []
+    for isa in ISAS:
+        xent.set_isa(isa)
+        for layout, views, options in layouts(arrays):
+            results = cases.as_tuple(getattr(xent, case.name)(*views, **options))
+            for output, (got, ref, allowed) in enumerate(zip(results, refs, case.budgets, strict=True)):
+                assert got.dtype == case.type
+                measured = oracle.worst(got, ref)
+                if not measured <= allowed:
+                    found.append(f"{case.id} {what} {isa} {layout} output {output}: {measured:.3g} ULP > {allowed}")
+    assert not found, "\n".join(found)
+
+
+SHAPES = {"few": (64, 3), "ten": (40, 10), "odd": (9, 37), "hundred": (4, 131), "thousand": (2, 1000)}
+
+
+@pytest.mark.parametrize("kind", ["random", "offset", "peaked", "wide"])
+@pytest.mark.parametrize("case", cases.ROW_CASES, ids=lambda c: c.id)
+def test_rows(case, kind, rng):
+    for what, (rows, classes) in SHAPES.items():
+        arrays = cases.operands(case.name, kind, rows, classes, case.type, rng)
+        check(case, arrays, oracle.evaluate(case.name, *arrays), f"{kind} {what}")
+
+
+@pytest.mark.parametrize("case", cases.ROW_CASES, ids=lambda c: c.id)
+def test_long_rows(case, rng):
+    arrays = cases.operands(case.name, "random", 3, 32_000, case.type, rng)
+    check(case, arrays, oracle.evaluate(case.name, *arrays, wide=True), "32,000 classes")
+
+
+@pytest.mark.parametrize("case", [c for c in cases.ROW_CASES if c.dtype != "f2"], ids=lambda c: c.id)
+def test_a_row_long_enough_to_split(case, rng):
+    arrays = cases.operands(case.name, "random", 1, 1_000_000, case.type, rng)
+    check(case, arrays, oracle.evaluate(case.name, *arrays, wide=True), "a million classes")
+
+
+@pytest.mark.parametrize("case", [c for c in cases.ROW_CASES if c.dtype != "f2"], ids=lambda c: c.id)
+def test_extreme_magnitudes(case, rng):
+    """Logits near the ends of the dtype's range, -inf among them, and all of them equal."""
+    big = 1e30 if case.dtype == "f4" else 1e300
+    x = np.array(
+        [
+            [big, -big, 0, 1, -1],
+            [-big, -big, -big, -big, -big],
+            [big, big, big, big, big],
+            [1e-30, -1e-30, 0, 1e-35, -1e-35],
+            [-np.inf, 0.5, -np.inf, 0.25, -np.inf],
+            [-80, -70, -60, -75, -85],
+            [700, 710, 705, 0, 650],
+            [1e4, 1e4 + 1, 1e4 - 1, 1e4 + 0.5, 1e4 - 50],
+        ],
+        dtype=case.type,
+    )
+    if case.operands == "self":
+        arrays = (cases.second("probs", "random", x, rng),)
+    elif case.operands == "":
+        arrays = (x,)
+    elif case.operands == "labels":
+        arrays = (x, x.argmax(axis=1))
+    elif case.operands == "logits":
+        arrays = (x, np.where(np.isinf(x), x, rng.standard_normal(x.shape)).astype(case.type))
+    else:
+        t = cases.softmax64(np.where(np.isinf(x), -np.inf, rng.standard_normal(x.shape)))
+        with np.errstate(divide="ignore"):
+            arrays = (x, (t if case.operands == "probs" else np.log(t)).astype(case.type))
+    check(case, arrays, oracle.evaluate(case.name, *arrays), "extreme")
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+def test_confident_rows_keep_their_digits(dtype, isa):
+    """1 - p far below eps: log1p, not log(1 + ...)."""
+    gaps = np.array([30.0, 50.0, 80.0, 100.0 if dtype == "f4" else 700.0])
+    x = np.stack([np.zeros_like(gaps), -gaps], axis=1).astype(dtype)
+    for name, operands in [
+        ("logsumexp", (x,)),
+        ("log_softmax", (x,)),
+        ("cross_entropy_with_labels", (x, np.zeros(len(x), int))),
+        ("softmax_entropy", (x,)),
+    ]:
+        refs = oracle.evaluate(name, *operands)
+        measured = oracle.worst(getattr(xent, name)(*operands), refs[0])
+        assert measured <= cases.budget(name, dtype)[0], (name, measured)
+    for classes in (3, 40, 1000):
+        x = np.full((2, classes), -60.0, dtype)
+        x[0, 1] = x[1, classes - 1] = 0.0
+        for name in ("logsumexp", "log_softmax"):
+            measured = oracle.worst(getattr(xent, name)(x), oracle.evaluate(name, x)[0])
+            assert measured <= cases.budget(name, dtype)[0], (name, classes, measured)
+
+
+NEAR_EQUAL = [c for c in cases.ROW_CASES if c.name.startswith("kl_div") and not c.name.endswith("terms")]
+
+
+@pytest.mark.parametrize("classes", [3, 10, 37, 1000])
+@pytest.mark.parametrize("case", NEAR_EQUAL, ids=lambda c: c.id)
+def test_near_equal_rows(case, classes, rng):
+    """KL of rows that nearly agree: right relative to itself, and never negative."""
+    distances = {"f8": [1e-1, 1e-2, 1e-4, 1e-6, 1e-8], "f4": [1e-1, 1e-2, 1e-3, 1e-4], "f2": [1e-1, 3e-2]}[case.dtype]
+    y = 2 * rng.standard_normal((len(distances), classes))
+    x = (y + np.array(distances)[:, None] * rng.standard_normal(y.shape)).astype(case.type)
+    if case.operands == "logits":
+        target = y.astype(case.type)
+    elif case.operands == "probs":
+        target = cases.softmax64(y).astype(case.type)
+    else:
+        target = np.log(cases.softmax64(y)).astype(case.type)
+    ref = oracle.evaluate(case.name, x, target)[0]
+    allowed = cases.near_equal_allowance(case.operands, case.type, ref.hi, target)
+    found = []
+    for isa in ISAS:
+        xent.set_isa(isa)
+        for layout, views, options in layouts((x, target)):
+            value = cases.as_tuple(getattr(xent, case.name)(*views, **options))[0]
+            assert (value >= 0).all(), (isa, layout, value)
+            wrong = oracle.errors(value, ref)
+            found += [
+                f"{case.id} C={classes} {isa} {layout} distance {d}: KL {k:.3g}, off by {w / k:.3g}, may {a / k:.3g}"
+                for d, k, w, a in zip(distances, ref.hi, wrong, allowed, strict=True)
+                if not w <= a
+            ]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+@pytest.mark.parametrize("shape", [(1, 200_000), (3, 40_000)])
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+def test_near_equal_long_rows(dtype, shape, offset, rng, isa):
+    """The same, however the row is split into pieces. Repeating the classes of a row leaves its divergence as it was."""
+    y = 2 * rng.standard_normal((shape[0], 400))
+    x = (y + (1e-6 if dtype == "f8" else 1e-3) * rng.standard_normal(y.shape) + offset).astype(dtype)
+    y = y.astype(dtype)
+    ref = oracle.evaluate("kl_div_with_logits", x, y)[0]
+    tiles = (1, shape[1] // 400)
+    value = xent.kl_div_with_logits(np.tile(x, tiles), np.tile(y, tiles))
+    assert (oracle.errors(value, ref) <= cases.near_equal_allowance("logits", dtype, ref.hi, None)).all()
+
+
+@pytest.mark.parametrize("name", ["kl_div_with_logits", "kl_div", "kl_div_with_log_probs"])
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+def test_kl_is_never_negative(name, dtype, rng, isa):
+    """Distances from far beyond rounding down to nothing, many rows each."""
+    for distance in (0.0, 1e-16, 1e-12, 1e-8, 1e-7, 1e-6, 1e-4, 1e-2):
+        y = 3 * rng.standard_normal((2000, 10))
+        x = (y + distance * rng.standard_normal(y.shape)).astype(dtype)
+        p = cases.softmax64(y.astype(dtype))
+        with np.errstate(divide="ignore"):
+            target = {"kl_div": p, "kl_div_with_logits": y, "kl_div_with_log_probs": np.log(p)}[name].astype(dtype)
+        value = getattr(xent, name)(x, target)
+        assert (value >= 0).all(), (distance, value.min())
+    assert xent.kl_div_with_logits(x, x).tolist() == [0.0] * len(x)
+
+
+def test_issue_example(isa):
+    """KL of two float32 logit rows that differ by 1e-4: positive, and right to 1e-6."""
+    gen = np.random.default_rng(1)
+    y = gen.standard_normal((200, 10)).astype(np.float32)
+    x = (y + 1e-4 * gen.standard_normal(y.shape)).astype(np.float32)
+    value = xent.kl_div_with_logits(x, y)
+    ref = oracle.evaluate("kl_div_with_logits", x, y)[0]
+    assert (value > 0).all()
+    assert (oracle.errors(value, ref) <= 1e-6 * ref.hi).all()
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_long_sums_do_not_saturate(dtype, axis, isa):
+    """2e7 equal classes: a float32 sum of ones would stop at 2^24."""
+    shape = (20_000_000, 1) if axis == 0 else (1, 20_000_000)
+    x = np.zeros(shape, dtype)
+    assert abs(float(xent.logsumexp(x, axis=axis)[0]) - np.log(2e7)) <= np.spacing(np.asarray(np.log(2e7), dtype))
+    assert abs(float(xent.softmax_entropy(x, axis=axis)[0]) - np.log(2e7)) <= 4 * np.spacing(
+        np.asarray(np.log(2e7), dtype)
+    )
+
+
+def test_class_axis_first_does_not_saturate(isa):
+    x = np.zeros((2**24 + 2**20, 2), np.float32)
+    expected = -np.log(float(len(x)))
+    out = xent.log_softmax(x, axis=0)
+    assert (np.abs(out.astype(np.float64) - expected) <= 1.5 * np.spacing(np.float32(-expected))).all()
+
+
+POINT_EDGES = {
+    "kl_pointwise": (
+        [0.3, -2.0, np.inf, -np.inf, np.nan, 1.0, -np.inf, 5.0],
+        [0.0, 0.5, 0.0, 0.0, 0.5, -0.5, 0.25, 1.0],
+    ),
+    "rel_entr": (
+        [0.5, 0.0, 0.0, 0.5, -0.1, 0.5, np.nan, 0.0, 1e-30, 0.2],
+        [0.25, 0.0, 0.5, 0.0, 0.5, -0.5, 0.5, -0.5, 1e-30, 0.2 + 1e-9],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", cases.POINT_CASES, ids=lambda c: c.id)
+def test_pointwise(case, rng, isa):
+    first, second = (np.array(v).astype(case.type) for v in POINT_EDGES[case.name])
+    x = rng.random(300) * 3 if case.name == "rel_entr" else -5 * rng.random(300)
+    first = np.concatenate([first, x.astype(case.type)])
+    second = np.concatenate([second, rng.random(300).astype(case.type)])
+    ref = getattr(oracle, case.name)(first, second)
+    got = getattr(xent, case.name)(first, second)
+    assert got.dtype == case.type
+    measured = oracle.worst(got, ref)
+    assert measured <= case.budgets[0], measured
+    strided = getattr(xent, case.name)(np.repeat(first, 3)[::3], second[::-1][::-1])
+    assert strided.tobytes() == got.tobytes()
+
+
+def test_rel_entr_keeps_its_digits_near_one(isa):
+    """log(p / q) where p and q are neighbours is as small as their difference."""
+    p = np.linspace(0.1, 1.0, 200)
+    q = np.nextafter(p, 2.0)
+    measured = oracle.worst(xent.rel_entr(p, q), oracle.rel_entr(p, q))
+    assert measured <= cases.budget("rel_entr", "f8")[0]

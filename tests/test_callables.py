@@ -1,0 +1,431 @@
+"""xent.<name>: what the callables add to the gufuncs: axes, where, out, dtype, containers, and errors that help."""
+
+import inspect
+
+import cases
+import numpy as np
+import oracle
+import pandas as pd
+import pytest
+
+import xent
+
+every_row = pytest.mark.parametrize("name", cases.ROW_NAMES)
+labelled = pytest.mark.parametrize("name", [n for n in cases.NAMES if cases.SECOND[n] == "labels"])
+
+
+def call(name, args, **options):
+    return cases.as_tuple(getattr(xent, name)(*args, **options))
+
+
+def operands(name, rng, rows=5, classes=7, dtype="f8"):
+    return cases.operands(name, "random", rows, classes, dtype, rng)
+
+
+@every_row
+def test_signature(name):
+    f = getattr(xent, name)
+    parameters = inspect.signature(f).parameters
+    assert list(parameters)[: len(parameters) - 5] == {
+        "": ["logits"],
+        "self": ["probs"],
+        "labels": ["logits", "labels"],
+    }.get(cases.SECOND[name], ["logits", "target"])
+    for option, default in {"axis": -1, "keepdims": False, "where": None, "out": None, "dtype": None}.items():
+        assert parameters[option].default is default or parameters[option].default == default
+    assert f.__name__ == name
+    assert len(f.__doc__) > 200
+
+
+@every_row
+def test_axis_forms(name, rng):
+    """None flattens, a tuple is one class axis made of several."""
+    x = cases.operands(name, "random", 6, 20, np.float64, rng)
+    cube = tuple(a.reshape(2, 3, 4, 5) if a.ndim == 2 else a.reshape(2, 3) for a in x)
+    expected = call(name, x)
+    for got, value in zip(call(name, cube, axis=(2, 3)), expected, strict=True):
+        np.testing.assert_array_equal(got.reshape(value.shape), value)
+    for got, value in zip(call(name, cube, axis=(-2, -1), keepdims=True), expected, strict=True):
+        assert got.shape == ((2, 3, 1, 1) if value.ndim == 1 else (2, 3, 4, 5))
+        np.testing.assert_array_equal(got.reshape(value.shape), value)
+    # Axes that are not the last ones: the same numbers in another place.
+    moved = tuple(np.moveaxis(a, (2, 3), (0, 2)) if a.ndim == 4 else a for a in cube)
+    for got, value, ulp in zip(
+        call(name, moved, axis=(0, 2)), oracle.evaluate(name, *x), cases.budget(name, "f8"), strict=True
+    ):
+        back = np.moveaxis(got, (0, 2), (2, 3)) if got.ndim == 4 else got
+        assert oracle.worst(back.reshape(value.hi.shape), value) <= ulp
+    row = tuple(a[0].reshape(4, 5) if a.ndim == 2 else a[0] for a in x)
+    for got, value in zip(call(name, row, axis=None), expected, strict=True):
+        np.testing.assert_array_equal(np.asarray(got).reshape(value[0].shape), value[0])
+
+
+@every_row
+def test_bad_axes(name, rng):
+    args = operands(name, rng)
+    f = getattr(xent, name)
+    for axis in (2, -3, (0, 2)):
+        with pytest.raises(np.exceptions.AxisError):
+            f(*args, axis=axis)
+    with pytest.raises(ValueError, match=r"axis"):
+        f(*args, axis=(1, 1))
+    for axis in (1.0, "last"):
+        with pytest.raises(TypeError):
+            f(*args, axis=axis)
+    with pytest.raises(np.exceptions.AxisError):
+        f(*(np.array(a).flat[0] for a in args))
+
+
+@every_row
+def test_keepdims(name, rng):
+    args = operands(name, rng)
+    for got, value in zip(call(name, args, keepdims=True), call(name, args), strict=True):
+        assert got.shape == ((5, 1) if value.ndim == 1 else value.shape)
+        np.testing.assert_array_equal(got.reshape(value.shape), value)
+
+
+@every_row
+def test_scalars_lists_and_memory(name, rng):
+    """One row gives NumPy scalars; sequences are read as NumPy reads them."""
+    args = operands(name, rng)
+    row = tuple(a[0] for a in args)
+    for got, value in zip(call(name, row), call(name, args), strict=True):
+        assert got.dtype == np.float64
+        if value.ndim == 1:
+            assert isinstance(got, np.float64)
+        np.testing.assert_array_equal(got, value[0])
+    for form in (np.ndarray.tolist, memoryview, lambda a: tuple(map(tuple, a)) if a.ndim == 2 else tuple(a)):
+        for got, value in zip(call(name, tuple(form(a) for a in args)), call(name, args), strict=True):
+            np.testing.assert_array_equal(got, value)
+
+
+@every_row
+def test_where(name, rng, isa):
+    """An excluded class is a logit of -inf with target 0, whatever the arrays hold there."""
+    x, *rest = operands(name, rng, rows=12, classes=9)
+    keep = rng.random(x.shape) < 0.7
+    keep[:, 0] = True
+    keep[3] = True
+    second = cases.SECOND[name]
+    if second == "labels":
+        rest = [np.zeros(12, int)]
+    poison = np.where(keep, x, np.nan)
+    hidden = np.where(keep, x, 0.0 if second == "self" else -np.inf)
+    hidden_rest = [
+        r if r.ndim == 1 else np.where(keep, r, -np.inf if second in ("logits", "log_probs") else 0.0) for r in rest
+    ]
+    poison_rest = [r if r.ndim == 1 else np.where(keep, r, np.nan) for r in rest]
+    expected = oracle.evaluate(name, hidden, *hidden_rest)
+    for views in ((poison, *poison_rest), tuple(np.asfortranarray(a) for a in (poison, *poison_rest))):
+        for got, ref, ulp in zip(call(name, views, where=keep), expected, cases.budget(name, "f8"), strict=True):
+            assert oracle.worst(got, ref) <= ulp
+            if got.ndim == 2:
+                outside = got[~keep]
+                assert (outside == (-np.inf if name == "log_softmax" else 0.0)).all()
+
+
+@every_row
+def test_where_broadcasts(name, rng):
+    args = operands(name, rng)
+    if cases.SECOND[name] == "labels":
+        args = (args[0], np.zeros(5, int))
+    keep = np.array([True, True, False, True, True, False, True])
+    whole = np.broadcast_to(keep, (5, 7)).copy()
+    for a, b, c in zip(
+        call(name, args, where=keep), call(name, args, where=whole), call(name, args, where=keep.tolist()), strict=True
+    ):
+        assert a.tobytes() == b.tobytes() == c.tobytes()
+    everything = call(name, args, where=True)
+    for a, b in zip(everything, call(name, args), strict=True):
+        assert a.tobytes() == b.tobytes()
+    with pytest.raises(ValueError, match=r"\(3,\)"):
+        getattr(xent, name)(*args, where=np.ones(3, bool))
+    with pytest.raises(TypeError):
+        getattr(xent, name)(*args, where=np.ones(7))
+
+
+@every_row
+@pytest.mark.parametrize("dtype", ["f8", "f4", "f2"])
+def test_dtype_argument(name, dtype, rng):
+    args = operands(name, rng, dtype="f4")
+    wanted = tuple(a.astype(dtype) if a.dtype.kind == "f" else a for a in args)
+    for got, ref, ulp in zip(
+        call(name, args, dtype=dtype), oracle.evaluate(name, *args), cases.budget(name, dtype), strict=True
+    ):
+        assert got.dtype == np.dtype(dtype)
+        # Inputs are either read as they are or rounded first; both are defensible only where they are the same.
+        if dtype != "f2":
+            assert oracle.worst(got, ref) <= ulp
+    for got, value in zip(call(name, wanted), call(name, wanted, dtype=dtype), strict=True):
+        assert got.tobytes() == value.tobytes()
+    for wrong in (int, complex, np.longdouble, object, "U3"):
+        with pytest.raises(TypeError):
+            getattr(xent, name)(*args, dtype=wrong)
+
+
+@every_row
+def test_dtypes_of_results(name, rng):
+    for dtype in cases.DTYPES:
+        for got in call(name, operands(name, rng, dtype=dtype)):
+            assert got.dtype == np.dtype(dtype)
+    args = operands(name, rng)
+    for integer in (np.int8, np.uint8, np.int64, bool):
+        x = (args[0] > 0).astype(integer)
+        second = [x if a.ndim == 2 else a for a in args[1:]]
+        if cases.SECOND[name] in ("probs", "logits", "log_probs"):
+            second = [x.astype(np.float16)]
+        for got in call(name, (x, *second)):
+            assert got.dtype == np.float64
+    for wrong in (np.longdouble, complex, object):
+        with pytest.raises(TypeError, match=np.dtype(wrong).name.rstrip("0123456789")):
+            getattr(xent, name)(args[0].astype(wrong), *args[1:])
+    for wrong in (np.array(["a", "b"]), np.array(["2020-01-01"] * 2, "M8[D]"), None):
+        with pytest.raises(TypeError):
+            getattr(xent, name)(wrong, *args[1:])
+
+
+@every_row
+def test_out(name, rng):
+    args = operands(name, rng)
+    expected = call(name, args)
+    outs = tuple(np.full_like(e, 7) for e in expected)
+    given = outs[0] if len(outs) == 1 else outs
+    for result, out, value in zip(call(name, args, out=given), outs, expected, strict=True):
+        assert result is out
+        np.testing.assert_array_equal(out, value)
+    if len(outs) == 1:
+        again = np.full_like(expected[0], 7)
+        assert getattr(xent, name)(*args, out=(again,)) is again
+        np.testing.assert_array_equal(again, expected[0])
+    # A result may go into a narrower float, as NumPy's same_kind allows.
+    narrow = tuple(np.empty(e.shape, np.float32) for e in expected)
+    call(name, args, out=narrow[0] if len(narrow) == 1 else narrow)
+    for got, value in zip(narrow, expected, strict=True):
+        np.testing.assert_allclose(got, value, rtol=2e-7, atol=1e-12)
+
+
+@every_row
+def test_bad_out(name, rng):
+    args = operands(name, rng)
+    expected = call(name, args)
+
+    def give(change):
+        outs = tuple(np.full_like(e, 7) for e in expected)
+        outs = (*outs[:-1], change(outs[-1]))
+        return outs, outs if len(outs) > 1 else outs[0]
+
+    def locked(a):
+        a.flags.writeable = False
+        return a
+
+    for change, error in [
+        (lambda a: np.full((9, *a.shape), 7.0), ValueError),
+        (lambda a: np.full((*a.shape[:-1], a.shape[-1] + 1), 7.0), ValueError),
+        (lambda a: np.full(a.shape, 7), TypeError),
+        (locked, ValueError),
+        (lambda a: a.tolist(), TypeError),
+    ]:
+        outs, given = give(change)
+        with pytest.raises(error):
+            getattr(xent, name)(*args, out=given)
+        for out in outs:
+            assert (np.asarray(out) == 7).all()
+    outs, given = give(lambda a: np.full((9, *a.shape), 7.0))
+    with pytest.raises(ValueError, match=rf"\(9, {', '.join(map(str, expected[-1].shape))},?\)"):
+        getattr(xent, name)(*args, out=given)
+
+
+@pytest.mark.parametrize("name", [n for n in cases.ROW_NAMES if cases.SECOND[n] in ("probs", "logits", "log_probs")])
+def test_shapes_in_the_message(name):
+    f = getattr(xent, name)
+    with pytest.raises(ValueError, match=r"\(4, 3\).*\(4, 5\)"):
+        f(np.zeros((4, 3)), np.zeros((4, 5)))
+    with pytest.raises(ValueError, match=r"\(4, 3\).*\(7, 3\)"):
+        f(np.zeros((4, 3)), np.zeros((7, 3)))
+    # A class axis of length 1 is not stretched: that would be another distribution.
+    with pytest.raises(ValueError, match=r"\(4, 3\).*\(4, 1\)"):
+        f(np.zeros((4, 3)), np.zeros((4, 1)))
+
+
+@labelled
+def test_label_errors(name, rng):
+    f = getattr(xent, name)
+    x = rng.standard_normal((2, 3, 4))
+    labels = np.zeros((2, 3), int)
+    outs = (np.full((2, 3), 7.0), np.full((2, 3, 4), 7.0))
+    given = outs if name.endswith("grad") else outs[0]
+    for bad in (-1, 4, 2**62, -(2**62)):
+        wrong = labels.copy()
+        wrong[1, 2] = bad
+        with pytest.raises(IndexError, match=rf"{bad} .*\(1, 2\).* 4 classes"):
+            f(x, wrong, out=given)
+        assert all((out == 7).all() for out in outs)
+        wrong[0, 1] = bad
+        with pytest.raises(IndexError, match=r"\(0, 1\)"):
+            f(x, wrong)
+        with pytest.raises(IndexError, match=r"\(0, 1\)"):
+            f(np.moveaxis(x, -1, 0), wrong, axis=0)
+    with pytest.raises(IndexError, match=r"18446744073709551615|9223372036854775807"):
+        f(x, np.full((2, 3), 2**64 - 1, np.uint64))
+    with pytest.raises(IndexError, match=r"label 4 at 1 is out of range for 4 classes"):
+        f(x[0], [0, 4, 0])
+    with pytest.raises(IndexError, match=r"label -1 .*4 classes"):
+        f(x[0, 0], -1)
+    for wrong in (labels.astype(float), labels.astype(bool), labels.astype(complex), labels.astype(str)):
+        with pytest.raises(TypeError, match=wrong.dtype.name.rstrip("0123456789")):
+            f(x, wrong)
+    with pytest.raises((ValueError, TypeError), match="one-hot"):
+        f(x, np.zeros((2, 3, 4), int))
+    with pytest.raises(ValueError, match=r"\(2, 3, 4\).*\(5,\)"):
+        f(x, np.zeros(5, int))
+
+
+@labelled
+def test_labels_broadcast(name, rng):
+    x = rng.standard_normal((2, 3, 4))
+    for got, value in zip(call(name, (x, 1)), call(name, (x, np.ones((2, 3), int))), strict=True):
+        np.testing.assert_array_equal(got, value)
+    labels = np.array([0, 3, 2])
+    whole = np.broadcast_to(labels, (2, 3)).copy()
+    for got, value in zip(call(name, (x, labels)), call(name, (x, whole)), strict=True):
+        np.testing.assert_array_equal(got, value)
+    for got, value in zip(call(name, (x[0, 0], labels)), call(name, (np.stack([x[0, 0]] * 3), labels)), strict=True):
+        np.testing.assert_array_equal(got, value)
+
+
+@every_row
+def test_pandas(name, rng):
+    """The values, along the axis asked for, and an ndarray back: a raw gufunc would reduce the other axis."""
+    args = operands(name, rng)
+    frames = tuple(pd.DataFrame(a, index=list("vwxyz")) if a.ndim == 2 else pd.Series(a) for a in args)
+    for got, value in zip(call(name, frames), call(name, args), strict=True):
+        assert type(got) is np.ndarray
+        np.testing.assert_array_equal(got, value)
+    turned = tuple(pd.DataFrame(a.T) if a.ndim == 2 else pd.Series(a) for a in args)
+    for got, value in zip(call(name, turned, axis=0), call(name, args), strict=True):
+        np.testing.assert_allclose(got.T if got.ndim == 2 else got, value, rtol=1e-13, atol=1e-15)
+    row = tuple(pd.Series(a[0]) if a.ndim == 2 else a[0] for a in args)
+    for got, value in zip(call(name, row), call(name, args), strict=True):
+        np.testing.assert_array_equal(got, value[0])
+
+
+@every_row
+def test_masked_arrays(name, rng):
+    """A mask means where=: what it hides takes no part."""
+    x, *rest = operands(name, rng, rows=6, classes=8)
+    if cases.SECOND[name] == "labels":
+        rest = [np.zeros(6, int)]
+    mask = rng.random(x.shape) < 0.3
+    mask[:, 0] = False
+    expected = call(name, (x, *rest), where=~mask)
+    garbage = np.where(mask, np.nan, x)
+    for got, value in zip(call(name, (np.ma.masked_array(garbage, mask), *rest)), expected, strict=True):
+        np.testing.assert_array_equal(np.asarray(got), value)
+    other = rng.random(x.shape) < 0.2
+    other[:, 0] = False
+    both = call(name, (x, *rest), where=~(mask | other))
+    for got, value in zip(call(name, (np.ma.masked_array(x, mask), *rest), where=~other), both, strict=True):
+        np.testing.assert_array_equal(np.asarray(got), value)
+    if rest and rest[0].ndim == 2:
+        masked = call(name, (np.ma.masked_array(x, mask), np.ma.masked_array(rest[0], other)))
+        for got, value in zip(masked, both, strict=True):
+            np.testing.assert_array_equal(np.asarray(got), value)
+    for got, value in zip(call(name, (np.ma.masked_array(x), *rest)), call(name, (x, *rest)), strict=True):
+        np.testing.assert_array_equal(np.asarray(got), value)
+
+
+class Plain(np.ndarray):
+    pass
+
+
+@every_row
+def test_subclasses(name, rng):
+    """A plain subclass, a matrix (always two axes elsewhere) and a record view count as the arrays under them."""
+    args = operands(name, rng)
+    for view in (lambda a: a.view(Plain), lambda a: np.asmatrix(a) if a.ndim == 2 else a):
+        for got, value in zip(call(name, tuple(view(a) for a in args)), call(name, args), strict=True):
+            assert got.shape == value.shape
+            np.testing.assert_array_equal(np.asarray(got), value)
+
+
+class Heard:
+    """Some library's array: it wants to run the gufunc its own way."""
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        return ("heard", ufunc, method, kwargs)
+
+
+@every_row
+def test_other_array_types_get_the_gufunc(name):
+    x = Heard()
+    answer = getattr(xent, name)(x) if cases.SECOND[name] in ("", "self") else getattr(xent, name)(x, x)
+    assert answer[0] == "heard"
+    assert answer[1] is getattr(xent.ufuncs, name)
+
+
+class OnDevice:
+    def __dlpack_device__(self):
+        return (2, 0)
+
+    def __dlpack__(self, **kwargs):
+        raise AssertionError("there is nothing to read here")
+
+
+def test_device_arrays_are_refused_clearly():
+    with pytest.raises(TypeError, match="GPU"):
+        xent.logsumexp(OnDevice())
+
+
+def test_unknown_keyword():
+    with pytest.raises(TypeError, match="keepdim"):
+        xent.logsumexp([0.0], keepdim=True)
+    with pytest.raises(TypeError):
+        xent.logsumexp()
+    with pytest.raises(TypeError):
+        xent.cross_entropy([0.0])
+
+
+def test_many_dimensions(rng):
+    x = rng.standard_normal((1,) * 20 + (2, 3))
+    assert xent.logsumexp(x).shape == (1,) * 20 + (2,)
+    assert xent.logsumexp(x, axis=0).shape == (1,) * 19 + (2, 3)
+
+
+def test_where_that_selects_nothing(rng):
+    """No class at all: as a class axis of length 0."""
+    x = rng.standard_normal((2, 3))
+    none = np.array([[True, False, True], [False, False, False]])
+    lse = xent.logsumexp(x, where=none)
+    assert lse[1] == -np.inf
+    assert xent.log_softmax(x, where=none)[1].tolist() == [-np.inf] * 3
+    assert xent.softmax(x, where=none)[1].tolist() == [0.0] * 3
+    assert xent.cross_entropy(x, np.abs(x), where=none)[1] == 0
+    assert xent.cross_entropy_with_labels(x, [0, 0], where=none)[1] == 0
+    assert xent.kl_div_with_logits(x, x + 1, where=none)[1] == 0
+    value, grad = xent.kl_div_with_logits_value_and_grad(x, x + 1, where=none)
+    assert value[1] == 0
+    assert grad[1].tolist() == [0.0] * 3
+
+
+@every_row
+def test_references_and_memory(name, rng):
+    """Many calls, errors among them, leave nothing behind."""
+    import tracemalloc
+
+    args = operands(name, rng, rows=50, classes=100)
+
+    def many(n):
+        for _ in range(n):
+            call(name, args)
+            with pytest.raises(ValueError):  # noqa: PT011 - any: only what it leaves behind matters here
+                getattr(xent, name)(*args, where=np.ones(3, bool))
+
+    many(3)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        many(30)
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown < 20_000

@@ -1,0 +1,213 @@
+"""xent.ufuncs: real gufuncs, with NumPy's own casting, broadcasting and errors."""
+
+import pickle
+
+import cases
+import numpy as np
+import oracle
+import pandas as pd
+import pytest
+
+import xent
+
+SIGNATURES = {
+    "logsumexp": "(n)->()",
+    "log_softmax": "(n)->(n)",
+    "softmax": "(n)->(n)",
+    "entropy": "(n)->()",
+    "softmax_entropy": "(n)->()",
+    "cross_entropy": "(n),(n)->()",
+    "cross_entropy_with_labels": "(n),()->()",
+    "kl_div": "(n),(n)->()",
+    "kl_div_with_logits": "(n),(n)->()",
+    "kl_div_with_log_probs": "(n),(n)->()",
+    "cross_entropy_terms": "(n),(n)->(n)",
+    "kl_div_terms": "(n),(n)->(n)",
+    "kl_div_with_logits_terms": "(n),(n)->(n)",
+    "kl_div_with_log_probs_terms": "(n),(n)->(n)",
+    "cross_entropy_value_and_grad": "(n),(n)->(),(n)",
+    "cross_entropy_with_labels_value_and_grad": "(n),()->(),(n)",
+    "kl_div_value_and_grad": "(n),(n)->(),(n)",
+    "kl_div_with_logits_value_and_grad": "(n),(n)->(),(n)",
+    "kl_div_with_log_probs_value_and_grad": "(n),(n)->(),(n)",
+    "kl_pointwise": None,
+    "rel_entr": None,
+}
+
+every = pytest.mark.parametrize("name", cases.NAMES)
+every_row = pytest.mark.parametrize("name", cases.ROW_NAMES)
+
+
+def operands(name, rng, rows=5, classes=7, dtype="f8"):
+    return cases.operands(name, "random", rows, classes, dtype, rng)
+
+
+def test_one_list_of_operations():
+    """ops.def, the table here, the gufuncs and the callables name the same operations."""
+    assert cases.declared_operations() == cases.NAMES
+    assert {n for n, f in vars(xent.ufuncs).items() if isinstance(f, np.ufunc)} == set(cases.NAMES)
+    assert set(SIGNATURES) == set(cases.NAMES)
+    for name in cases.NAMES:
+        assert callable(getattr(xent, name))
+        assert name in xent.__all__
+
+
+@every
+def test_it_is_a_gufunc(name):
+    f = getattr(xent.ufuncs, name)
+    assert isinstance(f, np.ufunc)
+    assert f.signature == SIGNATURES[name]
+    assert f.__name__ == name
+    assert f.__doc__
+    assert pickle.loads(pickle.dumps(f)) is f
+
+
+@every_row
+def test_it_agrees_with_the_callable(name, rng):
+    for dtype in cases.DTYPES:
+        args = operands(name, rng, dtype=dtype)
+        raw = cases.as_tuple(getattr(xent.ufuncs, name)(*args))
+        for a, b in zip(raw, cases.as_tuple(getattr(xent, name)(*args)), strict=True):
+            assert a.dtype == b.dtype == np.dtype(dtype)
+            assert a.tobytes() == b.tobytes()
+
+
+@every_row
+def test_loops(name, rng):
+    """float16, float32 and float64 have loops of their own; integers and bools become float64."""
+    f = getattr(xent.ufuncs, name)
+    args = operands(name, rng)
+    for integer in (np.int8, np.int16, np.int64, np.uint8, np.uint64, np.bool_):
+        x = np.array([[0, 1, 1], [1, 0, 0]]).astype(integer)
+        second = {"labels": np.array([0, 2])}.get(cases.SECOND[name], x)
+        got = cases.as_tuple(f(x) if len(args) == 1 else f(x, second))
+        other = second if cases.SECOND[name] == "labels" else x.astype(np.float64)
+        expected = cases.as_tuple(f(x.astype(np.float64)) if len(args) == 1 else f(x.astype(np.float64), other))
+        for a, b in zip(got, expected, strict=True):
+            assert a.dtype == np.float64
+            np.testing.assert_array_equal(a, b)
+    for wrong in (np.longdouble, np.complex64, np.complex128, object):
+        with pytest.raises(TypeError):
+            f(args[0].astype(wrong), *args[1:])
+    with pytest.raises(TypeError):
+        f(np.array([["a", "b"]]), *args[1:])
+
+
+@pytest.mark.parametrize("name", [n for n in cases.NAMES if cases.SECOND[n] == "labels"])
+@pytest.mark.parametrize("dtype", ["f8", "f4", "f2"])
+def test_labels_do_not_widen(name, dtype, rng):
+    f = getattr(xent.ufuncs, name)
+    x = rng.standard_normal((4, 3)).astype(dtype)
+    labels = np.array([0, 2, 1, 1])
+    expected = cases.as_tuple(f(x, labels))
+    for integer in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "longlong", "intp"):
+        for got, value in zip(cases.as_tuple(f(x, labels.astype(integer))), expected, strict=True):
+            assert got.dtype == np.dtype(dtype)
+            assert got.tobytes() == value.tobytes()
+    for wrong in (labels.astype(float), labels.astype(complex)):
+        with pytest.raises(TypeError):
+            f(x, wrong)
+
+
+@pytest.mark.parametrize("name", [n for n in cases.NAMES if cases.SECOND[n] == "labels"])
+@pytest.mark.parametrize("bad", [-1, 3, 1 << 40, -(1 << 63)])
+def test_bad_label(name, bad, rng):
+    f = getattr(xent.ufuncs, name)
+    x = rng.standard_normal((4, 3))
+    with pytest.raises(IndexError, match=rf"{bad}.*3"):
+        f(x, np.array([0, 1, bad, 2]))
+    with pytest.raises(IndexError):
+        f(x[0], bad)
+
+
+@every_row
+def test_axis_and_axes(name, rng):
+    f = getattr(xent.ufuncs, name)
+    args = operands(name, rng)
+    expected = cases.as_tuple(f(*args))
+    moved = tuple(a.T if a.ndim == 2 else a for a in args)
+    for got, value in zip(cases.as_tuple(f(*moved, axis=0)), expected, strict=True):
+        np.testing.assert_array_equal(got.T if got.ndim == 2 else got, value)
+    core = {2: (0,), 1: ()}
+    axes = [core[a.ndim] for a in moved] + [core[e.ndim] for e in expected]
+    for got, value in zip(cases.as_tuple(f(*moved, axes=axes)), expected, strict=True):
+        np.testing.assert_array_equal(got.T if got.ndim == 2 else got, value)
+    with pytest.raises((ValueError, np.exceptions.AxisError)):
+        f(*args, axis=2)
+
+
+@every_row
+def test_out(name, rng):
+    f = getattr(xent.ufuncs, name)
+    args = operands(name, rng)
+    expected = cases.as_tuple(f(*args))
+    outs = tuple(np.empty_like(e) for e in expected)
+    results = cases.as_tuple(f(*args, out=outs))
+    for result, out, value in zip(results, outs, expected, strict=True):
+        assert result is out
+        np.testing.assert_array_equal(out, value)
+
+
+def test_dtype_and_casting(rng):
+    x = rng.standard_normal((3, 4)).astype(np.float32)
+    assert xent.ufuncs.logsumexp(x, dtype=np.float64).dtype == np.float64
+    np.testing.assert_array_equal(
+        xent.ufuncs.logsumexp(x, dtype=np.float64), xent.ufuncs.logsumexp(x.astype(np.float64))
+    )
+    with pytest.raises(TypeError):
+        xent.ufuncs.logsumexp(x.astype(np.float64), dtype=np.float32)
+    assert xent.ufuncs.logsumexp(x.astype(np.float64), dtype=np.float32, casting="same_kind").dtype == np.float32
+
+
+def test_keepdims(rng):
+    x = rng.standard_normal((3, 4))
+    assert xent.ufuncs.logsumexp(x, keepdims=True).shape == (3, 1)
+    assert xent.ufuncs.kl_div_with_logits(x, x, keepdims=True).shape == (3, 1)
+
+
+def test_broadcasting(rng):
+    x = rng.standard_normal((2, 1, 5, 4))
+    t = cases.softmax64(rng.standard_normal((3, 1, 4)))
+    got = xent.ufuncs.cross_entropy(x, t)
+    assert got.shape == (2, 3, 5)
+    np.testing.assert_array_equal(got, xent.ufuncs.cross_entropy(*(np.array(a) for a in np.broadcast_arrays(x, t))))
+    with pytest.raises(ValueError, match=r"mismatch|broadcast"):
+        xent.ufuncs.cross_entropy(np.zeros((2, 3)), np.zeros((2, 4)))
+    with pytest.raises(ValueError, match="broadcast"):
+        xent.ufuncs.cross_entropy(np.zeros((2, 3)), np.zeros((5, 3)))
+
+
+@every_row
+def test_inputs_are_left_alone(name, rng):
+    args = operands(name, rng)
+    copies = tuple(a.copy() for a in args)
+    getattr(xent.ufuncs, name)(*args)
+    getattr(xent, name)(*args)
+    for a, b in zip(args, copies, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+class Loud(np.ndarray):
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        return ("heard", ufunc.__name__, method)
+
+
+def test_array_ufunc_is_heard(rng):
+    assert xent.ufuncs.logsumexp(rng.standard_normal((2, 3)).view(Loud)) == ("heard", "logsumexp", "__call__")
+
+
+def test_pointwise_are_ordinary_ufuncs(rng):
+    p, q = rng.random((2, 4, 5))
+    for name in ("kl_pointwise", "rel_entr"):
+        f = getattr(xent.ufuncs, name)
+        assert f.signature is None
+        assert f.nin == 2
+        assert f.nout == 1
+        keep = rng.random((4, 5)) < 0.5
+        out = np.full((4, 5), 7.0)
+        f(p, q, out=out, where=keep)
+        np.testing.assert_array_equal(out, np.where(keep, f(p, q), 7.0))
+        assert f(p[:, :1], q[0]).shape == (4, 5)
+        assert f(np.float32(0.5), np.float32(0.25)).dtype == np.float32
+        assert oracle.worst(np.asarray(getattr(xent, name)(p, q)), getattr(oracle, name)(p, q)) <= 4
+        assert getattr(xent, name)(pd.Series(p[0]), q[0]).shape == (5,)

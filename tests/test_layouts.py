@@ -1,0 +1,234 @@
+"""Every layout that NumPy can express, against a contiguous copy.
+
+Where the class axis of all operands is contiguous the bits are those of the copy; where it is not, all such layouts
+agree among themselves, and with the copy within the budget.
+"""
+
+import cases
+import numpy as np
+import oracle
+import pytest
+
+import xent
+
+ROWS = 6
+
+
+def padded(a, step_rows, step_classes):
+    out = np.zeros((a.shape[0] * step_rows, *a.shape[1:-1], a.shape[-1] * step_classes), a.dtype)
+    view = out[::step_rows, ..., ::step_classes]
+    view[...] = a
+    return view
+
+
+def misaligned(a):
+    raw = np.zeros(a.nbytes + 1, np.uint8)
+    view = raw[1:].view(a.dtype).reshape(a.shape)
+    view[...] = a
+    return view
+
+
+def read_only(a):
+    view = a.copy()
+    view.flags.writeable = False
+    return view
+
+
+def swapped(a):
+    return a.astype(a.dtype.newbyteorder())
+
+
+KEEP_CONTIGUOUS = {
+    "copy": np.copy,
+    "rows backwards": lambda a: np.ascontiguousarray(a[::-1])[::-1],
+    "rows apart": lambda a: padded(a, 3, 1),
+    "misaligned": misaligned,
+    "byte-swapped": swapped,
+    "byte-swapped and misaligned": lambda a: misaligned(swapped(a)),
+    "read-only": read_only,
+}
+BREAK = {
+    "Fortran": lambda a: np.asfortranarray(a) if a.ndim > 1 else a,
+    "classes backwards": lambda a: np.ascontiguousarray(a[..., ::-1])[..., ::-1],
+    "both backwards": lambda a: np.ascontiguousarray(a[::-1, ..., ::-1])[::-1, ..., ::-1],
+    "every other class": lambda a: padded(a, 1, 2),
+    "every third, rows apart": lambda a: padded(a, 2, 3),
+    "byte-swapped Fortran": lambda a: np.asfortranarray(swapped(a)),
+    "misaligned, every other class": lambda a: padded_misaligned(a),
+}
+
+
+def padded_misaligned(a):
+    return misaligned(padded(a, 1, 2).repeat(2, axis=-1))[..., ::2]
+
+
+def lay(arrays, how):
+    """Labels have no class axis: only the row order of a layout means anything to them."""
+    return tuple(how(a) if a.ndim > 1 else a for a in arrays)
+
+
+def call(name, arrays, **options):
+    return cases.as_tuple(getattr(xent, name)(*arrays, **options))
+
+
+@pytest.mark.parametrize("classes", [1, 3, 10, 37, 300])
+@pytest.mark.parametrize("dtype", ["f8", "f4", "f2"])
+@pytest.mark.parametrize("name", cases.ROW_NAMES)
+def test_layouts(name, dtype, classes, rng, isa):
+    arrays = cases.operands(name, "random", ROWS, classes, dtype, rng)
+    contiguous = call(name, arrays)
+    for what, how in KEEP_CONTIGUOUS.items():
+        for got, expected in zip(call(name, lay(arrays, how)), contiguous, strict=True):
+            assert got.dtype == np.dtype(dtype)
+            assert got.tobytes() == expected.tobytes(), what
+    if classes == 1:
+        return
+    results = {what: call(name, lay(arrays, how)) for what, how in BREAK.items()}
+    first = results["Fortran"]
+    for what, result in results.items():
+        for got, expected in zip(result, first, strict=True):
+            assert np.array_equal(got, expected), what
+    refs = references(name, arrays, dtype, classes)
+    for got, ref, allowed in zip(first, refs, cases.budget(name, dtype), strict=True):
+        assert oracle.worst(got, ref) <= allowed
+
+
+_REFERENCES = {}
+
+
+def references(name, arrays, dtype, classes):
+    """Once for all instruction sets; the data are the same only where the bytes are."""
+    key = (name, dtype, classes, *(a.tobytes() for a in arrays))
+    if key not in _REFERENCES:
+        _REFERENCES[key] = oracle.evaluate(name, *arrays)
+    return _REFERENCES[key]
+
+
+@pytest.mark.parametrize("name", cases.ROW_NAMES)
+def test_any_axis(name, rng, isa):
+    """The class axis in the middle and first, three batch dimensions in all orders."""
+    flat = cases.operands(name, "random", 24, 11, np.float64, rng)
+    expected = call(name, flat)
+    allowed = cases.budget(name, np.float64)
+    refs = references(name, flat, "f8", 11)
+    shaped = tuple(a.reshape(2, 3, 4, *a.shape[1:]) for a in flat)
+    for axis in (0, 1, 2, 3, -1, -2, -3, -4):
+        for contiguous in (False, True):
+            moved = tuple(np.moveaxis(a, -1, axis) if a.ndim == 4 else a for a in shaped)
+            if contiguous:
+                moved = tuple(np.ascontiguousarray(a) for a in moved)
+            for got, ref, old, ulp in zip(call(name, moved, axis=axis), refs, expected, allowed, strict=True):
+                back = np.moveaxis(got, axis, -1) if got.ndim == 4 else got
+                back = back.reshape(old.shape)
+                assert oracle.worst(back, ref) <= ulp
+                if not contiguous:
+                    # The bytes have not moved, so neither has a bit of the answer.
+                    assert back.tobytes() == old.tobytes()
+
+
+@pytest.mark.parametrize("name", cases.ROW_NAMES)
+def test_stride_zero(name, rng, isa):
+    """One row for a whole batch, one value for a whole row, and a target that the batch shares."""
+    arrays = cases.operands(name, "random", 5, 12, np.float64, rng)
+    row = tuple(a[:1] for a in arrays)
+    single = call(name, row)
+    repeated = tuple(np.broadcast_to(a, (7, *a.shape[1:])) for a in row)
+    for got, one in zip(call(name, repeated), single, strict=True):
+        assert got.tobytes() == np.repeat(one, 7, axis=0).tobytes()
+    flat = np.broadcast_to(arrays[0][:, :1], arrays[0].shape)
+    views = (flat, *arrays[1:])
+    refs = oracle.evaluate(name, *views)
+    for got, ref, ulp in zip(call(name, views), refs, cases.budget(name, np.float64), strict=True):
+        assert oracle.worst(got, ref) <= ulp
+    if len(arrays) == 2:
+        whole = tuple(np.ascontiguousarray(np.broadcast_to(arrays[1][0], arrays[1].shape)) for _ in "x")
+        for got, expected in zip(call(name, (arrays[0], arrays[1][0])), call(name, (arrays[0], *whole)), strict=True):
+            assert got.tobytes() == expected.tobytes()
+        for got, expected in zip(
+            call(name, (arrays[0][0], arrays[1])),
+            call(name, (np.ascontiguousarray(np.broadcast_to(arrays[0][0], arrays[0].shape)), arrays[1])),
+            strict=True,
+        ):
+            assert got.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("name", [n for n in cases.ROW_NAMES if cases.SECOND[n] in ("probs", "logits", "log_probs")])
+def test_mixed_dtypes_and_layouts(name, rng, isa):
+    """Each operand its own dtype and layout: the wider float decides, as for NumPy's own functions."""
+    x, t = cases.operands(name, "random", 8, 21, np.float32, rng)
+    cases_of = [
+        (x.astype(np.float64), t, np.float64),
+        (x, t.astype(np.float64), np.float64),
+        (x.astype(np.float16), t, np.float32),
+        (np.asfortranarray(x), t, np.float32),
+        (x, np.asfortranarray(t).astype(np.float64), np.float64),
+        (swapped(x), misaligned(t.astype(np.float64)), np.float64),
+        (x[:, ::-1][:, ::-1], swapped(np.asfortranarray(t)), np.float32),
+    ]
+    for a, b, dtype in cases_of:
+        refs = oracle.evaluate(name, a, b)
+        for got, ref, ulp in zip(call(name, (a, b)), refs, cases.budget(name, dtype), strict=True):
+            assert got.dtype == dtype
+            assert oracle.worst(got, ref) <= ulp
+
+
+@pytest.mark.parametrize("label_dtype", ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", ">i4", ">u2"])
+@pytest.mark.parametrize("dtype", ["f8", "f4", "f2"])
+def test_label_layouts(label_dtype, dtype, rng, isa):
+    """Labels of any integer dtype and layout; they never widen the result."""
+    x = (3 * rng.standard_normal((40, 9))).astype(dtype)
+    labels = rng.integers(9, size=40)
+    expected = xent.cross_entropy_with_labels_value_and_grad(x, labels)
+    narrow = labels.astype(label_dtype)
+    forms = [narrow, np.repeat(narrow, 3)[::3], narrow[::-1].copy()[::-1], misaligned(narrow), read_only(narrow)]
+    for form in forms:
+        for got, value in zip(xent.cross_entropy_with_labels_value_and_grad(x, form), expected, strict=True):
+            assert got.dtype == np.dtype(dtype)
+            assert got.tobytes() == value.tobytes()
+    same = xent.cross_entropy_with_labels(x, np.broadcast_to(narrow[0], 40))
+    assert same.tobytes() == xent.cross_entropy_with_labels(x, np.full(40, labels[0])).tobytes()
+
+
+@pytest.mark.parametrize("name", cases.ROW_NAMES)
+def test_out_layouts(name, rng, isa):
+    """Results written into strided, misaligned and byte-swapped arrays of the caller's."""
+    arrays = cases.operands(name, "random", 9, 14, np.float64, rng)
+    expected = call(name, arrays)
+    for make in (
+        np.empty_like,
+        lambda a: padded(np.zeros_like(a), 2, 2) if a.ndim > 1 else np.zeros(2 * len(a))[::2],
+        lambda a: np.zeros_like(a)[::-1],
+        lambda a: misaligned(np.zeros_like(a)),
+        lambda a: swapped(np.zeros_like(a)),
+        np.asfortranarray,
+    ):
+        outs = tuple(make(e) for e in expected)
+        results = call(name, arrays, out=outs if len(outs) > 1 else outs[0])
+        for result, out, value in zip(results, outs, expected, strict=True):
+            assert result is out
+            np.testing.assert_array_equal(out, value)
+
+
+@pytest.mark.parametrize("name", cases.ARRAY_NAMES + cases.GRAD_NAMES)
+@pytest.mark.parametrize("how", ["in place", "shifted", "transposed"])
+def test_overlapping_out(name, how, rng):
+    """out= may be the input, or share some of its memory: the answer is the same."""
+    arrays = cases.operands(name, "random", 12, 12, np.float64, rng)
+    expected = call(name, arrays)
+    for operand in range(len(arrays)):
+        if arrays[operand].ndim == 1:
+            continue
+        memory = np.zeros((13, 12))
+        view = memory[:12]
+        view[...] = arrays[operand]
+        out = {"in place": view, "shifted": memory[1:], "transposed": view.T}[how]
+        views = tuple(view if i == operand else a for i, a in enumerate(arrays))
+        outs = out if len(expected) == 1 else (np.empty(12), out)
+        np.testing.assert_array_equal(call(name, views, out=outs)[-1], expected[-1])
+        assert np.array_equal(out, expected[-1])
+
+
+def test_value_overlapping_the_logits(rng):
+    x = rng.standard_normal((12, 12))
+    expected = xent.logsumexp(x)
+    assert xent.logsumexp(x, out=x[0]).tolist() == expected.tolist()

@@ -1,0 +1,573 @@
+"""xent.losses: every option alone and with the others, against the oracle and against finite differences."""
+
+import inspect
+import itertools
+import tracemalloc
+
+import cases
+import numpy as np
+import oracle
+import pandas as pd
+import pytest
+
+import xent
+from xent import losses
+
+REDUCTIONS = ("none", "sum", "mean", "terms", "per_class")
+WITH_GRAD = ("none", "sum", "mean")
+# Weights, smoothing and temperature add a few roundings of their own to a term; sums over rows add none.
+BUDGET = 4.0
+
+N, C = 7, 6
+
+
+def within(got, ref, dtype, what):
+    got = np.asarray(got)
+    assert got.dtype == np.dtype(dtype), what
+    measured = oracle.worst(got, ref)
+    allowed = 0.51 if np.dtype(dtype).itemsize == 2 else BUDGET
+    assert measured <= allowed, (what, measured)
+
+
+def check(loss, judge, logits, target, dtype, options, layout=lambda a: a):
+    """Every reduction, and the gradient where there is one."""
+    compute = np.float64 if np.dtype(dtype).itemsize == 8 else np.float32
+    views = (layout(logits), layout(target) if target.ndim == 2 else target)
+    for reduction in REDUCTIONS:
+        value, grad = judge(logits, target, compute=compute, reduction=reduction, **options)
+        got = loss(*views, reduction=reduction, **options)
+        within(got, value, dtype, (reduction, options))
+        if reduction in WITH_GRAD:
+            again, slope = loss(*views, reduction=reduction, return_grad=True, **options)
+            # The same divisor and the same terms, whether or not the gradient is wanted too.
+            within(again, value, dtype, (reduction, options, "with gradient"))
+            within(slope, grad, dtype, (reduction, options, "gradient"))
+
+
+def ce_options(rng, labels):
+    keep = rng.random((N, C)) < 0.75
+    keep[2] = False
+    keep[3:] |= np.eye(C, dtype=bool)[[0, 1, 2, 3]]
+    single = [
+        {"weight": rng.random(C) + 0.1},
+        {"weight": np.array([1.0, 0.0, 2.0, 0.5, 1.0, 3.0])},
+        {"sample_weight": rng.random(N)},
+        {"sample_weight": np.array([0.0, 1, 2, 0, 1, 1, 3])},
+        {"where": keep},
+        {"label_smoothing": 0.1},
+        {"label_smoothing": 1.0},
+    ]
+    if labels:
+        single += [{"ignore_index": 1}, {"ignore_index": -100}]
+    combined = []
+    for a, b in itertools.combinations(single, 2):
+        if not set(a) & set(b):
+            combined.append(a | b)
+    everything = {"weight": rng.random(C) + 0.1, "sample_weight": rng.random(N), "where": keep, "label_smoothing": 0.2}
+    combined.append(everything | ({"ignore_index": 1} if labels else {}))
+    return [{}, *single, *combined]
+
+
+def labels_for(options, rng):
+    labels = rng.integers(C, size=N)
+    labels[:2] = 1
+    if options.get("ignore_index") == -100:
+        labels[[0, 4]] = -100
+    return labels
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4", "f2"])
+@pytest.mark.parametrize("kind", ["labels", "probs"])
+def test_cross_entropy_options(kind, dtype, rng, isa):
+    for options in ce_options(rng, kind == "labels"):
+        x = (2 * rng.standard_normal((N, C))).astype(dtype)
+        target = labels_for(options, rng) if kind == "labels" else cases.second("probs", "random", x, rng)
+        check(losses.cross_entropy, oracle.losses_cross_entropy, x, target, dtype, options)
+
+
+@pytest.mark.parametrize("kind", ["labels", "probs"])
+def test_cross_entropy_options_class_axis_not_contiguous(kind, rng, isa):
+    for options in ce_options(rng, kind == "labels"):
+        x = 2 * rng.standard_normal((N, C))
+        target = labels_for(options, rng) if kind == "labels" else cases.second("probs", "random", x, rng)
+        check(losses.cross_entropy, oracle.losses_cross_entropy, x, target, "f8", options, np.asfortranarray)
+
+
+def kl_options(rng):
+    keep = rng.random((N, C)) < 0.75
+    keep[2] = False
+    keep[3:, 0] = True
+    # Halves and quarters divide exactly, so that the oracle's division by T rounds like any other.
+    temperatures = [2.0, 0.5, 4.0 ** rng.integers(-1, 2, size=N)]
+    single = [
+        {"sample_weight": rng.random(N)},
+        {"where": keep},
+        *({"temperature": t} for t in temperatures),
+        {"temperature": 3.0},
+    ]
+    combined = []
+    for a, b in itertools.combinations(single, 2):
+        if not set(a) & set(b):
+            combined.append(a | b)
+    combined.append({"sample_weight": rng.random(N), "where": keep, "temperature": temperatures[2]})
+    return [{}, *single, *combined]
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4", "f2"])
+@pytest.mark.parametrize("kind", ["probs", "log_probs", "logits"])
+def test_kl_div_options(kind, dtype, rng, isa):
+    for options in kl_options(rng):
+        x = (2 * rng.standard_normal((N, C))).astype(dtype)
+        target = cases.second(kind, "random", x, rng)
+        check(losses.kl_div, oracle.losses_kl_div, x, target, dtype, options | {"target_kind": kind})
+
+
+@pytest.mark.parametrize("kind", ["probs", "log_probs", "logits"])
+def test_kl_div_options_class_axis_not_contiguous(kind, rng, isa):
+    for options in kl_options(rng):
+        x = 2 * rng.standard_normal((N, C))
+        target = cases.second(kind, "random", x, rng)
+        check(losses.kl_div, oracle.losses_kl_div, x, target, "f8", options | {"target_kind": kind}, np.asfortranarray)
+
+
+@pytest.mark.parametrize("classes", [10, 40, 300])
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+def test_more_classes(classes, dtype, rng, isa):
+    """Vector bodies and tails of the options, which rows of six classes do not reach."""
+    x = (2 * rng.standard_normal((5, classes))).astype(dtype)
+    keep = rng.random(x.shape) < 0.8
+    keep[:, 0] = True
+    weight, sw = rng.random(classes) + 0.1, rng.random(5)
+    t = cases.second("probs", "random", x, rng)
+    y = cases.second("logits", "random", x, rng)
+    ce = {"weight": weight, "sample_weight": sw, "where": keep, "label_smoothing": 0.1}
+    check(losses.cross_entropy, oracle.losses_cross_entropy, x, t, dtype, ce)
+    check(losses.cross_entropy, oracle.losses_cross_entropy, x, np.zeros(5, int), dtype, ce)
+    kl = {"sample_weight": sw, "where": keep, "temperature": 2.0}
+    check(losses.kl_div, oracle.losses_kl_div, x, y, dtype, kl | {"target_kind": "logits"})
+    check(losses.kl_div, oracle.losses_kl_div, x, t, dtype, kl)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean", "per_class"])
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+def test_reductions_over_many_rows(reduction, dtype, rng, isa):
+    """Sums over rows are wider than the dtype: 200,000 equal losses add up without drift."""
+    n = 200_000
+    x = np.zeros((n, 3), dtype)
+    target = np.zeros(n, np.int8)
+    one = np.log(3.0)
+    expected = {"sum": n * one, "mean": one, "per_class": [n * one, 0.0, 0.0]}[reduction]
+    got = losses.cross_entropy(x, target, reduction=reduction)
+    np.testing.assert_allclose(got, expected, rtol=2 * np.finfo(dtype).eps)
+
+
+# ---- gradients by finite differences -------------------------------------------------------------------------------
+
+
+def central_differences(f, x, h=1e-5):
+    """d f(x) / d x, one entry at a time; f returns a scalar or one value a row of x (then only that row matters)."""
+    grad = np.empty_like(x)
+    for index in np.ndindex(x.shape):
+        up, down = x.copy(), x.copy()
+        up[index] += h
+        down[index] -= h
+        difference = np.asarray(f(up) - f(down)) / (up[index] - down[index])
+        grad[index] = difference if difference.ndim == 0 else difference[index[0]]
+    return grad
+
+
+@pytest.mark.parametrize("reduction", WITH_GRAD)
+@pytest.mark.parametrize("kind", ["labels", "probs"])
+def test_cross_entropy_gradient(kind, reduction, rng):
+    for options in ce_options(rng, kind == "labels"):
+        x = rng.standard_normal((N, C))
+        target = labels_for(options, rng) if kind == "labels" else cases.second("probs", "random", x, rng) * 1.3
+
+        def f(z, target=target, options=options):
+            return losses.cross_entropy(z, target, reduction=reduction, **options)
+
+        _, grad = losses.cross_entropy(x, target, reduction=reduction, return_grad=True, **options)
+        np.testing.assert_allclose(grad, central_differences(f, x), atol=3e-9)
+
+
+@pytest.mark.parametrize("reduction", WITH_GRAD)
+@pytest.mark.parametrize("kind", ["probs", "log_probs", "logits"])
+def test_kl_div_gradient(kind, reduction, rng):
+    for options in [*kl_options(rng), {"temperature": 0.7}]:
+        x = rng.standard_normal((N, C))
+        target = cases.second(kind, "random", x, rng)
+
+        def f(z, target=target, options=options):
+            return losses.kl_div(z, target, target_kind=kind, reduction=reduction, **options)
+
+        _, grad = losses.kl_div(x, target, target_kind=kind, reduction=reduction, return_grad=True, **options)
+        np.testing.assert_allclose(grad, central_differences(f, x), atol=3e-9)
+
+
+@pytest.mark.parametrize("name", cases.GRAD_NAMES)
+def test_callable_gradients(name, rng):
+    x, target = cases.operands(name, "random", 4, 5, np.float64, rng)
+    if cases.SECOND[name] in ("probs",):
+        target = target * 1.5
+    value, grad = getattr(xent, name)(x, target)
+    plain = getattr(xent, name.removesuffix("_value_and_grad"))
+    np.testing.assert_allclose(value, plain(x, target), rtol=1e-14)
+    np.testing.assert_allclose(grad, central_differences(lambda z: plain(z, target), x), atol=3e-9)
+
+
+# ---- what the words mean -------------------------------------------------------------------------------------------
+
+
+def test_mean_is_pytorchs(rng):
+    """Labels: sum of w_y nll over sum of w_y. Probabilities: over the number of samples, whatever the class weights."""
+    x = rng.standard_normal((5, 3))
+    y = np.array([0, 2, 1, 1, 0])
+    w = np.array([0.2, 3.0, 1.0])
+    logp = x - np.log(np.exp(x).sum(axis=1, keepdims=True))
+    nll = -logp[np.arange(5), y]
+    assert losses.cross_entropy(x, y, weight=w) == pytest.approx((w[y] * nll).sum() / w[y].sum(), rel=1e-14)
+    kept = y != 1
+    assert losses.cross_entropy(x, y, weight=w, ignore_index=1) == pytest.approx(
+        (w[y] * nll)[kept].sum() / w[y][kept].sum(), rel=1e-14
+    )
+    t = np.eye(3)[y]
+    assert losses.cross_entropy(x, t, weight=w) == pytest.approx((w[y] * nll).sum() / 5, rel=1e-14)
+    smooth = 0.9 * t + 0.1 / 3
+    expected = -(smooth * w * logp).sum() / w[y].sum()
+    assert losses.cross_entropy(x, y, weight=w, label_smoothing=0.1) == pytest.approx(expected, rel=1e-14)
+    sw = np.array([1.0, 2.0, 0.5, 0.0, 1.5])
+    assert losses.cross_entropy(x, y, sample_weight=sw) == pytest.approx((sw * nll).sum() / sw.sum(), rel=1e-14)
+    assert losses.cross_entropy(x, y) == pytest.approx(nll.mean(), rel=1e-14)
+    kl = (t * 0.5 + 0.5 / 3) * (np.log(t * 0.5 + 0.5 / 3) - logp)
+    assert losses.kl_div(x, t * 0.5 + 0.5 / 3) == pytest.approx(kl.sum() / 5, rel=1e-13)
+
+
+def test_everything_ignored(rng):
+    """A mean of nothing is NaN, said without a warning; the rows are 0 and so are their gradients."""
+    x = rng.standard_normal((3, 4))
+    y = np.full(3, -100)
+    none = np.zeros((3, 4), bool)
+    for options in ({"ignore_index": -100}, {"where": none}):
+        labels = y if "ignore_index" in options else np.zeros(3, int)
+        assert np.isnan(losses.cross_entropy(x, labels, **options))
+        assert losses.cross_entropy(x, labels, reduction="sum", **options) == 0
+        assert losses.cross_entropy(x, labels, reduction="none", **options).tolist() == [0, 0, 0]
+        assert not losses.cross_entropy(x, labels, reduction="terms", **options).any()
+        assert not losses.cross_entropy(x, labels, reduction="per_class", **options).any()
+        value, grad = losses.cross_entropy(x, labels, return_grad=True, **options)
+        assert np.isnan(value)
+        assert grad.tolist() == np.zeros((3, 4)).tolist()
+    assert np.isnan(losses.kl_div(x, x, target_kind="logits", where=none))
+    assert np.isnan(losses.cross_entropy(x, [0, 1, 2], sample_weight=np.zeros(3)))
+
+
+def test_ignored_rows_may_hold_anything(rng):
+    x = rng.standard_normal((3, 4))
+    x[1] = np.nan
+    y = np.array([0, 255, 1], np.uint8)
+    value, grad = losses.cross_entropy(x, y, ignore_index=255, return_grad=True)
+    expected, slope = losses.cross_entropy(x[[0, 2]], y[[0, 2]], return_grad=True)
+    assert value == expected
+    np.testing.assert_array_equal(grad[[0, 2]], slope)
+    assert not grad[1].any()
+    np.testing.assert_array_equal(
+        losses.cross_entropy(x, y, ignore_index=255, reduction="per_class"),
+        losses.cross_entropy(x[[0, 2]], y[[0, 2]], reduction="per_class"),
+    )
+
+
+def test_excluded_classes_may_hold_anything(rng):
+    x = rng.standard_normal((4, 5))
+    t = cases.softmax64(rng.standard_normal((4, 5)))
+    keep = rng.random((4, 5)) < 0.6
+    keep[:, 2] = True
+    dirty_x, dirty_t = np.where(keep, x, np.nan), np.where(keep, t, np.nan)
+    for options in ({"reduction": r} for r in REDUCTIONS):
+        clean = losses.cross_entropy(x, t, where=keep, **options)
+        np.testing.assert_array_equal(losses.cross_entropy(dirty_x, dirty_t, where=keep, **options), clean)
+        clean = losses.kl_div(x, t, where=keep, **options)
+        np.testing.assert_array_equal(losses.kl_div(dirty_x, dirty_t, where=keep, **options), clean)
+
+
+def test_label_of_an_excluded_class(rng):
+    """Its target is 0, so its row's loss is 0; the row still counts in the mean."""
+    x = rng.standard_normal((2, 3))
+    keep = np.array([[False, True, True], [True, True, True]])
+    rows = losses.cross_entropy(x, [0, 0], where=keep, reduction="none")
+    assert rows[0] == 0
+    assert losses.cross_entropy(x, [0, 0], where=keep) == pytest.approx(rows[1] / 2, rel=1e-15)
+
+
+def test_temperature(rng):
+    """It divides logits, the teacher's too, but not probabilities; the gradient holds 1/T, and nothing holds T^2."""
+    x, y = rng.standard_normal((2, 6, 4))
+    p = cases.softmax64(y)
+    for t in (2.0, 3.0, np.linspace(0.5, 3, 6)):
+        column = np.broadcast_to(t, 6)[:, None]
+        value, grad = losses.kl_div(x, y, target_kind="logits", temperature=t, reduction="none", return_grad=True)
+        np.testing.assert_allclose(
+            value, losses.kl_div(x / column, y / column, target_kind="logits", reduction="none"), rtol=1e-12
+        )
+        np.testing.assert_allclose(
+            grad, (cases.softmax64(x / column) - cases.softmax64(y / column)) / column, atol=1e-15
+        )
+        np.testing.assert_allclose(
+            losses.kl_div(x, p, temperature=t, reduction="none"),
+            losses.kl_div(x / column, p, reduction="none"),
+            rtol=1e-12,
+        )
+    plain = losses.kl_div(x, y, target_kind="logits", reduction="none")
+    again = losses.kl_div(x, y, target_kind="logits", reduction="none", temperature=1.0)
+    assert plain.tobytes() == again.tobytes()
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf])
+def test_bad_temperature(bad):
+    with pytest.raises(ValueError, match="temperature"):
+        losses.kl_div(np.zeros((2, 3)), np.zeros((2, 3)), target_kind="logits", temperature=bad)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -2])
+def test_axis(axis, rng):
+    x = rng.standard_normal((3, 4, 5))
+    keep = rng.random(x.shape) < 0.8
+    keep[(slice(None),) * (axis % 3) + (0,)] = True
+    t = cases.softmax64(np.moveaxis(rng.standard_normal((3, 4, 5)), axis, -1))
+    y = rng.integers(x.shape[axis], size=t.shape[:-1])
+    target = np.moveaxis(t, -1, axis)
+    back = np.moveaxis(x, axis, -1)
+    options = {"where": np.moveaxis(keep, axis, -1), "sample_weight": rng.random(y.shape)}
+    moved = options | {"where": keep, "axis": axis}
+    for reduction in REDUCTIONS:
+        for got, expected in (
+            (
+                losses.cross_entropy(x, target, reduction=reduction, **moved),
+                losses.cross_entropy(back, t, reduction=reduction, **options),
+            ),
+            (
+                losses.cross_entropy(x, y, reduction=reduction, **moved),
+                losses.cross_entropy(back, y, reduction=reduction, **options),
+            ),
+            (
+                losses.kl_div(x, target, reduction=reduction, **moved),
+                losses.kl_div(back, t, reduction=reduction, **options),
+            ),
+        ):
+            if reduction == "terms":
+                got = np.moveaxis(got, axis, -1)
+            np.testing.assert_allclose(got, expected, rtol=1e-13, atol=1e-15)
+    _, grad = losses.cross_entropy(x, y, return_grad=True, **moved)
+    _, expected = losses.cross_entropy(back, y, return_grad=True, **options)
+    np.testing.assert_allclose(np.moveaxis(grad, axis, -1), expected, rtol=1e-13, atol=1e-16)
+
+
+def test_results_are_scalars_and_dtypes_follow_the_floats(rng):
+    x = rng.standard_normal((4, 3)).astype(np.float32)
+    y = np.array([0, 1, 2, 0])
+    for value in (losses.cross_entropy(x, y), losses.cross_entropy(x, y, reduction="sum")):
+        assert isinstance(value, np.float32)
+    assert losses.cross_entropy(x, y, weight=np.ones(3), sample_weight=np.ones(4), reduction="none").dtype == np.float32
+    assert losses.cross_entropy(x, np.eye(3)[y]).dtype == np.float64
+    assert losses.cross_entropy(x.astype(np.float16), y, reduction="per_class").dtype == np.float16
+    assert losses.cross_entropy((x > 0).astype(int), y).dtype == np.float64
+    assert losses.kl_div(x, x.astype(np.float16), target_kind="logits").dtype == np.float32
+    assert losses.cross_entropy(x.tolist(), y.tolist()).dtype == np.float64
+    assert losses.cross_entropy(pd.DataFrame(x), pd.Series(y)) == losses.cross_entropy(x, y)
+    assert isinstance(losses.cross_entropy(x[0], y[0], reduction="none"), np.float32)
+    assert losses.cross_entropy(x[0], 2) == losses.cross_entropy(x[:1], [2])
+
+
+def test_broadcast_weights(rng):
+    x = rng.standard_normal((2, 3, 4))
+    y = rng.integers(4, size=(2, 3))
+    sw = rng.random((2, 1))
+    whole = np.broadcast_to(sw, (2, 3)).copy()
+    for reduction in REDUCTIONS:
+        np.testing.assert_array_equal(
+            losses.cross_entropy(x, y, sample_weight=sw, reduction=reduction),
+            losses.cross_entropy(x, y, sample_weight=whole, reduction=reduction),
+        )
+    assert losses.cross_entropy(x, y, sample_weight=2.0) == losses.cross_entropy(
+        x, y, sample_weight=np.full((2, 3), 2.0)
+    )
+
+
+def test_strided_options(rng):
+    """Weights and masks in odd layouts and dtypes mean what they hold."""
+    x = rng.standard_normal((6, 5))
+    y = rng.integers(5, size=6)
+    w, sw = rng.integers(1, 9, 5).astype(float), rng.integers(1, 9, 6).astype(float)
+    keep = rng.random((6, 5)) < 0.7
+    keep[:, 0] = True
+    expected = losses.cross_entropy(x, y, weight=w, sample_weight=sw, where=keep, return_grad=True)
+    for got in (
+        losses.cross_entropy(
+            x,
+            y,
+            weight=np.repeat(w, 2)[::2],
+            sample_weight=sw[::-1].copy()[::-1],
+            where=np.asfortranarray(keep),
+            return_grad=True,
+        ),
+        losses.cross_entropy(
+            x,
+            y,
+            weight=w.astype(np.float32),
+            sample_weight=sw.astype(int).tolist(),
+            where=keep.tolist(),
+            return_grad=True,
+        ),
+        losses.cross_entropy(
+            x, y, weight=w.astype(">f8"), sample_weight=sw.astype(">f4"), where=keep, return_grad=True
+        ),
+    ):
+        assert got[0] == expected[0]
+        np.testing.assert_array_equal(got[1], expected[1])
+
+
+# ---- errors --------------------------------------------------------------------------------------------------------
+
+
+X = np.zeros((4, 3))
+Y = np.zeros(4, int)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "match"),
+    [
+        ((X, Y), {"reduction": "batchmean"}, ValueError, "mean.*per_class|per_class.*mean"),
+        ((X, Y), {"reduction": None}, (ValueError, TypeError), "reduction"),
+        ((X, Y), {"reduction": "terms", "return_grad": True}, ValueError, "terms"),
+        ((X, Y), {"reduction": "per_class", "return_grad": True}, ValueError, "per_class"),
+        ((X, Y.astype(bool)), {}, TypeError, "bool"),
+        ((X, Y.astype(complex)), {}, TypeError, "complex"),
+        ((X, X.astype(int)), {}, (ValueError, TypeError), "one-hot"),
+        ((X, Y[:3]), {}, ValueError, r"\(4, 3\).*\(3,\)"),
+        ((X, X[:, :2]), {}, ValueError, r"\(4, 3\).*\(4, 2\)"),
+        ((X, Y), {"weight": np.ones(4)}, ValueError, "weight.*3|3.*weight"),
+        ((X, Y), {"weight": np.ones((1, 3))}, ValueError, "weight"),
+        ((X, Y), {"weight": np.ones(3) * 1j}, TypeError, "weight"),
+        ((X, Y), {"sample_weight": np.ones(3)}, ValueError, "sample_weight"),
+        ((X, Y), {"where": np.ones(4, bool)}, ValueError, "where"),
+        ((X, Y), {"where": np.ones((4, 3))}, TypeError, "where"),
+        ((X, Y), {"label_smoothing": -0.1}, ValueError, "label_smoothing"),
+        ((X, Y), {"label_smoothing": 1.5}, ValueError, "label_smoothing"),
+        ((X, Y), {"label_smoothing": np.nan}, ValueError, "label_smoothing"),
+        ((X, X), {"ignore_index": 0}, (ValueError, TypeError), "ignore_index"),
+        ((X, Y), {"ignore_index": 1.5}, TypeError, "ignore_index|integer"),
+        ((X, Y), {"axis": 2}, np.exceptions.AxisError, "axis"),
+        ((X, Y), {"temperature": 2.0}, TypeError, "temperature"),
+        ((X.astype(complex), Y), {}, TypeError, "complex"),
+        ((X.astype(np.longdouble), Y), {}, TypeError, "longdouble|float128"),
+        ((X, Y + 3), {}, IndexError, "label 3 at 0 .*3 classes"),
+        ((X, Y - 1), {}, IndexError, "label -1 at 0 .*3 classes"),
+        ((X, Y + 3), {"label_smoothing": 0.1}, IndexError, "label 3 at 0 .*3 classes"),
+        ((X, Y + 3), {"reduction": "per_class"}, IndexError, "label 3 at 0 .*3 classes"),
+        ((X, Y - 1), {"ignore_index": -100}, IndexError, "label -1 at 0 .*3 classes"),
+    ],
+)
+def test_cross_entropy_errors(arguments, options, error, match):
+    with pytest.raises(error, match=match):
+        losses.cross_entropy(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "match"),
+    [
+        ((X, X), {"target_kind": "prob"}, ValueError, "log_probs"),
+        ((X, X), {"reduction": "batchmean"}, ValueError, "per_class"),
+        ((X, X), {"reduction": "terms", "return_grad": True}, ValueError, "terms"),
+        ((X, X[:, :2]), {}, ValueError, r"\(4, 3\).*\(4, 2\)"),
+        ((X, X.astype(complex)), {}, TypeError, "complex"),
+        ((X, X), {"temperature": np.ones(3)}, ValueError, "temperature"),
+        ((X, X), {"sample_weight": np.ones(3)}, ValueError, "sample_weight"),
+        ((X, X), {"where": np.ones(4, bool)}, ValueError, "where"),
+        ((X, X), {"weight": np.ones(3)}, TypeError, "weight"),
+    ],
+)
+def test_kl_div_errors(arguments, options, error, match):
+    with pytest.raises(error, match=match):
+        losses.kl_div(*arguments, **options)
+
+
+def test_signatures():
+    assert str(inspect.signature(losses.cross_entropy)).replace(" ", "").startswith("(logits")
+    ce = inspect.signature(losses.cross_entropy).parameters
+    assert {n: p.default for n, p in ce.items() if p.kind is p.KEYWORD_ONLY} == {
+        "axis": -1,
+        "weight": None,
+        "sample_weight": None,
+        "ignore_index": None,
+        "where": None,
+        "label_smoothing": 0.0,
+        "reduction": "mean",
+        "return_grad": False,
+    }
+    kl = inspect.signature(losses.kl_div).parameters
+    assert {n: p.default for n, p in kl.items() if p.kind is p.KEYWORD_ONLY} == {
+        "axis": -1,
+        "target_kind": "probs",
+        "temperature": 1.0,
+        "sample_weight": None,
+        "where": None,
+        "reduction": "mean",
+        "return_grad": False,
+    }
+
+
+# ---- memory --------------------------------------------------------------------------------------------------------
+
+
+def peak_of(f):
+    f()
+    tracemalloc.start()
+    try:
+        f()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def memory_calls(rng):
+    n, c = 2000, 500
+    x = rng.standard_normal((n, c)).astype(np.float32)
+    t = cases.softmax64(x).astype(np.float32)
+    y = rng.integers(c, size=n).astype(np.int32)
+    keep = np.broadcast_to(rng.random(c) < 0.9, x.shape)
+    column = rng.random(n)
+    limit = x.nbytes // 8
+    many = {"weight": rng.random(c), "sample_weight": column, "where": keep, "label_smoothing": 0.1}
+    for reduction in ("none", "sum", "mean", "per_class"):
+        yield f"labels {reduction}", limit, lambda r=reduction: losses.cross_entropy(x, y, reduction=r)
+        yield f"labels, options {reduction}", limit, lambda r=reduction: losses.cross_entropy(x, y, reduction=r, **many)
+        yield f"probs {reduction}", limit, lambda r=reduction: losses.cross_entropy(x, t, reduction=r)
+        yield f"probs, options {reduction}", limit, lambda r=reduction: losses.cross_entropy(x, t, reduction=r, **many)
+        yield f"kl {reduction}", limit, lambda r=reduction: losses.kl_div(x, t, reduction=r)
+        yield (
+            f"kl, T {reduction}",
+            limit,
+            lambda r=reduction: losses.kl_div(
+                x, t, target_kind="logits", reduction=r, temperature=column + 0.5, sample_weight=column
+            ),
+        )
+    wide = t.astype(np.float64)
+    yield "mixed dtypes", limit, lambda: losses.kl_div(x, wide)
+    swapped = x.astype(">f4")
+    yield "byte-swapped", limit, lambda: losses.cross_entropy(swapped, y)
+    turned = np.asfortranarray(x)
+    yield "Fortran", limit, lambda: losses.cross_entropy(turned, t)
+    yield "class axis first", limit, lambda: losses.kl_div(x, t, axis=0)
+    strided = np.repeat(x, 2, axis=1)[:, ::2]
+    yield "strided", limit, lambda: losses.cross_entropy(strided, y, ignore_index=3)
+    # With a gradient the result itself is of the logits' size, and nothing else is.
+    whole = x.nbytes + limit
+    yield "gradient, labels", whole, lambda: losses.cross_entropy(x, y, return_grad=True)
+    yield "gradient, options", whole, lambda: losses.cross_entropy(x, t, return_grad=True, **many)
+    yield "gradient, kl", whole, lambda: losses.kl_div(x, t, target_kind="logits", temperature=2.0, return_grad=True)
+    yield "terms", whole, lambda: losses.kl_div(x, t, reduction="terms")
+
+
+def test_nothing_of_the_logits_size_is_allocated(rng):
+    for what, limit, f in memory_calls(rng):
+        peak = peak_of(f)
+        assert peak <= limit, (what, peak, limit)

@@ -1,0 +1,66 @@
+"""The judge judged: the oracle against the edges, plain NumPy formulas, and one arithmetic against the other."""
+
+import cases
+import numpy as np
+import oracle
+import pytest
+
+
+def agree(ref, expected):
+    np.testing.assert_allclose(ref.hi, expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(("what", "name", "operands", "expected"), cases.EDGES)
+def test_edges(what, name, operands, expected):
+    logits, *target = (np.array([o], dtype=float) for o in operands)
+    refs = oracle.evaluate(name, logits, *(t.astype(int) if cases.SECOND[name] == "labels" else t for t in target))
+    for ref, value in zip(refs, cases.as_tuple(expected), strict=True):
+        np.testing.assert_allclose(ref.hi[0], value, rtol=1e-15)
+
+
+def test_plain_formulas(rng):
+    x = 3 * rng.standard_normal((5, 7))
+    y = 3 * rng.standard_normal((5, 7))
+    t = cases.softmax64(y)
+    logp = x - np.log(np.exp(x).sum(axis=1, keepdims=True))
+    labels = rng.integers(7, size=5)
+    evaluate = oracle.evaluate
+    agree(evaluate("logsumexp", x)[0], np.log(np.exp(x).sum(axis=1)))
+    agree(evaluate("log_softmax", x)[0], logp)
+    agree(evaluate("softmax", x)[0], np.exp(logp))
+    agree(evaluate("entropy", t)[0], -(t * np.log(t)).sum(axis=1))
+    agree(evaluate("softmax_entropy", x)[0], -(np.exp(logp) * logp).sum(axis=1))
+    agree(evaluate("cross_entropy", x, t)[0], -(t * logp).sum(axis=1))
+    agree(evaluate("cross_entropy_with_labels", x, labels)[0], -logp[np.arange(5), labels])
+    kl = t * (np.log(t) - logp)
+    for name, target in [("kl_div", t), ("kl_div_with_logits", y), ("kl_div_with_log_probs", np.log(t))]:
+        agree(evaluate(name, x, target)[0], kl.sum(axis=1))
+        agree(evaluate(name + "_terms", x, target)[0], kl)
+        agree(evaluate(name + "_value_and_grad", x, target)[1], np.exp(logp) - t)
+    # Unnormalised targets: T KL(t / T, p) + T log T is the plain sum.
+    agree(evaluate("kl_div", x, 3 * t)[0], (3 * t * (np.log(3 * t) - logp)).sum(axis=1))
+    agree(evaluate("kl_div_value_and_grad", x, 3 * t)[1], 3 * np.exp(logp) - 3 * t)
+
+
+def test_a_total_within_rounding_of_one_is_one():
+    t = np.array([[0.5, 0.5 + 2**-50]])
+    value = oracle.evaluate("kl_div", np.zeros((1, 2)), t)[0].hi[0]
+    assert 0 < value < 1e-30
+
+
+@pytest.mark.skipif(not oracle.WIDE_IS_WIDE, reason="longdouble is float64 on this machine: mpmath is used throughout")
+@pytest.mark.parametrize("name", cases.ROW_NAMES)
+def test_longdouble_agrees_with_mpmath(name, rng):
+    operands = cases.operands(name, "random", 2, 2000, np.float64, rng)
+    for exact, wide in zip(oracle.evaluate(name, *operands), oracle.evaluate(name, *operands, wide=True), strict=True):
+        difference = np.abs((exact.hi - wide.hi) + (exact.lo - wide.lo))
+        assert (difference <= 0.02 * np.spacing(exact.scale)).all()
+        np.testing.assert_allclose(wide.scale, exact.scale, rtol=1e-12)
+
+
+def test_the_metric():
+    ref = oracle.evaluate("logsumexp", [[0.0, -50.0]])[0]
+    assert oracle.worst(np.array([1.9287498479639178e-22]), ref) < 0.5
+    assert oracle.worst(np.array([0.0]), ref) > 1e15
+    with pytest.raises(AssertionError):
+        oracle.ulps(np.array([np.nan]), ref)

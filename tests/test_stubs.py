@@ -1,0 +1,61 @@
+"""The stubs say what the package has. Types themselves are mypy's and stubtest's business."""
+
+import ast
+import inspect
+from pathlib import Path
+
+import cases
+import pytest
+
+import xent
+from xent import losses
+
+PACKAGE = Path(xent.__file__).parent
+
+
+def definitions(name):
+    tree = ast.parse((PACKAGE / name).read_text(encoding="utf-8"))
+    return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def names(node):
+    a = node.args
+    return [arg.arg for arg in (*a.posonlyargs, *a.args, *a.kwonlyargs)]
+
+
+def test_typed():
+    assert (PACKAGE / "py.typed").exists()
+
+
+@pytest.mark.parametrize("name", cases.ROW_NAMES)
+def test_callables(name):
+    assert names(definitions("__init__.pyi")[name]) == list(inspect.signature(getattr(xent, name)).parameters)
+
+
+@pytest.mark.parametrize("name", ["info", "set_isa", "set_num_threads", "get_num_threads", "get_include"])
+def test_functions(name):
+    assert names(definitions("__init__.pyi")[name]) == list(inspect.signature(getattr(xent, name)).parameters)
+    assert getattr(xent, name).__doc__
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "kl_div"])
+def test_losses(name):
+    function = getattr(losses, name)
+    stub = PACKAGE / "losses.pyi"
+    if stub.exists():
+        assert names(definitions("losses.pyi")[name]) == list(inspect.signature(function).parameters)
+    else:
+        assert set(inspect.signature(function).parameters) <= set(function.__annotations__)
+    assert len(function.__doc__) > 500
+
+
+def test_import_is_light():
+    """Nothing but NumPy: the frameworks are what xent is used instead of."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, xent; print(*sorted({m.split('.')[0] for m in sys.modules} & {'scipy','pandas','torch','dask'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert not done.stdout.strip()
