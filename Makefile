@@ -32,7 +32,7 @@ lint: $(VENV)/lint
 	$(BIN)/stubtest xent
 
 clean:
-	rm -rf $(VENV) build src/xent.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build kernels/build src/xent.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/created:

@@ -61,7 +61,7 @@ class BuildPackage(build_py):
         return Path(self.build_lib, "xent", "include", "xent.h")
 
 
-def extension(name, **options):
+def extension(name, link_args=(), **options):
     return Extension(
         f"xent.{name}",
         [f"src/xent/{name}.pyx"],
@@ -71,6 +71,8 @@ def extension(name, **options):
             ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),
         ],
         extra_compile_args=["-O2", "-fvisibility=hidden"],
+        # Debug information would be most of the file.
+        extra_link_args=[*link_args, "-Wl,-S"],
         **options,
     )
 
@@ -90,7 +92,7 @@ setup(
     ext_modules=cythonize(
         [
             # _core alone calls the library, so that a process has one copy of its state (threads, instruction set).
-            extension("_core", depends=[*SOURCES, *HEADERS], extra_link_args=[*OPENMP, "-Wl,-S"]),
+            extension("_core", link_args=OPENMP, depends=[*SOURCES, *HEADERS]),
             extension("_ufuncs"),
         ],
         include_path=["src"],

@@ -2,7 +2,7 @@
  * (memory, another dtype, a sum over rows) is walk.h's matter. */
 typedef struct FN(factors) { /* of each row, as vectors; see row_result */
     FN(vref) x, y;
-    V mx, lx, my, ly, px, py, g;
+    V x_hi, x_lo, y_hi, y_lo, px, py, g;
 } FN(factors);
 
 #undef SPREAD_FIELD
@@ -18,15 +18,15 @@ typedef struct FN(factors) { /* of each row, as vectors; see row_result */
 static FN(factors) FN(take_factors)(const FN(tile) * T, const row_result *r) {
     FN(factors) f;
     const V low = vset((R)-XENT_PLAIN - EXP_LOW);
-    f.x.c = SPREAD_FIELD(lref_c);
-    f.x.k = SPREAD_FIELD(lref_k);
-    f.y.c = SPREAD_FIELD(rref_c);
-    f.y.k = SPREAD_FIELD(rref_k);
+    f.x.c = SPREAD_FIELD(fx.c);
+    f.x.k = SPREAD_FIELD(fx.k);
+    f.y.c = SPREAD_FIELD(fy.c);
+    f.y.k = SPREAD_FIELD(fy.k);
     f.x.low = f.y.low = low;
-    f.mx = SPREAD_FIELD(lmx);
-    f.lx = SPREAD_FIELD(lx);
-    f.my = SPREAD_FIELD(lmy);
-    f.ly = SPREAD_FIELD(ly);
+    f.x_hi = SPREAD_FIELD(lx_hi);
+    f.x_lo = SPREAD_FIELD(lx_lo);
+    f.y_hi = SPREAD_FIELD(ly_hi);
+    f.y_lo = SPREAD_FIELD(ly_lo);
     f.px = SPREAD_FIELD(px);
     f.py = SPREAD_FIELD(py);
     f.g = SPREAD_FIELD(g);
@@ -35,7 +35,7 @@ static FN(factors) FN(take_factors)(const FN(tile) * T, const row_result *r) {
 
 /* p log(p / q), SciPy's rel_entr: near p = q from the exact p - q. */
 static inline V FN(vrel_entr)(V p, V q) {
-    const V one = vset((R)1), zero = vset((R)0);
+    const V zero = vset((R)0);
     V ratio = vdiv(p, q);
     V s = vdiv(vsub(p, q), vadd(p, q)), z = vmul(s, s);
     V near = vfma(vmul(z, s), FN(vlogp)(z), vadd(s, s));
@@ -48,7 +48,6 @@ static inline V FN(vrel_entr)(V p, V q) {
     M both = mand(mlt(zero, p), mlt(zero, q));
     V rest = vsel(mand(meq(p, zero), mle(zero, q)), zero, vset(INF));
     rest = vsel(mor(mne(p, p), mne(q, q)), vadd(p, q), rest);
-    (void)one;
     return vsel(both, v, rest);
 }
 
@@ -71,7 +70,7 @@ static void FN(emit_tile)(const xent_job *job, const FN(tile) * T, const FN(fact
     case EMIT_LOGP:
         EACH(T, {
             V x = GET_X(T);
-            PUT(vsub(vsub(x, f->mx), f->lx));
+            PUT(vsub(vsub(x, f->x_hi), f->x_lo));
         });
         break;
     case EMIT_P:
@@ -100,7 +99,7 @@ static void FN(emit_tile)(const xent_job *job, const FN(tile) * T, const FN(fact
     case EMIT_CE_TERM:
         EACH(T, {
             V x = GET_X(T), t = GET_T(T, (R)0);
-            V v = vmul(vmul(t, f->g), vadd(f->lx, vsub(f->mx, x)));
+            V v = vmul(vmul(t, f->g), vadd(f->x_lo, vsub(f->x_hi, x)));
             PUT(vif(mne(t, zero), v));
         });
         break;
@@ -108,16 +107,16 @@ static void FN(emit_tile)(const xent_job *job, const FN(tile) * T, const FN(fact
         if (log_target)
             EACH(T, {
                 V x = GET_X(T), y = GET_T(T, -INF);
-                V d = vsub(vsub(vsub(y, f->my), f->ly), vsub(vsub(x, f->mx), f->lx));
+                V d = vsub(vsub(vsub(y, f->y_hi), f->y_lo), vsub(vsub(x, f->x_hi), f->x_lo));
                 V v = vmul(vmul(FN(vexp_ref)(y, f->y), f->py), d);
                 M live = mne(y, none);
-                v = vsel(mand(live, meq(x, none)), vadd(f->lx, inf), v);
+                v = vsel(mand(live, meq(x, none)), vadd(f->x_lo, inf), v);
                 PUT(vif(live, v));
             });
         else
             EACH(T, {
                 V x = GET_X(T), t = GET_T(T, (R)0);
-                V v = vmul(vmul(t, f->g), vadd(FN(vlog)(t), vadd(vsub(f->mx, x), f->lx)));
+                V v = vmul(vmul(t, f->g), vadd(FN(vlog)(t), vadd(vsub(f->x_hi, x), f->x_lo)));
                 PUT(vif(mne(t, zero), v));
             });
         break;

@@ -123,8 +123,8 @@ static inline void cursor_next(const xent_job *job, row_cursor *c) {
 typedef struct row_result {
     bool dead;    /* does not count: value and outputs are 0 */
     double value; /* times the sample weight */
-    double lx, lref_c, lref_k, lmx; /* emits, of x: log1p part, reference, maximum */
-    double ly, rref_c, rref_k, lmy; /* of y */
+    double lx_hi, lx_lo, ly_hi, ly_lo; /* log sum exp of x and of y, in two parts */
+    xent_ref fx, fy;                   /* their references */
     double px, py, g;               /* factors of E(x), E(y), t */
     double patch;                   /* gradient at the label */
     ptrdiff_t label;                /* -1: none */

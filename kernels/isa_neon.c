@@ -1,8 +1,9 @@
 /* isa_neon.c: all operations for 64-bit Arm. */
-#if defined(__aarch64__)
-#include <arm_neon.h>
 #include "bits.h"
 #include "internal.h"
+
+#if defined(__aarch64__)
+#include <arm_neon.h>
 
 #define XENT_ISA_NAME neon
 #define XENT_ISA_VEC "vec_neon.h"

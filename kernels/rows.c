@@ -99,25 +99,33 @@ void xent_finish_row(const xent_job *job, reduce_kind kind, const row_state *s, 
     *direct = false;
     r->dead = o->dead;
     r->label = o->label;
-    r->lx = x.log1;
-    r->lref_c = fx.c;
-    r->lref_k = fx.k;
-    r->lmx = s->x.m == -INFINITY ? 0.0 : s->x.m;
-    r->ly = y.log1;
-    r->rref_c = fy.c;
-    r->rref_k = fy.k;
-    r->lmy = s->y.m == -INFINITY ? 0.0 : s->y.m;
+    /* log p = (x - hi) - lo: where x is near the maximum the first difference is exact */
+    r->lx_hi = r->lx_lo = x.log1;
+    if (s->x.m - s->x.m == 0.0) {
+        r->lx_hi = job->is_f32 ? (double)(float)x.lse : x.lse;
+        r->lx_lo = (s->x.m - r->lx_hi) + x.log1;
+    } else if (s->x.m == INFINITY) {
+        r->lx_hi = INFINITY;
+        r->lx_lo = x.log1;
+    }
+    r->fx = fx;
+    r->ly_hi = r->ly_lo = y.log1;
+    if (s->y.m - s->y.m == 0.0) {
+        r->ly_hi = job->is_f32 ? (double)(float)y.lse : y.lse;
+        r->ly_lo = (s->y.m - r->ly_hi) + y.log1;
+    }
+    r->fy = fy;
     r->py = 0.0;
     r->patch = 0.0;
 
     if (log_target) { /* what E(y) is multiplied by to give the target */
-        double one = exp(fy.c + fy.k * (XENT_LN2_A + XENT_LN2_B));
+        double one = xent_exp_ln2(fy.c, fy.k);
         total = 1.0;
         r->py = y.inv;
         if (!unit_target) {
-            total = s->y.m == -INFINITY ? 0.0 : (pair ? one / y.inv : one * s->kl.w);
+            total = s->y.m == -INFINITY ? 0.0 : (pair ? one / y.inv : one * ldexp(s->kl.w, -(int)XENT_KL_LIFT));
             r->py = one;
-            r->lmy = r->ly = 0.0;
+            r->ly_hi = r->ly_lo = 0.0;
         }
     }
 

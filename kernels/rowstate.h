@@ -40,10 +40,14 @@ XENT_ROWFN xent_ref xent_ref_of(double m) {
     return f;
 }
 
+/* exp(d + k ln 2). */
+XENT_ROWFN double xent_exp_ln2(double d, double k) {
+    return exp((d + k * XENT_LN2_A) + k * XENT_LN2_B);
+}
+
 /* E(x) against f, for x no larger than f's maximum. */
 XENT_ROWFN double xent_ref_exp(double x, xent_ref f) {
-    double d = x == f.c ? 0.0 : x - f.c;
-    return exp((d - f.k * XENT_LN2_A) - f.k * XENT_LN2_B);
+    return xent_exp_ln2(x == f.c ? 0.0 : x - f.c, -f.k);
 }
 
 /* What a sum held against `from` is multiplied by to be held against `to`. */
@@ -51,7 +55,7 @@ XENT_ROWFN double xent_ref_scale(xent_ref from, xent_ref to) {
     double d = from.c - to.c, k = from.k - to.k;
     if (from.c == to.c)
         return k == 0.0 ? 1.0 : ldexp(1.0, (int)k);
-    return exp((d + k * XENT_LN2_A) + k * XENT_LN2_B);
+    return xent_exp_ln2(d, k);
 }
 
 /* Neumaier's compensated sum. */
@@ -174,6 +178,7 @@ XENT_ROWFN xent_lse_result xent_lse_finish(xent_lse s) {
 /* ---- KL(t/W, softmax x) from u = x - log t - c ----
  * W = sum t, U = sum t u, A = sum t (exp(u) - 1 - u): A's terms are never negative, so nothing cancels however near the
  * two rows are. c may be any number; the nearer to the mean of x - log t under t, the smaller U. */
+#define XENT_KL_LIFT 32.0 /* target logits: t is held 2^32 larger, so that t u is normal wherever the result is */
 typedef struct xent_kl {
     double c, w, u, a;
 } xent_kl;
@@ -215,11 +220,14 @@ XENT_ROWFN void xent_kl_merge(xent_kl *a, xent_kl b) {
     a->a += b.a;
 }
 
-/* Not finite: exp(u) left the range somewhere (or the row holds NaN or a true infinity): the direct sum decides. */
+/* Not finite: the direct sum decides. exp(u) left the range somewhere, or c came out so large that its own rounding took it
+ * away from the mean (|c| > 2^50 or so), or the row holds NaN or a true infinity. */
 XENT_ROWFN double xent_kl_finish(xent_kl s) {
     double z, v;
     if (s.w == 0.0)
         return s.a != s.a ? s.a : 0.0;
+    if (!(fabs(s.u) <= 0.5 * s.w))
+        return NAN;
     z = (s.a + s.u) / s.w;
     v = z < 0.4 ? s.a / s.w + xent_log1pmx(z) : log1p(z) - s.u / s.w;
     return v < 0.0 ? 0.0 : v; /* only the rounding of equal rows falls below zero */

@@ -265,23 +265,27 @@ static void FN(reduce_pair_logs)(const FN(tile) * T, const FN(lead) * lx, const 
     ADD_TO(b, b);
 }
 
-/* The centred sums of rowstate.h over a tile, around the tile's own mean of x - log t under t. */
+/* The centred sums of rowstate.h over a tile, around the tile's own mean c of x - log t under t. With u = x - log t - c an
+ * element adds t (exp(u) - 1 - u): t phi(u) where -1 <= u <= 2, else q - t (1 + u) with q = t exp(u) = exp(x - c), which is
+ * taken from x alone, as E(x) against x's own largest times a factor a row: nothing is rounded that exp would magnify. */
 static void FN(reduce_kl)(const FN(tile) * T, const FN(lead) * ly, row_state *s) {
     _Alignas(64) R ts[TILE_REALS], ls[TILE_REALS]; /* t and log t */
     const V zero = vset((R)0), none = vset(-INF), inf = vset(INF);
+    const double lift = ly ? ldexp(1.0, (int)XENT_KL_LIFT) : 1.0;
     FN(acc) w = {0}, u_sum = {0}, a_sum = {0};
-    V d = zero, largest = none, cy = zero, k = zero;
+    FN(vref) fy = {0}, fx;
+    V d = zero, largest = none;
     double ws[MAX_LANES] = {0}, ds[MAX_LANES] = {0}, us[MAX_LANES], as[MAX_LANES];
-    R c[MAX_LANES] = {0}, most[MAX_LANES] = {0};
+    R c[MAX_LANES] = {0}, most[MAX_LANES] = {0}, xc[MAX_LANES] = {0}, xk[MAX_LANES] = {0}, factor[MAX_LANES] = {0};
     if (ly) {
-        cy = ly->ref.c;
-        k = ly->ref.k;
+        fy = ly->ref;
+        fy.k = vsub(fy.k, vset((R)XENT_KL_LIFT));
     }
     RUNS(T, BLOCK({
              V x = GET_X(T), t, lt;
              if (ly) {
                  lt = GET_T(T, -INF);
-                 t = FN(vexp_ref)(lt, ly->ref);
+                 t = FN(vexp_ref)(lt, fy);
              } else {
                  t = GET_T(T, (R)0);
                  lt = FN(vlog)(t);
@@ -300,22 +304,33 @@ static void FN(reduce_kl)(const FN(tile) * T, const FN(lead) * ly, row_state *s)
     else
         most[0] = FN(vlargest)(largest);
     for (int l = 0; l < T->rows; l++) {
-        /* With no target in this tile the largest exp(x - c) becomes about 1. */
-        double mean = ws[l] != 0.0 ? ds[l] / ws[l] : (double)most[l] - (ly && s[l].y.m > -INFINITY ? s[l].y.m : 0.0);
+        const xent_ref x_ref = xent_ref_of(most[l]);
+        xent_ref t_ref = {0.0, 0.0};
+        double mean, y_top = 0.0;
+        if (ly) {
+            t_ref = xent_ref_of(s[l].y.m);
+            y_top = s[l].y.m > -INFINITY ? s[l].y.m : 0.0;
+        }
+        /* With no target in this tile its largest exp(x - c) becomes about 1. */
+        mean = ws[l] != 0.0 ? ds[l] / ws[l] : most[l] - y_top;
         c[l] = mean - mean == 0.0 ? (R)mean : (R)0;
+        xc[l] = (R)x_ref.c;
+        xk[l] = (R)x_ref.k;
+        /* from x's reference to t's, times exp(-c) */
+        factor[l] = most[l] == -INF ? (R)0 : (R)(lift * xent_exp_ln2(x_ref.c - t_ref.c - (double)c[l], x_ref.k - t_ref.k));
     }
-    const V vc = FN(spread)(c, T->across);
-    const V low = vset(-(R)XENT_PLAIN - EXP_LOW), high = vfma(k, vset((R)0.693147180559945), vset(EXP_HIGH));
+    fx.c = FN(spread)(xc, T->across);
+    fx.k = FN(spread)(xk, T->across);
+    fx.low = vset(-(R)XENT_PLAIN - EXP_LOW);
+    const V vc = FN(spread)(c, T->across), f = FN(spread)(factor, T->across);
     RUNS(T, BLOCK({
              V x = GET_X(T), t = vload(ts + i * VN), lt = vload(ls + i * VN);
              V hi = vsub(x, lt), back = vsub(hi, x); /* x - log t, exactly hi + lo */
              V lo = vsub(vsub(x, vsub(hi, back)), vadd(lt, back));
              V u = vadd(vsub(hi, vc), vif(mlt(vabs(hi), inf), lo));
-             /* t exp(u) on its own, since exp(u) may overflow where the product does not */
-             V v = vsel(meq(lt, none), vsub(vsub(x, cy), vc), vadd(vsub(lt, cy), u));
-             V q = FN(vexp2ref)(vmin(high, vmax(low, v)), k);
+             V q = vmul(FN(vexp_ref)(x, fx), f);
              V far = vsub(q, vif(mne(t, zero), vmul(t, vadd(vset((R)1), u))));
-             V a = vsel(mle(vabs(u), vset((R)1)), vmul(t, FN(vphi)(u)), far);
+             V a = vsel(mand(mle(vset((R)-1), u), mle(u, vset((R)2))), vmul(t, FN(vphi)(u)), far);
              a = vsel(mand(meq(x, none), mlt(none, lt)), inf, a); /* t > 0 where q = 0 */
              a_sum.run = vadd(a_sum.run, a);
              u_sum.run = vadd(u_sum.run, vif(mne(t, zero), vmul(t, u)));

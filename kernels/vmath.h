@@ -6,10 +6,8 @@
 #undef LN2_MID
 #undef LN2_LO
 #undef EXP_LOW
-#undef EXP_HIGH
 #if XENT_REAL == 32
-#define EXP_LOW 105.0f  /* exp(-105) rounds to 0 */
-#define EXP_HIGH 89.0f  /* exp(89) overflows */
+#define EXP_LOW 130.0f /* exp(-130) 2^XENT_KL_LIFT rounds to 0 */
 #if VEC_FMA
 #define LN2_HI 0x1.62e42ep-1f
 #define LN2_MID 0x1.efa39ep-25f
@@ -19,8 +17,7 @@
 #define LN2_LO 0x1.be8e7cp-27f
 #endif
 #else
-#define EXP_LOW 746.0
-#define EXP_HIGH 710.0
+#define EXP_LOW 770.0
 #if VEC_FMA
 #define LN2_HI 0x1.62e42fefa39efp-1
 #define LN2_MID 0x1.abc9e3b39803fp-56
@@ -138,33 +135,35 @@ static inline V FN(vlog)(V x) {
     return vsel(mlt(x, vset((R)0)), vset((R)NAN), r);
 }
 
-/* exp(u) - 1 - u for |u| <= 1: all of it, relative to itself. */
+/* exp(u) - 1 - u for -1 <= u <= 2: all of it, relative to itself. */
 static inline V FN(vphi)(V u) {
 #if XENT_REAL == 32
-    V q = vset(2.803093935e-7f);
-    q = vfma(q, u, vset(2.812644425e-6f));
-    q = vfma(q, u, vset(2.479802606e-5f));
-    q = vfma(q, u, vset(0.0001983698894f));
-    q = vfma(q, u, vset(0.001388889854f));
-    q = vfma(q, u, vset(0.008333344944f));
-    q = vfma(q, u, vset(0.04166666791f));
-    q = vfma(q, u, vset(0.1666666716f));
+    V q = vset(3.9464155e-08f);
+    q = vfma(q, u, vset(2.5622268e-07f));
+    q = vfma(q, u, vset(2.7355618e-06f));
+    q = vfma(q, u, vset(2.4849911e-05f));
+    q = vfma(q, u, vset(0.00019841551f));
+    q = vfma(q, u, vset(0.0013888533f));
+    q = vfma(q, u, vset(0.0083333375f));
+    q = vfma(q, u, vset(0.041666675f));
+    q = vfma(q, u, vset(0.16666667f));
     q = vfma(q, u, vset(0.5f));
 #else
-    V q = vset(4.838397490830109e-14);
-    q = vfma(q, u, vset(7.753289909061301e-13));
-    q = vfma(q, u, vset(1.1469860083749003e-11));
-    q = vfma(q, u, vset(1.6057448519013338e-10));
-    q = vfma(q, u, vset(2.0876763758519634e-09));
-    q = vfma(q, u, vset(2.505212058452295e-08));
-    q = vfma(q, u, vset(2.755731919627328e-07));
-    q = vfma(q, u, vset(2.7557319174051555e-06));
-    q = vfma(q, u, vset(2.4801587301645516e-05));
-    q = vfma(q, u, vset(0.0001984126984137474));
-    q = vfma(q, u, vset(0.0013888888888888835));
-    q = vfma(q, u, vset(0.008333333333333236));
-    q = vfma(q, u, vset(0.041666666666666664));
-    q = vfma(q, u, vset(0.16666666666666666));
+    V q = vset(4.5052184175232455e-15);
+    q = vfma(q, u, vset(4.279385820637104e-14));
+    q = vfma(q, u, vset(7.671049957947263e-13));
+    q = vfma(q, u, vset(1.1483944978440991e-11));
+    q = vfma(q, u, vset(1.6057154837301077e-10));
+    q = vfma(q, u, vset(2.0876668381516067e-09));
+    q = vfma(q, u, vset(2.505213702535241e-08));
+    q = vfma(q, u, vset(2.755731894710318e-07));
+    q = vfma(q, u, vset(2.7557319031633147e-06));
+    q = vfma(q, u, vset(2.48015873068507e-05));
+    q = vfma(q, u, vset(0.00019841269841898893));
+    q = vfma(q, u, vset(0.0013888888888870079));
+    q = vfma(q, u, vset(0.008333333333332414));
+    q = vfma(q, u, vset(0.04166666666666687));
+    q = vfma(q, u, vset(0.1666666666666667));
     q = vfma(q, u, vset(0.5));
 #endif
     return vmul(vmul(u, u), q);

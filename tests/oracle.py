@@ -105,17 +105,18 @@ def errors(got, ref):
     return wrong
 
 
-def ulps(got, ref):
-    """Errors in ULPs (of got's dtype) of the scale."""
+def ulps(got, ref, steps=0):
+    """Errors in ULPs (of got's dtype) of the scale, an ULP being `steps` of the smallest subnormal at least."""
     got = np.asarray(got)
     wrong = errors(got, ref)
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):
         scale = np.minimum(np.nan_to_num(ref.scale, nan=0.0), float(np.finfo(got.dtype).max)).astype(got.dtype)
-        return wrong / np.spacing(scale).astype(np.float64)
+        unit = np.spacing(scale).astype(np.float64)
+    return wrong / np.maximum(unit, steps * float(np.finfo(got.dtype).smallest_subnormal))
 
 
-def worst(got, ref):
-    each = ulps(got, ref)
+def worst(got, ref, steps=0):
+    each = ulps(got, ref, steps)
     return float(each.max()) if each.size else 0.0
 
 
@@ -272,11 +273,15 @@ def kl_div(ar, x, target):
     total = target.total
     raw = _sum(ar, terms)
     # raw = T KL(t/T, p) + T log T; where T means 1 the last term is the target's rounding, not a part of the answer.
-    value = raw
-    if np.isfinite(float(raw)) and total > 0 and abs(total - 1) <= target.tau:
-        value = raw - total * ar.log(total)
+    value, scale_of_value = raw, _sum(ar, abs(terms))
+    if np.isfinite(float(raw)) and total > 0:
+        h = total * ar.log(total)
+        if abs(total - 1) <= target.tau:
+            value = raw - h
+        else:
+            scale_of_value = scale_of_value + abs(h)
     return {
-        "value": Quantity(value, _sum(ar, abs(terms))),
+        "value": Quantity(value, scale_of_value),
         "terms": Quantity(terms, scale),
         "grad": Quantity(total * d.p - t if not bad else _full(ar, n, np.nan), abs(total) * d.p + abs(t)),
     }
@@ -376,7 +381,10 @@ def evaluate(name, logits, target=None, *, wide=False):
     for i, x in enumerate(logits):
         spread = np.asarray(x, dtype=np.float64)
         if definition == "kl_logits":
-            spread = np.concatenate([spread - np.max(spread, initial=0.0), np.asarray(target[i], dtype=np.float64)])
+            # The two rows may lie at different offsets, and only their own ranges ask for digits.
+            y = np.asarray(target[i], dtype=np.float64)
+            with np.errstate(invalid="ignore"):
+                spread = np.concatenate([row - np.max(row, initial=-np.inf) for row in (spread, y)])
         with ar.precision(spread):
             row = _row(ar, definition, x, None if target is None else target[i], dtype)
             for key in outputs:

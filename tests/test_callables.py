@@ -72,7 +72,7 @@ def test_bad_axes(name, rng):
     for axis in (1.0, "last"):
         with pytest.raises(TypeError):
             f(*args, axis=axis)
-    with pytest.raises(np.exceptions.AxisError):
+    with pytest.raises(ValueError, match="dimension"):
         f(*(np.array(a).flat[0] for a in args))
 
 
@@ -272,7 +272,7 @@ def test_label_errors(name, rng):
     with pytest.raises(IndexError, match=r"label -1 .*4 classes"):
         f(x[0, 0], -1)
     for wrong in (labels.astype(float), labels.astype(bool), labels.astype(complex), labels.astype(str)):
-        with pytest.raises(TypeError, match=wrong.dtype.name.rstrip("0123456789")):
+        with pytest.raises(TypeError, match=str(wrong.dtype)):
             f(x, wrong)
     with pytest.raises((ValueError, TypeError), match="one-hot"):
         f(x, np.zeros((2, 3, 4), int))
@@ -339,6 +339,7 @@ class Plain(np.ndarray):
 
 
 @every_row
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 def test_subclasses(name, rng):
     """A plain subclass, a matrix (always two axes elsewhere) and a record view count as the arrays under them."""
     args = operands(name, rng)

@@ -6,6 +6,37 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from xent import losses as losses
 from xent import ufuncs as ufuncs
 
+__all__ = [
+    "cross_entropy",
+    "cross_entropy_terms",
+    "cross_entropy_value_and_grad",
+    "cross_entropy_with_labels",
+    "cross_entropy_with_labels_value_and_grad",
+    "entropy",
+    "get_include",
+    "get_num_threads",
+    "info",
+    "kl_div",
+    "kl_div_terms",
+    "kl_div_value_and_grad",
+    "kl_div_with_log_probs",
+    "kl_div_with_log_probs_terms",
+    "kl_div_with_log_probs_value_and_grad",
+    "kl_div_with_logits",
+    "kl_div_with_logits_terms",
+    "kl_div_with_logits_value_and_grad",
+    "kl_pointwise",
+    "log_softmax",
+    "logsumexp",
+    "losses",
+    "rel_entr",
+    "set_isa",
+    "set_num_threads",
+    "softmax",
+    "softmax_entropy",
+    "ufuncs",
+]
+
 __version__: str
 
 _Axis: TypeAlias = SupportsIndex | tuple[SupportsIndex, ...] | list[SupportsIndex] | None

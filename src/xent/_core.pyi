@@ -3,6 +3,8 @@ from typing import Any, SupportsIndex
 
 from numpy.typing import ArrayLike, NDArray
 
+__pyx_capi__: dict[str, object]
+__test__: dict[str, str]
 CALLABLES: dict[str, Callable[..., Any]]
 
 def as_array(a: ArrayLike, op: str, name: str) -> NDArray[Any]: ...

@@ -485,11 +485,29 @@ cdef object finish(ndarray made, ndarray wanted, object given):
 # ---------------------------------------------------------------------------------------------------------------------
 # The general way
 
-cdef int refuse_one_hot(int op, ndarray x) except -1:
+cdef int refuse_labels(int op, ndarray x, ndarray labels, tuple batch) except -1:
     raise ValueError(
-        f"{op_name(op)}: an integer target of the logits' own shape {shape_of(x)} looks like a one-hot encoding; "
-        "pass one label a row, or the one-hot rows as floating-point probabilities"
+        f"{op_name(op)}: labels of shape {shape_of(labels)} do not match logits of shape {shape_of(x)}: "
+        f"{shape_of(labels)} does not broadcast with {batch}, what is left of the logits without their class axis"
     )
+
+
+cdef int refuse_class_axis(int op, ndarray x, ndarray labels, int axis) except -1:
+    """Labels with as many axes as the logits: ValueError for what can only be a one-hot encoding or a column."""
+    if shape_of(labels) == shape_of(x):
+        raise ValueError(
+            f"{op_name(op)}: an integer target of the logits' own shape {shape_of(x)} looks like a one-hot encoding; "
+            "pass one label a row, or the one-hot rows as floating-point probabilities"
+        )
+    kept = list(shape_of(x))
+    kept[axis] = 1
+    if axis >= 0 and x.ndim > 1 and shape_of(labels) == tuple(kept):
+        # Broadcasting would pair every label with every row.
+        raise ValueError(
+            f"{op_name(op)}: labels of shape {shape_of(labels)} keep the class axis of logits {shape_of(x)}; "
+            f"pass one label a row, as labels.squeeze({axis}) does"
+        )
+    return 0
 
 
 cdef object evaluate(
@@ -500,7 +518,7 @@ cdef object evaluate(
     """One request from operands of any strides. `labels`: t holds one integer a row; dtype: that of the result."""
     cdef const xent_op_info *info = &OPERATIONS[op]
     cdef bint rows = t is not None and not labels
-    cdef int x_axis, t_axis = 0, at, n, i, ndim, x_n, t_n
+    cdef int x_axis, t_axis = 0, at, n, i, ndim, x_n, t_n = 0
     cdef Extents shape, full, own, x_shape, t_shape
     cdef Extents x_strides, t_strides, value_strides, out_strides, where_strides, sample_strides, temperature_strides
     cdef ptrdiff_t classes, where_class = 0
@@ -526,13 +544,10 @@ cdef object evaluate(
     memcpy(shape, x_shape, ndim * sizeof(ptrdiff_t))
     if labels:
         t_n = without(t, -1, t_shape, t_strides)
-        if t_n == cnp.PyArray_NDIM(x) and shape_of(x) == shape_of(t):
-            refuse_one_hot(op, x)
-        if not stretch(ndim, shape, t_n, t_shape, t_strides):
-            raise ValueError(
-                f"{name}: labels of shape {shape_of(t)} do not broadcast to {as_tuple(ndim, shape)}, "
-                f"the shape of logits {shape_of(x)} without axis {axis}"
-            )
+        if t_n == cnp.PyArray_NDIM(x):
+            refuse_class_axis(op, x, t, x_axis)
+        if not widen(&ndim, shape, t_n, t_shape):
+            refuse_labels(op, x, t, as_tuple(x_n, x_shape))
     elif rows:
         t_axis = place(axis, cnp.PyArray_NDIM(t))
         t_n = without(t, t_axis, t_shape, t_strides)
@@ -541,6 +556,7 @@ cdef object evaluate(
                 f"{name}: shapes {shape_of(x)} and {shape_of(t)} do not match "
                 f"(axis={axis}: the class axes must be of one length, the others must broadcast)"
             )
+    if t is not None:
         stretch(ndim, shape, t_n, t_shape, t_strides)
     stretch(ndim, shape, x_n, x_shape, x_strides)
     at = place(axis, ndim + 1)
@@ -649,8 +665,13 @@ cdef object evaluate_merged(
         except ValueError:
             raise ValueError(f"{name}: shapes {shape_of(x)} and {shape_of(t)} do not broadcast (axis={axis})") from None
         t = merge(t, t_axes)
-    elif labels and t.ndim and shape_of(t) == shape_of(x):
-        refuse_one_hot(op, x)
+    elif labels:
+        if t.ndim and t.ndim == x.ndim:
+            refuse_class_axis(op, x, t, -1)
+        try:
+            batch = np.broadcast_shapes(x_batch, shape_of(t))
+        except ValueError:
+            refuse_labels(op, x, t, x_batch)
     x = merge(x, x_axes)
     ndim = len(batch) + len(class_shape)
     at = places(axis, ndim)

@@ -240,7 +240,7 @@ _SECOND = {
     ),
     "labels": (
         "labels : array_like of int",
-        "One class a row, 0 to C - 1, of any integer dtype; broadcasts to the batch shape of logits.",
+        "One class a row, 0 to C - 1, of any integer dtype; broadcasts with the batch shape of logits.",
     ),
 }
 _VALUE = "One value a row, of the batch shape; a NumPy scalar for a single row."

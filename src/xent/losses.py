@@ -56,7 +56,7 @@ def cross_entropy(
     logits : array_like
         The prediction, C classes along `axis`. Log-probabilities are valid logits.
     target : array_like
-        Of an integer dtype: labels, one a row, of a shape that broadcasts to that of `logits` without `axis`. Of a
+        Of an integer dtype: labels, one a row, of a shape that broadcasts with that of `logits` without `axis`. Of a
         floating dtype: probabilities, C classes along `axis`; the other dimensions broadcast with those of `logits`.
     axis : int, default -1
         The class axis, counted in each operand by itself.
@@ -137,8 +137,8 @@ def cross_entropy(
         labels=labels,
         axis=axis,
         where=where,
-        weight=_as_weights(weight),
-        sample_weight=_as_weights(sample_weight),
+        weight=_as_weights(name, "weight", weight),
+        sample_weight=_as_weights(name, "sample_weight", sample_weight),
         label_smoothing=smoothing,
         ignore_index=ignore_index,
         reduction=reduction,
@@ -228,7 +228,7 @@ def kl_div(
     if type(temperature) is float and temperature == 1.0:
         temperature = None
     else:
-        temperature = np.asarray(temperature, dtype=np.float64)
+        temperature = _as_weights(name, "temperature", temperature)
         if not ((temperature > 0.0) & (temperature < np.inf)).all():
             raise ValueError(f"{name}: temperature must be positive and finite")
     operation = _KL_OPERATIONS[target_kind]
@@ -241,7 +241,7 @@ def kl_div(
         caller=name,
         axis=axis,
         where=where,
-        sample_weight=_as_weights(sample_weight),
+        sample_weight=_as_weights(name, "sample_weight", sample_weight),
         temperature=temperature,
         reduction=reduction,
     )
@@ -255,5 +255,11 @@ def _checked_reduction(name, reduction, return_grad):
     return reduction
 
 
-def _as_weights(weights):
-    return None if weights is None else np.asarray(weights, dtype=np.float64)
+def _as_weights(name, option, weights):
+    """Float64, in which the kernels read weights and temperatures."""
+    if weights is None:
+        return None
+    weights = np.asarray(as_array(weights, name, option))
+    if weights.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: {option} must be real numbers, not {weights.dtype}")
+    return weights.astype(np.float64, copy=False)

@@ -1,5 +1,31 @@
 import numpy as np
 
+__all__ = [
+    "cross_entropy",
+    "cross_entropy_terms",
+    "cross_entropy_value_and_grad",
+    "cross_entropy_with_labels",
+    "cross_entropy_with_labels_value_and_grad",
+    "entropy",
+    "kl_div",
+    "kl_div_terms",
+    "kl_div_value_and_grad",
+    "kl_div_with_log_probs",
+    "kl_div_with_log_probs_terms",
+    "kl_div_with_log_probs_value_and_grad",
+    "kl_div_with_logits",
+    "kl_div_with_logits_terms",
+    "kl_div_with_logits_value_and_grad",
+    "kl_pointwise",
+    "log_softmax",
+    "logsumexp",
+    "rel_entr",
+    "softmax",
+    "softmax_entropy",
+]
+
+__test__: dict[str, str]
+
 logsumexp: np.ufunc
 log_softmax: np.ufunc
 softmax: np.ufunc

@@ -1,0 +1,163 @@
+"""The C library by itself: kernels/ built with make alone, and used from C programs that know nothing of Python."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+KERNELS = ROOT / "kernels"
+INCLUDE = KERNELS / "include"
+EMBED = ROOT / "tests" / "embed"
+
+CC = shlex.split(os.environ.get("CC", "cc"))
+CXX = shlex.split(os.environ.get("CXX", "c++"))
+ARM_CC, QEMU, ARM_ROOT = "aarch64-linux-gnu-gcc", "qemu-aarch64", "/usr/aarch64-linux-gnu"
+SANITIZE = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+PEDANTIC = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+
+GROUPS = [
+    "worked examples",
+    "every operation against its definition",
+    "edge values",
+    "near-equal rows",
+    "labels out of range",
+    "refused requests",
+    "gradients",
+    "storage",
+    "threads",
+    "fork",
+]
+
+
+def need(*tools):
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if missing:
+        pytest.skip(f"needs {' and '.join(missing)}")
+
+
+def run(*command, **options):
+    """The standard output of a command that must succeed."""
+    command = [str(part) for part in command]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, **options)
+    assert done.returncode == 0, f"{shlex.join(command)}: status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def build_library(build, *settings):
+    # What an outer make passes down (its own variables and job server) is not meant for this one.
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "CFLAGS")}
+    run("make", "-C", KERNELS, f"-j{os.cpu_count() or 1}", f"BUILD={build}", *settings, env=environment)
+
+
+def build_program(build, compiler, *arguments):
+    run(*compiler, "-std=c11", "-O2", *PEDANTIC, f"-I{INCLUDE}", EMBED / "embed.c", *arguments, "-o", build / "embed")
+    return build / "embed"
+
+
+def works(directory, flags):
+    """Whether the compiler takes the flags and what it then makes runs."""
+    source = directory / "probe.c"
+    source.write_text("int main(void) { return 0; }\n")
+    built = subprocess.run([*CC, *flags, source, "-o", directory / "probe"], capture_output=True)
+    return built.returncode == 0 and subprocess.run([directory / "probe"], capture_output=True).returncode == 0
+
+
+def check_report(output, openmp):
+    """Every group of checks passed on every instruction set that the program found; returns their names."""
+    *lines, last = output.splitlines()
+    isas = list(dict.fromkeys(line.split()[1].rstrip(":") for line in lines))
+    assert lines == [f"ok {isa}: {group}" for isa in isas for group in GROUPS]
+    assert last == f"ok all: {len(isas)} instruction sets, OpenMP {'on' if openmp else 'off'}"
+    return isas
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """The directory of libxent.a and libxent.so, built as the README says."""
+    need("make", CC[0])
+    build = tmp_path_factory.mktemp("libxent")
+    openmp = works(build, ["-fopenmp"])
+    build_library(build, f"CC={shlex.join(CC)}", f"OPENMP={int(openmp)}")
+    return build, openmp
+
+
+def test_static_library(library):
+    build, openmp = library
+    program = build_program(build, CC, build / "libxent.a", *["-fopenmp"][:openmp], "-lm")
+    assert "baseline" in check_report(run(program), openmp)
+
+
+def test_shared_library_without_openmp(tmp_path):
+    need("make", CC[0])
+    build_library(tmp_path, f"CC={shlex.join(CC)}", "OPENMP=0")
+    program = build_program(tmp_path, CC, f"-L{tmp_path}", "-lxent", f"-Wl,-rpath,{tmp_path}", "-lm")
+    assert "baseline" in check_report(run(program), openmp=False)
+
+
+def test_sanitizers(tmp_path):
+    need("make", CC[0])
+    if not works(tmp_path, SANITIZE):
+        pytest.skip("the compiler cannot build or run with -fsanitize=address,undefined")
+    openmp = works(tmp_path, ["-fopenmp"])
+    build_library(tmp_path, f"CC={shlex.join(CC)}", f"CFLAGS={shlex.join(SANITIZE)}", f"OPENMP={int(openmp)}")
+    program = build_program(tmp_path, CC, *SANITIZE, tmp_path / "libxent.a", *["-fopenmp"][:openmp], "-lm")
+    # The library never allocates (test_symbols), and looking for leaks needs ptrace, which containers may forbid.
+    environment = os.environ | {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
+    check_report(run(program, env=environment), openmp)
+
+
+def test_64_bit_arm(tmp_path):
+    need("make", ARM_CC, "aarch64-linux-gnu-ar", QEMU)
+    build_library(tmp_path, f"CC={ARM_CC}", "AR=aarch64-linux-gnu-ar")
+    program = build_program(tmp_path, [ARM_CC], tmp_path / "libxent.a", "-fopenmp", "-lm")
+    assert check_report(run(QEMU, "-L", ARM_ROOT, program), openmp=True) == ["neon", "baseline"]
+
+
+@pytest.mark.parametrize(("compiler", "language"), [(CC, "c"), (CXX, "c++")], ids=["C11", "C++17"])
+def test_header_by_itself(compiler, language):
+    need(compiler[0])
+    standard = {"c": "c11", "c++": "c++17"}[language]
+    options = [f"-std={standard}", *PEDANTIC, f"-I{INCLUDE}", "-fsyntax-only"]
+    run(*compiler, "-x", language, *options, EMBED / "header.c")
+
+
+def test_symbols(library):
+    """Nothing of Python's is needed, nothing but the header's functions is offered, and no function breaks its word."""
+    build, _ = library
+    need("nm")
+    wanted = {line.split()[-1] for line in run("nm", "-u", build / "libxent.a").splitlines() if " U " in line}
+    assert {"exp", "memset"} <= wanted, "nm's output is not understood"
+    assert not [name for name in wanted if re.match(r"_?Py", name)]
+    allocate = {"malloc", "calloc", "realloc", "free", "aligned_alloc", "posix_memalign"}
+    speak = {"printf", "fprintf", "puts", "fputs", "putchar", "fwrite", "perror", "stderr", "stdout", "write"}
+    stop = {"exit", "_exit", "abort", "__assert_fail", "__errno_location"}
+    assert not wanted & (allocate | speak | stop)
+
+    offered = {line.split()[-1] for line in run("nm", "-D", "--defined-only", build / "libxent.so").splitlines()}
+    declared = set(re.findall(r"^XENT_API .*?\b(xent_\w+)\(", (INCLUDE / "xent.h").read_text(), re.MULTILINE))
+    assert offered == declared
+    assert all(name.startswith("xent_") for name in offered)
+
+
+def test_shared_library_needs_no_python(library):
+    build, _ = library
+    need("readelf")
+    needed = re.findall(r"\(NEEDED\).*\[(.*)\]", run("readelf", "-d", build / "libxent.so"))
+    assert any(name.startswith("libc.") for name in needed), "readelf's output is not understood"
+    assert not [name for name in needed if "python" in name]
+
+
+def test_build_again_only_what_changed(library):
+    """A second make does nothing; one with other flags starts over."""
+    build, openmp = library
+    build_library(build, f"CC={shlex.join(CC)}", f"OPENMP={int(openmp)}")
+    before = (build / "load.o").stat().st_mtime_ns
+    build_library(build, f"CC={shlex.join(CC)}", f"OPENMP={int(openmp)}")
+    assert (build / "load.o").stat().st_mtime_ns == before
+    run("make", "-C", KERNELS, f"BUILD={build}", f"CC={shlex.join(CC)}", "CFLAGS=-O1", build / "load.o")
+    assert (build / "load.o").stat().st_mtime_ns > before
