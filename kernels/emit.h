@@ -2,7 +2,7 @@
  * (memory, another dtype, a sum over rows) is walk.h's matter. */
 typedef struct FN(factors) { /* of each row, as vectors; see row_result */
     FN(vref) x, y;
-    V x_hi, x_lo, y_hi, y_lo, px, py, g;
+    V x_hi, x_lo, y_hi, y_lo, px, py, g, poison;
 } FN(factors);
 
 #undef SPREAD_FIELD
@@ -30,6 +30,7 @@ static FN(factors) FN(take_factors)(const FN(tile) * T, const row_result *r) {
     f.px = SPREAD_FIELD(px);
     f.py = SPREAD_FIELD(py);
     f.g = SPREAD_FIELD(g);
+    f.poison = SPREAD_FIELD(poison);
     return f;
 }
 
@@ -100,7 +101,7 @@ static void FN(emit_tile)(const xent_job *job, const FN(tile) * T, const FN(fact
         EACH(T, {
             V x = GET_X(T), t = GET_T(T, (R)0);
             V v = vmul(vmul(t, f->g), vadd(f->x_lo, vsub(f->x_hi, x)));
-            PUT(vif(mne(t, zero), v));
+            PUT(vadd(vif(mne(t, zero), v), f->poison));
         });
         break;
     case EMIT_KL_TERM:
@@ -111,13 +112,13 @@ static void FN(emit_tile)(const xent_job *job, const FN(tile) * T, const FN(fact
                 V v = vmul(vmul(FN(vexp_ref)(y, f->y), f->py), d);
                 M live = mne(y, none);
                 v = vsel(mand(live, meq(x, none)), vadd(f->x_lo, inf), v);
-                PUT(vif(live, v));
+                PUT(vadd(vif(live, v), f->poison));
             });
         else
             EACH(T, {
                 V x = GET_X(T), t = GET_T(T, (R)0);
                 V v = vmul(vmul(t, f->g), vadd(FN(vlog)(t), vadd(vsub(f->x_hi, x), f->x_lo)));
-                PUT(vif(mne(t, zero), v));
+                PUT(vadd(vif(mne(t, zero), v), f->poison));
             });
         break;
     case EMIT_KL_POINT:

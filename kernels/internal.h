@@ -126,6 +126,7 @@ typedef struct row_result {
     double lx_hi, lx_lo, ly_hi, ly_lo; /* log sum exp of x and of y, in two parts */
     xent_ref fx, fy;                   /* their references */
     double px, py, g;               /* factors of E(x), E(y), t */
+    double poison;                  /* NaN where the row's terms are all NaN, else 0 */
     double patch;                   /* gradient at the label */
     ptrdiff_t label;                /* -1: none */
 } row_result;
@@ -146,8 +147,8 @@ typedef struct isa_kernels {
     int lanes; /* rows in a group that goes across */
     /* Folds classes [c0, c1) of the group into states, one a row. */
     void (*reduce)(const xent_job *, const row_group *, ptrdiff_t c0, ptrdiff_t c1, reduce_kind, row_state *states);
-    /* Writes classes [c0, c1) of the emit or, with acc (one double a class), adds them over rows. */
-    void (*emit)(const xent_job *, const row_group *, ptrdiff_t c0, ptrdiff_t c1, const row_result *, double *acc);
+    /* Writes classes [c0, c1) of the emit or, with acc (one a class), adds them over rows. */
+    void (*emit)(const xent_job *, const row_group *, ptrdiff_t c0, ptrdiff_t c1, const row_result *, xent_sum *acc);
 } isa_kernels;
 
 typedef struct isa_entry {

@@ -126,7 +126,7 @@ static FN(tile) FN(load_tile)(const xent_job *job, const row_group *g, ptrdiff_t
 
 /* An emitted tile on its way out: dead rows and masked classes, then storage or the sums over rows. */
 static void FN(unpack_tile)(const xent_job *job, const row_group *g, const row_result *r, ptrdiff_t c0, ptrdiff_t count, R *src,
-                            double *acc) {
+                            xent_sum *acc) {
     const operand *o = &job->at[OPERAND_OUT], *where = &job->at[OPERAND_WHERE];
     const ptrdiff_t scs = job->across ? VN : 1;
     const R none = job->op->emit == EMIT_LOGP ? -INF : (R)0;
@@ -143,7 +143,7 @@ static void FN(unpack_tile)(const xent_job *job, const row_group *g, const row_r
         }
         if (acc) {
             for (ptrdiff_t j = 0; j < count; j++)
-                acc[c0 + j] += (double)s[j * scs];
+                xent_sum_add(&acc[c0 + j], (double)s[j * scs]);
             continue;
         }
         char *p = o->data + g->off[OPERAND_OUT][l] + c0 * o->cs;

@@ -21,7 +21,7 @@ typedef struct work {
     /* scratch */
     row_state *piece_states; /* pieces x lanes */
     xent_sum *sums;          /* one a unit */
-    double *class_sums;      /* class_units x classes */
+    xent_sum *class_sums;    /* class_units x classes */
     ptrdiff_t class_units, class_rows;
 } work;
 
@@ -54,7 +54,7 @@ size_t xent_job_scratch(const xent_job *job, const xent_request *req) {
     if (sums_rows(req))
         size += (size_t)w.units * sizeof(xent_sum);
     if (job->per_class)
-        size += (size_t)w.class_units * (size_t)job->classes * sizeof(double);
+        size += (size_t)w.class_units * (size_t)job->classes * sizeof(xent_sum);
     return size ? size + 64 : 0;
 }
 
@@ -67,7 +67,7 @@ static void lay_out(const xent_job *job, xent_request *req, work *w) {
     w->sums = (xent_sum *)(void *)p;
     if (sums_rows(req))
         p += (size_t)w->units * sizeof(xent_sum);
-    w->class_sums = (double *)(void *)p;
+    w->class_sums = (xent_sum *)(void *)p;
 }
 
 /* ---- one group ---- */
@@ -76,7 +76,7 @@ typedef struct group_task {
     const row_group *g;
     reduce_kind kind;
     const row_result *results;
-    double *acc;
+    xent_sum *acc;
 } group_task;
 
 static ptrdiff_t piece_end(const xent_job *job, ptrdiff_t piece) {
@@ -153,7 +153,7 @@ static void finish_group(work *w, const row_group *g, row_result *r) {
 }
 
 /* Rows [r0, r1): everything that is done with a row. */
-static void do_rows(work *w, ptrdiff_t r0, ptrdiff_t r1, xent_sum *sum, double *acc) {
+static void do_rows(work *w, ptrdiff_t r0, ptrdiff_t r1, xent_sum *sum, xent_sum *acc) {
     const xent_job *job = w->job;
     const operand *value = &job->at[OPERAND_VALUE];
     row_cursor cur;
@@ -191,9 +191,9 @@ static void do_unit(void *ctx, ptrdiff_t unit) {
 static void do_class_unit(void *ctx, ptrdiff_t unit) {
     work *w = ctx;
     ptrdiff_t r0 = unit * w->class_rows, r1 = r0 + w->class_rows;
-    double *acc = w->class_sums + unit * w->job->classes;
+    xent_sum *acc = w->class_sums + unit * w->job->classes;
     for (ptrdiff_t c = 0; c < w->job->classes; c++)
-        acc[c] = 0.0;
+        acc[c].s = acc[c].e = 0.0;
     if (r0 < w->job->rows)
         do_rows(w, r0, r1 < w->job->rows ? r1 : w->job->rows, NULL, acc);
 }
@@ -201,10 +201,10 @@ static void do_class_unit(void *ctx, ptrdiff_t unit) {
 static void write_class_sums(work *w) {
     const xent_view *out = &w->req->out;
     for (ptrdiff_t c = 0; c < w->job->classes; c++) {
-        double v = 0.0;
+        xent_sum v = {0.0, 0.0};
         for (ptrdiff_t u = 0; u < w->class_units; u++)
-            v += w->class_sums[u * w->job->classes + c];
-        xent_store_scalar((char *)out->data + c * out->class_stride, out->dtype, out->swapped, v);
+            xent_sum_merge(&v, w->class_sums[u * w->job->classes + c]);
+        xent_store_scalar((char *)out->data + c * out->class_stride, out->dtype, out->swapped, xent_sum_value(v));
     }
 }
 

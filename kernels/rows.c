@@ -119,7 +119,7 @@ void xent_finish_row(const xent_job *job, reduce_kind kind, const row_state *s, 
     r->patch = 0.0;
 
     if (log_target) { /* what E(y) is multiplied by to give the target */
-        double one = xent_exp_ln2(fy.c, fy.k);
+        double one = xent_exp_ln2(fy.c, 0.0, fy.k);
         total = 1.0;
         r->py = y.inv;
         if (!unit_target) {
@@ -190,7 +190,9 @@ void xent_finish_row(const xent_job *job, reduce_kind kind, const row_state *s, 
         }
         break;
     case EMIT_CE_TERM:
-    case EMIT_KL_TERM:
+    case EMIT_KL_TERM: /* a NaN in the row shows in a term that is 0 for its target, too */
+        r->poison = 0.0 * (t + xent_sum_value(s->x.r) + xent_sum_value(s->y.r));
+        r->poison = r->poison != r->poison ? NAN : 0.0;
         r->g = o->weight;
         r->px = 0.0;
         r->py *= o->weight;

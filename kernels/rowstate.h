@@ -40,14 +40,14 @@ XENT_ROWFN xent_ref xent_ref_of(double m) {
     return f;
 }
 
-/* exp(d + k ln 2). */
-XENT_ROWFN double xent_exp_ln2(double d, double k) {
-    return exp((d + k * XENT_LN2_A) + k * XENT_LN2_B);
+/* exp(d + lo + k ln 2), lo small: where d nearly cancels k ln 2, no digit of lo is lost. */
+XENT_ROWFN double xent_exp_ln2(double d, double lo, double k) {
+    return exp((d + k * XENT_LN2_A) + (lo + k * XENT_LN2_B));
 }
 
 /* E(x) against f, for x no larger than f's maximum. */
 XENT_ROWFN double xent_ref_exp(double x, xent_ref f) {
-    return xent_exp_ln2(x == f.c ? 0.0 : x - f.c, -f.k);
+    return xent_exp_ln2(x == f.c ? 0.0 : x - f.c, 0.0, -f.k);
 }
 
 /* What a sum held against `from` is multiplied by to be held against `to`. */
@@ -55,7 +55,7 @@ XENT_ROWFN double xent_ref_scale(xent_ref from, xent_ref to) {
     double d = from.c - to.c, k = from.k - to.k;
     if (from.c == to.c)
         return k == 0.0 ? 1.0 : ldexp(1.0, (int)k);
-    return xent_exp_ln2(d, k);
+    return xent_exp_ln2(d, 0.0, k);
 }
 
 /* Neumaier's compensated sum. */
@@ -180,44 +180,46 @@ XENT_ROWFN xent_lse_result xent_lse_finish(xent_lse s) {
  * two rows are. c may be any number; the nearer to the mean of x - log t under t, the smaller U. */
 #define XENT_KL_LIFT 32.0 /* target logits: t is held 2^32 larger, so that t u is normal wherever the result is */
 typedef struct xent_kl {
-    double c, w, u, a;
+    double c, c_lo; /* c in two parts: a divergence of 1e-30 between confident rows is the square of what one part rounds */
+    double w, u, a;
 } xent_kl;
 
 XENT_ROWFN xent_kl xent_kl_start(void) {
     xent_kl s;
-    s.c = s.w = s.u = s.a = 0.0;
+    s.c = s.c_lo = s.w = s.u = s.a = 0.0;
     return s;
 }
 
-XENT_ROWFN void xent_kl_shift(xent_kl *s, double c1) {
-    double e = s->c - c1;
+/* The sums against c - e instead of c. */
+XENT_ROWFN void xent_kl_shift(xent_kl *s, double e) {
     if (e == 0.0)
         return;
     s->a = exp(e) * s->a + (s->w == 0.0 ? 0.0 : expm1(e) * s->u + xent_expm1mx(e) * s->w);
     s->u += e * s->w;
-    s->c = c1;
 }
 
-/* Both against the same reference of t. */
+/* Both against the same reference of t, about their common mean. */
 XENT_ROWFN void xent_kl_merge(xent_kl *a, xent_kl b) {
-    double w = a->w + b.w, c1;
+    double gap = (b.c - a->c) + (b.c_lo - a->c_lo), w = a->w + b.w, move, c;
     if (a->w == 0.0 && a->a == 0.0) {
         *a = b;
         return;
     }
     if (b.w == 0.0)
-        c1 = a->c;
+        move = 0.0;
     else if (a->w == 0.0)
-        c1 = b.c;
+        move = gap;
     else
-        c1 = (a->w / w) * (a->c + a->u / a->w) + (b.w / w) * (b.c + b.u / b.w);
-    if (c1 - c1 != 0.0)
-        c1 = 0.0;
-    xent_kl_shift(a, c1);
-    xent_kl_shift(&b, c1);
+        move = (a->u + b.w * gap + b.u) / w;
+    xent_kl_shift(a, -move);
+    xent_kl_shift(&b, gap - move);
     a->w = w;
     a->u += b.u;
     a->a += b.a;
+    move += a->c_lo;
+    c = a->c + move;
+    a->c_lo = move - (c - a->c); /* exact: |c| >= |move|, or both are small */
+    a->c = c;
 }
 
 /* Not finite: the direct sum decides. exp(u) left the range somewhere, or c came out so large that its own rounding took it

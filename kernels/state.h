@@ -265,22 +265,61 @@ static void FN(reduce_pair_logs)(const FN(tile) * T, const FN(lead) * lx, const 
     ADD_TO(b, b);
 }
 
-/* The centred sums of rowstate.h over a tile, around the tile's own mean c of x - log t under t. With u = x - log t - c an
- * element adds t (exp(u) - 1 - u): t phi(u) where -1 <= u <= 2, else q - t (1 + u) with q = t exp(u) = exp(x - c), which is
- * taken from x alone, as E(x) against x's own largest times a factor a row: nothing is rounded that exp would magnify. */
+/* The largest of p (t, or y) and the x beside it, of each row: an element that the others are compared with. */
+static void FN(tile_anchor)(const FN(tile) * T, R fill, R *xs, R *ts) {
+    V best = vset(-INF), at = vset(-INF);
+    R b[VN], a[VN];
+    EACH(T, {
+        V x = GET_X(T), t = GET_T(T, fill);
+        M more = mlt(best, t);
+        best = vsel(more, t, best);
+        at = vsel(more, x, at);
+    });
+    vstore(b, best);
+    vstore(a, at);
+    if (!T->across)
+        for (int l = 1; l < VN; l++)
+            if (b[l] > b[0]) {
+                b[0] = b[l];
+                a[0] = a[l];
+            }
+    for (int l = 0; l < T->rows; l++) {
+        ts[l] = b[l];
+        xs[l] = a[l];
+    }
+}
+
+/* The centred sums of rowstate.h over a tile, around c, the tile's own mean of x - log t under t. To have c and each
+ * u = x - log t - c to full relative accuracy, differences are taken exactly (two-difference) and from those of an anchor,
+ * the tile's most probable element, which is all that counts in a confident row. With u, an element adds
+ * t (exp(u) - 1 - u): t phi(u) where -1 <= u <= 2, else q - t (1 + u) with q = t exp(u) = exp(x - c), which is taken from x
+ * alone, as E(x) against x's own largest times a factor a row: nothing is rounded that exp would magnify. */
 static void FN(reduce_kl)(const FN(tile) * T, const FN(lead) * ly, row_state *s) {
-    _Alignas(64) R ts[TILE_REALS], ls[TILE_REALS]; /* t and log t */
+    _Alignas(64) R ts[TILE_REALS], ds[TILE_REALS]; /* t, and x - log t less the anchor's */
     const V zero = vset((R)0), none = vset(-INF), inf = vset(INF);
     const double lift = ly ? ldexp(1.0, (int)XENT_KL_LIFT) : 1.0;
-    FN(acc) w = {0}, u_sum = {0}, a_sum = {0};
+    FN(acc) w = {0}, d_sum = {0}, u_sum = {0}, a_sum = {0};
     FN(vref) fy = {0}, fx;
-    V d = zero, largest = none;
-    double ws[MAX_LANES] = {0}, ds[MAX_LANES] = {0}, us[MAX_LANES], as[MAX_LANES];
-    R c[MAX_LANES] = {0}, most[MAX_LANES] = {0}, xc[MAX_LANES] = {0}, xk[MAX_LANES] = {0}, factor[MAX_LANES] = {0};
+    V largest = none;
+    double ws[MAX_LANES] = {0}, means[MAX_LANES] = {0}, us[MAX_LANES], as[MAX_LANES];
+    R x_at[MAX_LANES] = {0}, t_at[MAX_LANES] = {0}, most[MAX_LANES] = {0}, xc[MAX_LANES] = {0}, xk[MAX_LANES] = {0};
+    R mean[MAX_LANES] = {0}, factor[MAX_LANES] = {0}, hi_at[MAX_LANES], lo_at[MAX_LANES];
+
+    FN(tile_anchor)(T, ly ? -INF : (R)0, x_at, t_at);
+    V anchor_x = FN(spread)(x_at, T->across), anchor_lt = FN(spread)(t_at, T->across);
     if (ly) {
         fy = ly->ref;
         fy.k = vsub(fy.k, vset((R)XENT_KL_LIFT));
+    } else {
+        anchor_lt = FN(vlog)(anchor_lt);
     }
+    /* No target in this tile, or an infinite difference: compare with nothing */
+    M sound = mlt(vabs(vsub(anchor_x, anchor_lt)), inf);
+    anchor_x = vif(sound, anchor_x);
+    anchor_lt = vif(sound, anchor_lt);
+    V hi_a = vsub(anchor_x, anchor_lt), back_a = vsub(hi_a, anchor_x);
+    V lo_a = vsub(vsub(anchor_x, vsub(hi_a, back_a)), vadd(anchor_lt, back_a));
+
     RUNS(T, BLOCK({
              V x = GET_X(T), t, lt;
              if (ly) {
@@ -290,50 +329,74 @@ static void FN(reduce_kl)(const FN(tile) * T, const FN(lead) * ly, row_state *s)
                  t = GET_T(T, (R)0);
                  lt = FN(vlog)(t);
              }
+             V hi = vsub(x, lt), back = vsub(hi, x); /* x - log t, exactly hi + lo */
+             V lo = vsub(vsub(x, vsub(hi, back)), vadd(lt, back));
+             V d = vadd(vsub(hi, hi_a), vif(mlt(vabs(hi), inf), vsub(lo, lo_a)));
              w.run = vadd(w.run, t);
-             d = vadd(d, vif(mne(t, zero), vmul(t, vsub(x, lt))));
+             d_sum.run = vadd(d_sum.run, vif(mne(t, zero), vmul(t, d)));
              largest = vmax(x, largest);
+             /* t > 0 where q = 0 is told to the second pass by t = inf: the divergence is infinite */
+             t = vsel(mand(meq(x, none), mlt(none, lt)), inf, t);
              vstore(ts + i * VN, t);
-             vstore(ls + i * VN, lt);
+             vstore(ds + i * VN, d);
          }),
-         BLOCK({ FN(flush)(&w); }));
+         BLOCK({
+             FN(flush)(&w);
+             FN(flush)(&d_sum);
+         }));
     FN(fold_acc)(&w, T, ws);
-    FN(fold)(d, T, ds);
+    FN(fold_acc)(&d_sum, T, means);
     if (T->across)
         vstore(most, largest);
     else
         most[0] = FN(vlargest)(largest);
+    if (T->across) {
+        R h[VN], o[VN];
+        vstore(h, hi_a);
+        vstore(o, lo_a);
+        for (int l = 0; l < T->rows; l++) {
+            hi_at[l] = h[l];
+            lo_at[l] = o[l];
+        }
+    } else {
+        hi_at[0] = FN(vlargest)(hi_a);
+        lo_at[0] = FN(vlargest)(lo_a);
+    }
+    xent_kl part[MAX_LANES];
     for (int l = 0; l < T->rows; l++) {
         const xent_ref x_ref = xent_ref_of(most[l]);
         xent_ref t_ref = {0.0, 0.0};
-        double mean, y_top = 0.0;
-        if (ly) {
+        double m, y_top = 0.0, hi = hi_at[l], rest, c;
+        if (ly && s[l].y.m > -INFINITY) {
             t_ref = xent_ref_of(s[l].y.m);
-            y_top = s[l].y.m > -INFINITY ? s[l].y.m : 0.0;
+            y_top = s[l].y.m;
         }
         /* With no target in this tile its largest exp(x - c) becomes about 1. */
-        mean = ws[l] != 0.0 ? ds[l] / ws[l] : most[l] - y_top;
-        c[l] = mean - mean == 0.0 ? (R)mean : (R)0;
+        m = ws[l] != 0.0 ? means[l] / ws[l] : most[l] - y_top - hi;
+        mean[l] = m - m == 0.0 ? (R)m : (R)0;
+        rest = (double)lo_at[l] + (double)mean[l];
+        c = hi + rest;
+        part[l].c = c;
+        part[l].c_lo = fabs(hi) >= fabs(rest) ? rest - (c - hi) : hi - (c - rest);
         xc[l] = (R)x_ref.c;
         xk[l] = (R)x_ref.k;
         /* from x's reference to t's, times exp(-c) */
-        factor[l] = most[l] == -INF ? (R)0 : (R)(lift * xent_exp_ln2(x_ref.c - t_ref.c - (double)c[l], x_ref.k - t_ref.k));
+        factor[l] = most[l] == -INF ? (R)0
+                                    : (R)(lift * xent_exp_ln2(x_ref.c - t_ref.c - c, -part[l].c_lo, x_ref.k - t_ref.k));
     }
     fx.c = FN(spread)(xc, T->across);
     fx.k = FN(spread)(xk, T->across);
     fx.low = vset(-(R)XENT_PLAIN - EXP_LOW);
-    const V vc = FN(spread)(c, T->across), f = FN(spread)(factor, T->across);
+    const V vm = FN(spread)(mean, T->across), f = FN(spread)(factor, T->across);
     RUNS(T, BLOCK({
-             V x = GET_X(T), t = vload(ts + i * VN), lt = vload(ls + i * VN);
-             V hi = vsub(x, lt), back = vsub(hi, x); /* x - log t, exactly hi + lo */
-             V lo = vsub(vsub(x, vsub(hi, back)), vadd(lt, back));
-             V u = vadd(vsub(hi, vc), vif(mlt(vabs(hi), inf), lo));
+             V x = GET_X(T), t = vload(ts + i * VN), u = vsub(vload(ds + i * VN), vm);
+             V tu = vif(mne(t, zero), vmul(t, u));
              V q = vmul(FN(vexp_ref)(x, fx), f);
-             V far = vsub(q, vif(mne(t, zero), vmul(t, vadd(vset((R)1), u))));
+             V far = vsub(vsub(q, t), tu);
              V a = vsel(mand(mle(vset((R)-1), u), mle(u, vset((R)2))), vmul(t, FN(vphi)(u)), far);
-             a = vsel(mand(meq(x, none), mlt(none, lt)), inf, a); /* t > 0 where q = 0 */
+             a = vsel(meq(t, inf), inf, a);
              a_sum.run = vadd(a_sum.run, a);
-             u_sum.run = vadd(u_sum.run, vif(mne(t, zero), vmul(t, u)));
+             u_sum.run = vadd(u_sum.run, tu);
          }),
          BLOCK({
              FN(flush)(&a_sum);
@@ -342,8 +405,10 @@ static void FN(reduce_kl)(const FN(tile) * T, const FN(lead) * ly, row_state *s)
     FN(fold_acc)(&u_sum, T, us);
     FN(fold_acc)(&a_sum, T, as);
     for (int l = 0; l < T->rows; l++) {
-        xent_kl part = {.c = c[l], .w = ws[l], .u = us[l], .a = as[l]};
-        xent_kl_merge(&s[l].kl, part);
+        part[l].w = ws[l];
+        part[l].u = us[l];
+        part[l].a = as[l];
+        xent_kl_merge(&s[l].kl, part[l]);
     }
 }
 

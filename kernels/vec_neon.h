@@ -49,7 +49,7 @@ static inline V FN(vload_)(const void *p) {
 static inline void FN(vstore_)(void *p, V v) {
     memcpy(p, &v, sizeof v);
 }
-/* n < VN <= 4 lanes are a pair, or one, or a pair and one: copies of a fixed size, where memcpy of n bytes is a call. */
+/* n < VN <= 4 lanes are a pair, or one, or a pair and one: copies of a fixed size, where one of any size is a call. */
 static inline V FN(vloadn_)(const void *p, int n, V fill) {
     const char *from = p;
     R a[4];

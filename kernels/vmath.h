@@ -6,23 +6,23 @@
 #undef LN2_MID
 #undef LN2_LO
 #undef EXP_LOW
+/* ln 2 in parts. The first is short, so that x - k LN2_HI is exact; without fused multiply-add the second must be, too. */
 #if XENT_REAL == 32
 #define EXP_LOW 130.0f /* exp(-130) 2^XENT_KL_LIFT rounds to 0 */
 #if VEC_FMA
-#define LN2_HI 0x1.62e42ep-1f
-#define LN2_MID 0x1.efa39ep-25f
-#else /* 12 bits at a time: products with |k| < 2^12 are exact */
+#define LN2_HI 0x1.62e4p-1f
+#define LN2_MID 0x1.7f7d1cp-20f
+#else
 #define LN2_HI 0x1.62ep-1f
 #define LN2_MID 0x1.0bep-15f
 #define LN2_LO 0x1.be8e7cp-27f
 #endif
 #else
 #define EXP_LOW 770.0
-#if VEC_FMA
-#define LN2_HI 0x1.62e42fefa39efp-1
-#define LN2_MID 0x1.abc9e3b39803fp-56
-#else
 #define LN2_HI 0x1.62e42fefa2000p-1
+#if VEC_FMA
+#define LN2_MID 0x1.9ef35793c7673p-41
+#else
 #define LN2_MID 0x1.9ef35793c6000p-41
 #define LN2_LO 0x1.673007e5ed5e8p-81
 #endif

@@ -279,7 +279,8 @@ def kl_div(ar, x, target):
         if abs(total - 1) <= target.tau:
             value = raw - h
         else:
-            scale_of_value = scale_of_value + abs(h)
+            # T log T is a term of its own, and T in it a rounded sum.
+            scale_of_value = scale_of_value + abs(h) + total
     return {
         "value": Quantity(value, scale_of_value),
         "terms": Quantity(terms, scale),

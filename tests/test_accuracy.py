@@ -84,7 +84,13 @@ def test_extreme_magnitudes(case, rng):
         t = cases.softmax64(np.where(np.isinf(x), -np.inf, rng.standard_normal(x.shape)))
         with np.errstate(divide="ignore"):
             arrays = (x, (t if case.operands == "probs" else np.log(t)).astype(case.type))
-    check(case, arrays, oracle.evaluate(case.name, *arrays), "extreme")
+    refs = oracle.evaluate(case.name, *arrays)
+    if case.name.startswith("kl_div") and not case.name.endswith("terms"):
+        # Beyond 2^50 a logit has no digits left to centre differences with: the divergence is a plain sum there.
+        terms = oracle.evaluate(case.name.removesuffix("_value_and_grad") + "_terms", *arrays)[0]
+        far = (np.abs(x) > 2.0**50).any(axis=1) & np.isfinite(x).all(axis=1)
+        refs[0].scale[far] = terms.scale.sum(axis=1)[far]
+    check(case, arrays, refs, "extreme")
 
 
 @pytest.mark.parametrize("dtype", ["f8", "f4"])

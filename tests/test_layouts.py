@@ -4,6 +4,12 @@ Where the class axis of all operands is contiguous the bits are those of the cop
 agree among themselves, and with the copy within the budget.
 """
 
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
 import cases
 import numpy as np
 import oracle
@@ -229,3 +235,76 @@ def test_value_overlapping_the_logits(rng):
     x = rng.standard_normal((12, 12))
     expected = xent.logsumexp(x)
     assert xent.logsumexp(x, out=x[0]).tolist() == expected.tolist()
+
+
+GUARDED = """
+    import ctypes, mmap, sys
+    import numpy as np
+    import cases, xent
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    PAGE = mmap.PAGESIZE
+
+    class Fence:
+        # Readable pages between two that must not be touched.
+        def __init__(self, pages):
+            self.map = mmap.mmap(-1, (pages + 2) * PAGE)
+            base = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
+            for at in (base, base + (pages + 1) * PAGE):
+                if libc.mprotect(ctypes.c_void_p(at), ctypes.c_size_t(PAGE), 0):
+                    sys.exit("mprotect failed")
+            self.bytes = np.frombuffer(self.map, np.uint8)[PAGE : (pages + 1) * PAGE]
+
+        def put(self, a, last):
+            n = a.nbytes
+            view = (self.bytes[len(self.bytes) - n :] if last else self.bytes[:n]).view(a.dtype).reshape(a.shape)
+            view[...] = a
+            return view
+
+    rng = np.random.default_rng(0)
+    fences = [Fence(16) for _ in range(4)]
+    for isa in xent.info()["isas"]:
+        xent.set_isa(isa)
+        for dtype in ("f8", "f4", "f2"):
+            for classes in (*range(1, 20), 31, 33, 63, 65, 130, 515):
+                for rows in (1, 3, 9, 17):
+                    for name in cases.ROW_NAMES:
+                        args = cases.operands(name, "random", rows, classes, dtype, rng)
+                        if sum(a.nbytes for a in args) > 16 * PAGE:
+                            continue
+                        expected = cases.as_tuple(getattr(xent, name)(*args))
+                        for last in (True, False):
+                            for turned in (False, True):
+                                views = []
+                                for a, fence in zip(args, fences):
+                                    if turned and a.ndim == 2:
+                                        views.append(fence.put(np.ascontiguousarray(a.T), last).T)
+                                    else:
+                                        views.append(fence.put(a, last))
+                                outs = tuple(f.put(np.zeros_like(e), last) for e, f in zip(expected, fences[2:]))
+                                getattr(xent, name)(*views, out=outs if len(outs) > 1 else outs[0])
+                                if not turned:
+                                    for out, e in zip(outs, expected):
+                                        assert out.tobytes() == e.tobytes()
+    print("inside")
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mprotect as this test calls it is Linux's")
+def test_no_byte_outside_the_arrays():
+    """Operands and results between pages that may not be touched: a vector that reached past either end would crash."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(GUARDED)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        check=False,
+    )
+    assert done.stdout.strip() == "inside", (done.returncode, done.stderr)
+
+
+def test_more_elements_than_an_int_counts():
+    """2^31 + 8 classes, all of them one element in memory."""
+    x = np.broadcast_to(np.float32(-1.5), (2**31 + 8,))
+    assert xent.logsumexp(x) == np.float32(np.log(2.0**31 + 8) - 1.5)

@@ -279,6 +279,12 @@ def test_ignored_rows_may_hold_anything(rng):
     )
 
 
+def test_masked_labels_do_not_count(rng):
+    x = rng.standard_normal((4, 3))
+    y = np.ma.masked_array([0, 99, 1, 2], [False, True, False, False])
+    assert losses.cross_entropy(x, y) == losses.cross_entropy(x, np.array([0, 99, 1, 2]), ignore_index=99)
+
+
 def test_excluded_classes_may_hold_anything(rng):
     x = rng.standard_normal((4, 5))
     t = cases.softmax64(rng.standard_normal((4, 5)))
@@ -562,6 +568,10 @@ def memory_calls(rng):
     yield "class axis first", limit, lambda: losses.kl_div(x, t, axis=0)
     strided = np.repeat(x, 2, axis=1)[:, ::2]
     yield "strided", limit, lambda: losses.cross_entropy(strided, y, ignore_index=3)
+    yield "callable, byte-swapped", limit, lambda: xent.logsumexp(swapped)
+    yield "callable, where", limit, lambda: xent.kl_div_with_logits(x, t, where=keep)
+    yield "callable, class axis first", limit, lambda: xent.cross_entropy(x, wide, axis=0)
+    yield "callable, one axis of two", limit, lambda: xent.logsumexp(x.reshape(n, 5, -1), axis=(1, 2))
     # With a gradient the result itself is of the logits' size, and nothing else is.
     whole = x.nbytes + limit
     yield "gradient, labels", whole, lambda: losses.cross_entropy(x, y, return_grad=True)
