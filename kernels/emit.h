@@ -2,7 +2,7 @@
  * (memory, another dtype, a sum over rows) is walk.h's matter. */
 typedef struct FN(factors) { /* of each row, as vectors; see row_result */
     FN(vref) x, y;
-    V x_hi, x_lo, y_hi, y_lo, px, py, g, poison;
+    V x_hi, x_lo, y_hi, y_lo, px, px_lo, py, g, poison;
 } FN(factors);
 
 #undef SPREAD_FIELD
@@ -28,6 +28,7 @@ static FN(factors) FN(take_factors)(const FN(tile) * T, const row_result *r) {
     f.y_hi = SPREAD_FIELD(ly_hi);
     f.y_lo = SPREAD_FIELD(ly_lo);
     f.px = SPREAD_FIELD(px);
+    f.px_lo = SPREAD_FIELD(px_lo);
     f.py = SPREAD_FIELD(py);
     f.g = SPREAD_FIELD(g);
     f.poison = SPREAD_FIELD(poison);
@@ -76,8 +77,8 @@ static void FN(emit_tile)(const xent_job *job, const FN(tile) * T, const FN(fact
         break;
     case EMIT_P:
         EACH(T, {
-            V x = GET_X(T);
-            PUT(vmul(FN(vexp_ref)(x, f->x), f->px));
+            V x = GET_X(T), e = FN(vexp_ref)(x, f->x);
+            PUT(vfma(e, f->px, vmul(e, f->px_lo)));
         });
         break;
     case EMIT_GRAD:

@@ -125,7 +125,7 @@ typedef struct row_result {
     double value; /* times the sample weight */
     double lx_hi, lx_lo, ly_hi, ly_lo; /* log sum exp of x and of y, in two parts */
     xent_ref fx, fy;                   /* their references */
-    double px, py, g;               /* factors of E(x), E(y), t */
+    double px, px_lo, py, g;        /* factors of E(x) (two parts), E(y), t */
     double poison;                  /* NaN where the row's terms are all NaN, else 0 */
     double patch;                   /* gradient at the label */
     ptrdiff_t label;                /* -1: none */

@@ -6,7 +6,7 @@
 #undef RUN
 #define TILE_VECTORS (4096 / (ptrdiff_t)sizeof(V)) /* 4 KB: x, t, log t and an output stay in L1 together */
 #define TILE_REALS (TILE_VECTORS * VN)
-#define RUN 8 /* vectors added up plainly before the rounding error is kept */
+#define RUN 4 /* vectors added up plainly before the rounding error is kept */
 #include "vmath.h"
 #include "state.h"
 #include "emit.h"

@@ -35,14 +35,12 @@ void xent_raise_y(reduce_kind kind, row_state *s, double m) {
     const double m0 = s->y.m;
     const xent_ref from = xent_ref_of(m0), to = xent_ref_of(m);
     const double f = xent_ref_scale(from, to);
-    if (s->kl.w == 0.0) { /* only exp(x - c) so far: move c, so that it cannot underflow */
+    if (xent_sum_value(s->kl.w) == 0.0) { /* only exp(x - c) so far: move c, so that it cannot underflow */
         s->kl.c += (from.c - to.c) + (from.k - to.k) * (XENT_LN2_A + XENT_LN2_B);
-        if (s->kl.a == 0.0)
+        if (xent_sum_value(s->kl.a) == 0.0)
             s->kl.c = 0.0;
     } else {
-        s->kl.w *= f;
-        s->kl.u *= f;
-        s->kl.a *= f;
+        xent_kl_scale(&s->kl, f);
     }
     if (kind == REDUCE_KL) { /* needs y's maximum alone */
         s->y.m = m;
@@ -94,6 +92,7 @@ void xent_finish_row(const xent_job *job, reduce_kind kind, const row_state *s, 
     const xent_lse_result y = log_target && pair ? xent_lse_finish(s->y) : (xent_lse_result){0};
     const double scale = o->weight * job->grad_scale * o->inv_temperature / job->divisor; /* of a gradient */
     const double t = xent_sum_value(s->t), b = xent_sum_value(s->b);
+    const double w = xent_sum_value(s->kl.w);
     double total = t, v = 0.0; /* total: sum of the target */
 
     *direct = false;
@@ -116,14 +115,14 @@ void xent_finish_row(const xent_job *job, reduce_kind kind, const row_state *s, 
     }
     r->fy = fy;
     r->py = 0.0;
-    r->patch = 0.0;
+    r->patch = r->px_lo = r->poison = 0.0;
 
     if (log_target) { /* what E(y) is multiplied by to give the target */
         double one = xent_exp_ln2(fy.c, 0.0, fy.k);
         total = 1.0;
         r->py = y.inv;
         if (!unit_target) {
-            total = s->y.m == -INFINITY ? 0.0 : (pair ? one / y.inv : one * ldexp(s->kl.w, -(int)XENT_KL_LIFT));
+            total = s->y.m == -INFINITY ? 0.0 : (pair ? one / y.inv : one * ldexp(w, -(int)XENT_KL_LIFT));
             r->py = one;
             r->ly_hi = r->ly_lo = 0.0;
         }
@@ -155,8 +154,8 @@ void xent_finish_row(const xent_job *job, reduce_kind kind, const row_state *s, 
     case VALUE_KL:
         v = NAN;
         if (kind != REDUCE_PAIR) {
-            v = xent_kl_finish(s->kl) * (log_target ? total : s->kl.w) +
-                unnormalised(job, log_target ? total : s->kl.w);
+            v = xent_kl_finish(s->kl) * (log_target ? total : w) +
+                unnormalised(job, log_target ? total : w);
             if (unit_target && (s->y.m == INFINITY || (s->y.m == -INFINITY && job->classes > 0)))
                 v = NAN; /* no such distribution */
         }
@@ -190,16 +189,17 @@ void xent_finish_row(const xent_job *job, reduce_kind kind, const row_state *s, 
         }
         break;
     case EMIT_CE_TERM:
-    case EMIT_KL_TERM: /* a NaN in the row shows in a term that is 0 for its target, too */
+    case EMIT_KL_TERM: /* a NaN in the row, or a target that is no distribution, shows in every term */
         r->poison = 0.0 * (t + xent_sum_value(s->x.r) + xent_sum_value(s->y.r));
-        r->poison = r->poison != r->poison ? NAN : 0.0;
+        r->poison = r->poison != r->poison || (unit_target && s->y.m - s->y.m != 0.0) ? NAN : 0.0;
         r->g = o->weight;
         r->px = 0.0;
         r->py *= o->weight;
         break;
     default:
         r->g = 0.0;
-        r->px = x.inv;
+        r->px = job->is_f32 ? (double)(float)x.inv : x.inv;
+        r->px_lo = (x.inv - r->px) + x.inv_lo;
         break;
     }
 }

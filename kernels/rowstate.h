@@ -118,7 +118,7 @@ typedef struct xent_lse {
 typedef struct xent_lse_result {
     double lse;  /* log sum exp x                                   */
     double log1; /* lse - m, accurate also where it is tiny         */
-    double inv;  /* E(x) * inv = softmax(x)                         */
+    double inv, inv_lo; /* E(x) * (inv + inv_lo) = softmax(x)       */
     double rest; /* the sum's share that is not the maximum: 1 - max p */
 } xent_lse_result;
 
@@ -136,10 +136,9 @@ XENT_ROWFN double xent_lse_top(xent_lse s) {
 
 /* The same elements against the reference of a maximum m > s->m: none of them is left out now. */
 XENT_ROWFN void xent_lse_raise(xent_lse *s, double m) {
-    xent_ref to = xent_ref_of(m);
     if (s->m > -INFINITY) { /* else the sum is 0, or NaN */
-        xent_sum_scale(&s->r, xent_ref_scale(xent_ref_of(s->m), to));
-        xent_sum_add(&s->r, xent_ref_exp(s->m, to));
+        xent_sum_add(&s->r, xent_lse_top(*s));
+        xent_sum_scale(&s->r, xent_ref_scale(xent_ref_of(s->m), xent_ref_of(m)));
     }
     s->m = m;
 }
@@ -161,14 +160,16 @@ XENT_ROWFN xent_lse_result xent_lse_finish(xent_lse s) {
     xent_lse_result f;
     double top = xent_lse_top(s), r = xent_sum_value(s.r);
     if (r != r || s.m == -INFINITY) {
-        f.log1 = f.inv = f.rest = NAN;
+        f.log1 = f.inv = f.inv_lo = f.rest = NAN;
         f.lse = r != r ? NAN : -INFINITY;
     } else if (s.m == INFINITY) {
-        f.log1 = f.inv = f.rest = 0.0;
+        f.log1 = f.inv = f.inv_lo = f.rest = 0.0;
         f.lse = s.m;
     } else {
-        f.inv = 1.0 / (top + r);
-        f.log1 = log1p(r / top);
+        double sum = top + r, low = fabs(top) >= r ? r - (sum - top) : top - (sum - r), z = r / top;
+        f.inv = 1.0 / sum;
+        f.inv_lo = (fma(-f.inv, sum, 1.0) - f.inv * (low)) * f.inv;
+        f.log1 = log1p(z) + fma(-z, top, r) / sum; /* z's own rounding put back */
         f.rest = r * f.inv;
         f.lse = s.m + f.log1;
     }
@@ -181,57 +182,71 @@ XENT_ROWFN xent_lse_result xent_lse_finish(xent_lse s) {
 #define XENT_KL_LIFT 32.0 /* target logits: t is held 2^32 larger, so that t u is normal wherever the result is */
 typedef struct xent_kl {
     double c, c_lo; /* c in two parts: a divergence of 1e-30 between confident rows is the square of what one part rounds */
-    double w, u, a;
+    xent_sum w, u, a;
 } xent_kl;
 
 XENT_ROWFN xent_kl xent_kl_start(void) {
-    xent_kl s;
-    s.c = s.c_lo = s.w = s.u = s.a = 0.0;
+    xent_kl s = {0.0, 0.0, {0.0, 0.0}, {0.0, 0.0}, {0.0, 0.0}};
     return s;
 }
 
-/* The sums against c - e instead of c. */
+/* t held against a reference 1/f as large. */
+XENT_ROWFN void xent_kl_scale(xent_kl *s, double f) {
+    xent_sum_scale(&s->w, f);
+    xent_sum_scale(&s->u, f);
+    xent_sum_scale(&s->a, f);
+}
+
+/* The sums against c - e instead of c. A small e is added as a difference, so that thousands of small shifts round no more
+ * than one; a large one is a factor, which must not cancel. */
 XENT_ROWFN void xent_kl_shift(xent_kl *s, double e) {
+    double w = xent_sum_value(s->w), more = 0.0;
     if (e == 0.0)
         return;
-    s->a = exp(e) * s->a + (s->w == 0.0 ? 0.0 : expm1(e) * s->u + xent_expm1mx(e) * s->w);
-    s->u += e * s->w;
+    if (w != 0.0)
+        more = expm1(e) * xent_sum_value(s->u) + xent_expm1mx(e) * w;
+    if (fabs(e) < 0.5)
+        xent_sum_add(&s->a, expm1(e) * xent_sum_value(s->a));
+    else
+        xent_sum_scale(&s->a, exp(e));
+    xent_sum_add(&s->a, more);
+    xent_sum_add(&s->u, e * w);
 }
 
 /* Both against the same reference of t, about their common mean. */
 XENT_ROWFN void xent_kl_merge(xent_kl *a, xent_kl b) {
-    double gap = (b.c - a->c) + (b.c_lo - a->c_lo), w = a->w + b.w, move, c;
-    if (a->w == 0.0 && a->a == 0.0) {
+    double gap = (b.c - a->c) + (b.c_lo - a->c_lo), wa = xent_sum_value(a->w), wb = xent_sum_value(b.w), move, c;
+    if (wa == 0.0 && xent_sum_value(a->a) == 0.0) {
         *a = b;
         return;
     }
-    if (b.w == 0.0)
+    if (wb == 0.0)
         move = 0.0;
-    else if (a->w == 0.0)
+    else if (wa == 0.0)
         move = gap;
     else
-        move = (a->u + b.w * gap + b.u) / w;
+        move = (xent_sum_value(a->u) + wb * gap + xent_sum_value(b.u)) / (wa + wb);
     xent_kl_shift(a, -move);
     xent_kl_shift(&b, gap - move);
-    a->w = w;
-    a->u += b.u;
-    a->a += b.a;
+    xent_sum_merge(&a->w, b.w);
+    xent_sum_merge(&a->u, b.u);
+    xent_sum_merge(&a->a, b.a);
     move += a->c_lo;
     c = a->c + move;
-    a->c_lo = move - (c - a->c); /* exact: |c| >= |move|, or both are small */
+    a->c_lo = fabs(a->c) >= fabs(move) ? move - (c - a->c) : a->c - (c - move);
     a->c = c;
 }
 
 /* Not finite: the direct sum decides. exp(u) left the range somewhere, or c came out so large that its own rounding took it
  * away from the mean (|c| > 2^50 or so), or the row holds NaN or a true infinity. */
 XENT_ROWFN double xent_kl_finish(xent_kl s) {
-    double z, v;
-    if (s.w == 0.0)
-        return s.a != s.a ? s.a : 0.0;
-    if (!(fabs(s.u) <= 0.5 * s.w))
+    double w = xent_sum_value(s.w), u = xent_sum_value(s.u), a = xent_sum_value(s.a), z, v;
+    if (w == 0.0)
+        return a != a ? a : 0.0;
+    if (!(fabs(u) <= 0.5 * w))
         return NAN;
-    z = (s.a + s.u) / s.w;
-    v = z < 0.4 ? s.a / s.w + xent_log1pmx(z) : log1p(z) - s.u / s.w;
+    z = (a + u) / w;
+    v = z < 0.4 ? a / w + xent_log1pmx(z) : log1p(z) - u / w;
     return v < 0.0 ? 0.0 : v; /* only the rounding of equal rows falls below zero */
 }
 

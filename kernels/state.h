@@ -13,22 +13,25 @@ typedef struct FN(tile) {
     bool across;
 } FN(tile);
 
-/* BODY for each vector of tile T, with `i` its index and `part` its number of valid lanes (0: all; a constant then); FLUSH
- * after every RUN of them. */
+/* BODY for each vector of tile T, with `i` its index and `part` its number of valid lanes (0: all; a constant then), `j` its
+ * place in a run of RUN vectors; FLUSH after every run. */
 #undef EACH
 #undef RUNS
 #define RUNS(T, BODY, FLUSH)                                                                                           \
     do {                                                                                                               \
         ptrdiff_t i = 0;                                                                                               \
-        while (i < (T)->full) {                                                                                        \
-            const ptrdiff_t stop = (T)->full - i < RUN ? (T)->full : i + RUN;                                          \
-            for (; i < stop; i++) {                                                                                    \
-                enum { part = 0 };                                                                                     \
-                BODY                                                                                                   \
-            }                                                                                                          \
+        while (i + RUN <= (T)->full) {                                                                                 \
+            enum { part = 0 };                                                                                         \
+            _Pragma("GCC unroll 4") for (int j = 0; j < RUN; j++, i++) BODY                                            \
+            FLUSH                                                                                                      \
+        }                                                                                                              \
+        for (; i < (T)->full; i++) {                                                                                   \
+            enum { part = 0, j = 0 };                                                                                  \
+            BODY                                                                                                       \
             FLUSH                                                                                                      \
         }                                                                                                              \
         if ((T)->tail) {                                                                                               \
+            enum { j = 0 };                                                                                            \
             const int part = (T)->tail;                                                                                \
             BODY                                                                                                       \
             FLUSH                                                                                                      \
@@ -46,17 +49,18 @@ typedef struct FN(tile) {
 static inline V FN(spread)(const R *a, bool across) {
     return across ? vload(a) : vset(a[0]);
 }
-/* A sum that stays right over thousands of equal terms: RUN vectors are added plainly to `run`, then run to sum with the
- * rounding error kept (two-sum). Costs less than an addition a vector. */
+/* A sum that stays right over thousands of equal terms: RUN vectors are added as a tree (exact for equal ones), runs with
+ * the rounding error kept (two-sum). About two additions a vector. */
 typedef struct FN(acc) {
-    V run, sum, err;
+    V run[RUN], sum, err;
 } FN(acc);
 
 static inline void FN(flush)(FN(acc) * a) {
-    V t = vadd(a->sum, a->run), back = vsub(t, a->sum);
-    a->err = vadd(a->err, vadd(vsub(a->sum, vsub(t, back)), vsub(a->run, back)));
+    V run = vadd(vadd(a->run[0], a->run[1]), vadd(a->run[2], a->run[3]));
+    V t = vadd(a->sum, run), back = vsub(t, a->sum);
+    a->err = vadd(a->err, vadd(vsub(a->sum, vsub(t, back)), vsub(run, back)));
     a->sum = t;
-    a->run = vset((R)0);
+    a->run[1] = a->run[2] = a->run[3] = vset((R)0); /* a run may be cut short after its first vector */
 }
 
 /* The lanes of v as one double a row. */
@@ -147,9 +151,9 @@ typedef struct FN(lse_acc) {
     V count;
 } FN(lse_acc);
 
-static inline void FN(lse_step)(FN(lse_acc) * a, const FN(lead) * lead, V x, V e) {
+static inline void FN(lse_step)(FN(lse_acc) * a, const FN(lead) * lead, int j, V x, V e) {
     M top = meq(x, lead->top);
-    a->r.run = vadd(a->r.run, vif(mnot(top), e));
+    a->r.run[j] = vif(mnot(top), e);
     a->count = vadd(a->count, vif(top, vset((R)1)));
 }
 
@@ -170,7 +174,7 @@ static void FN(reduce_lse)(const FN(tile) * T, const FN(lead) * lx, row_state *s
     FN(lse_acc) z = {0};
     RUNS(T, BLOCK({
              V x = GET_X(T);
-             FN(lse_step)(&z, lx, x, FN(vexp_ref)(x, lx->ref));
+             FN(lse_step)(&z, lx, j, x, FN(vexp_ref)(x, lx->ref));
          }),
          BLOCK({ FN(flush)(&z.r); }));
     FN(lse_add)(T, lx, &z, s, false);
@@ -181,8 +185,8 @@ static void FN(reduce_sent)(const FN(tile) * T, const FN(lead) * lx, row_state *
     FN(acc) b = {0};
     RUNS(T, BLOCK({
              V x = GET_X(T), e = FN(vexp_ref)(x, lx->ref);
-             FN(lse_step)(&z, lx, x, e);
-             b.run = vadd(b.run, vif(mne(x, vset(-INF)), vmul(e, vsub(lx->m, x))));
+             FN(lse_step)(&z, lx, j, x, e);
+             b.run[j] = vif(mne(x, vset(-INF)), vmul(e, vsub(lx->m, x)));
          }),
          BLOCK({
              FN(flush)(&z.r);
@@ -197,9 +201,9 @@ static void FN(reduce_ce)(const FN(tile) * T, const FN(lead) * lx, row_state *s)
     FN(acc) b = {0}, w = {0};
     RUNS(T, BLOCK({
              V x = GET_X(T), t = GET_T(T, (R)0);
-             FN(lse_step)(&z, lx, x, FN(vexp_ref)(x, lx->ref));
-             w.run = vadd(w.run, t);
-             b.run = vadd(b.run, vif(mne(t, vset((R)0)), vmul(t, vsub(lx->m, x))));
+             FN(lse_step)(&z, lx, j, x, FN(vexp_ref)(x, lx->ref));
+             w.run[j] = t;
+             b.run[j] = vif(mne(t, vset((R)0)), vmul(t, vsub(lx->m, x)));
          }),
          BLOCK({
              FN(flush)(&z.r);
@@ -215,7 +219,7 @@ static void FN(reduce_ent)(const FN(tile) * T, row_state *s) {
     FN(acc) h = {0};
     RUNS(T, BLOCK({
              V p = GET((T)->x + i * (T)->xs, part, (R)0);
-             h.run = vsub(h.run, vif(mne(p, vset((R)0)), vmul(p, FN(vlog)(p))));
+             h.run[j] = vif(mne(p, vset((R)0)), vmul(p, vsub(vset((R)0), FN(vlog)(p))));
          }),
          BLOCK({ FN(flush)(&h); }));
     ADD_TO(b, h);
@@ -227,9 +231,9 @@ static void FN(reduce_pair_probs)(const FN(tile) * T, const FN(lead) * lx, row_s
     FN(acc) b = {0}, w = {0};
     RUNS(T, BLOCK({
              V x = GET_X(T), t = GET_T(T, (R)0);
-             FN(lse_step)(&z, lx, x, FN(vexp_ref)(x, lx->ref));
-             w.run = vadd(w.run, t);
-             b.run = vadd(b.run, vif(mne(t, vset((R)0)), vmul(t, vadd(FN(vlog)(t), vsub(lx->m, x)))));
+             FN(lse_step)(&z, lx, j, x, FN(vexp_ref)(x, lx->ref));
+             w.run[j] = t;
+             b.run[j] = vif(mne(t, vset((R)0)), vmul(t, vadd(FN(vlog)(t), vsub(lx->m, x))));
          }),
          BLOCK({
              FN(flush)(&z.r);
@@ -248,12 +252,12 @@ static void FN(reduce_pair_logs)(const FN(tile) * T, const FN(lead) * lx, const 
     FN(acc) b = {0};
     RUNS(T, BLOCK({
              V x = GET_X(T), y = GET_T(T, -INF), t = FN(vexp_ref)(y, ly->ref);
-             FN(lse_step)(&z, lx, x, FN(vexp_ref)(x, lx->ref));
-             FN(lse_step)(&zy, ly, y, t);
+             FN(lse_step)(&z, lx, j, x, FN(vexp_ref)(x, lx->ref));
+             FN(lse_step)(&zy, ly, j, y, t);
              V d = vmul(t, vsub(vsub(y, ly->m), vsub(x, lx->m)));
              M live = mne(y, none); /* a target of 0 adds nothing; one above 0 where q = 0 is infinite */
              d = vsel(mand(live, meq(x, none)), vset(INF), d);
-             b.run = vadd(b.run, vif(live, d));
+             b.run[j] = vif(live, d);
          }),
          BLOCK({
              FN(flush)(&z.r);
@@ -332,8 +336,8 @@ static void FN(reduce_kl)(const FN(tile) * T, const FN(lead) * ly, row_state *s)
              V hi = vsub(x, lt), back = vsub(hi, x); /* x - log t, exactly hi + lo */
              V lo = vsub(vsub(x, vsub(hi, back)), vadd(lt, back));
              V d = vadd(vsub(hi, hi_a), vif(mlt(vabs(hi), inf), vsub(lo, lo_a)));
-             w.run = vadd(w.run, t);
-             d_sum.run = vadd(d_sum.run, vif(mne(t, zero), vmul(t, d)));
+             w.run[j] = t;
+             d_sum.run[j] = vif(mne(t, zero), vmul(t, d));
              largest = vmax(x, largest);
              /* t > 0 where q = 0 is told to the second pass by t = inf: the divergence is infinite */
              t = vsel(mand(meq(x, none), mlt(none, lt)), inf, t);
@@ -395,8 +399,8 @@ static void FN(reduce_kl)(const FN(tile) * T, const FN(lead) * ly, row_state *s)
              V far = vsub(vsub(q, t), tu);
              V a = vsel(mand(mle(vset((R)-1), u), mle(u, vset((R)2))), vmul(t, FN(vphi)(u)), far);
              a = vsel(meq(t, inf), inf, a);
-             a_sum.run = vadd(a_sum.run, a);
-             u_sum.run = vadd(u_sum.run, tu);
+             a_sum.run[j] = a;
+             u_sum.run[j] = tu;
          }),
          BLOCK({
              FN(flush)(&a_sum);
@@ -405,9 +409,9 @@ static void FN(reduce_kl)(const FN(tile) * T, const FN(lead) * ly, row_state *s)
     FN(fold_acc)(&u_sum, T, us);
     FN(fold_acc)(&a_sum, T, as);
     for (int l = 0; l < T->rows; l++) {
-        part[l].w = ws[l];
-        part[l].u = us[l];
-        part[l].a = as[l];
+        part[l].w = (xent_sum){ws[l], 0.0};
+        part[l].u = (xent_sum){us[l], 0.0};
+        part[l].a = (xent_sum){as[l], 0.0};
         xent_kl_merge(&s[l].kl, part[l]);
     }
 }

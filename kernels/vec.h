@@ -9,6 +9,8 @@
  *   mlt mle meq mne         comparisons; NaN makes all false but mne
  *   mand mor mnot           vsel(m, a, b) = m ? a : b, vif(m, a) = m ? a : 0 (also where a is NaN or infinite)
  *   vabs vround             vround: to nearest even, |a| < 2^22
+ *   vldexp vexponent        with VEC_SCALEF: p 2^floor(k); the exponent of x > 0, both for denormals too
+ *   vlookup16               with VEC_TABLE16: a table of 16 reals, indexed by the low bits of a vector
  */
 #undef R
 #undef FN

@@ -33,6 +33,7 @@
 #define M V
 #define VEC_FMA 1
 #define VEC_SCALEF 0
+#define VEC_TABLE16 0
 
 #define iadd(a, b) EPI(add)(a, b)
 #define isub(a, b) EPI(sub)(a, b)

@@ -6,21 +6,26 @@
 #undef IR
 #undef PS
 #undef PSM
+#undef vlookup16
 #if XENT_REAL == 32
 #define V __m512
 #define M __mmask16
 #define VN 16
 #define PS(op) _mm512_##op##_ps
 #define PSM(op) _mm512_##op##_ps_mask
+/* table[the low four bits of t's bits] */
+#define vlookup16(table, t) _mm512_permutexvar_ps(_mm512_castps_si512(t), _mm512_loadu_ps(table))
 #else
 #define V __m512d
 #define M __mmask8
 #define VN 8
 #define PS(op) _mm512_##op##_pd
 #define PSM(op) _mm512_##op##_pd_mask
+#define vlookup16(table, t) _mm512_permutex2var_pd(_mm512_loadu_pd(table), _mm512_castpd_si512(t), _mm512_loadu_pd((table) + 8))
 #endif
 #define VEC_FMA 1
 #define VEC_SCALEF 1
+#define VEC_TABLE16 1
 
 #define vset(x) PS(set1)(x)
 #define vload(p) PS(loadu)((const R *)(p))
@@ -49,6 +54,6 @@
 #define vmin(a, b) PS(min)(a, b)
 #define vabs(a) PS(abs)(a)
 #define vround(a) PS(roundscale)(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
-/* p 2^k for integral k of any size, and the exponent and mantissa of x > 0 (denormals too): one instruction each. */
+/* p 2^floor(k) for k of any size, and the exponent and mantissa of x > 0 (denormals too): one instruction each. */
 #define vldexp(p, k) PS(scalef)(p, k)
 #define vexponent(x) PS(getexp)(x)

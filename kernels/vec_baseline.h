@@ -14,6 +14,7 @@
 #endif
 #define VEC_FMA 0
 #define VEC_SCALEF 0
+#define VEC_TABLE16 0
 
 typedef R FN(vec) __attribute__((vector_size(16)));
 typedef IR FN(ivec) __attribute__((vector_size(16)));

@@ -32,6 +32,7 @@
 #define M I
 #define VEC_FMA 1
 #define VEC_SCALEF 0
+#define VEC_TABLE16 0
 
 #define iset(x) BITS(vdupq_n)((IR)(x))
 #define iadd(a, b) BITS(vaddq)(a, b)

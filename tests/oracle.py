@@ -176,6 +176,7 @@ class Target:
     log_scale: np.ndarray
     total: object
     tau: float  # how far from 1 the total may lie and still mean 1
+    poisoned: bool  # a NaN was given, which makes the whole row NaN
 
 
 def _log_or_inf(ar, t):
@@ -195,7 +196,7 @@ def _tau(dtype, classes):
 def target_from_probs(ar, t, dtype, classes):
     exact = ar.wrap(t)
     log_t = _log_or_inf(ar, exact) if ar is Exact else _wide_log(exact)
-    return Target(exact, log_t, abs(log_t), exact.sum() if len(t) else ar.wrap(0.0)[()], _tau(dtype, classes))
+    return Target(exact, log_t, abs(log_t), _sum(ar, exact), _tau(dtype, classes), bool(np.isnan(t).any()))
 
 
 def _wide_log(t):
@@ -208,16 +209,12 @@ def target_from_log_probs(ar, lt, dtype, classes):
     t = np.array([ar.exp(v) if v > -ar.inf else ar.wrap(0.0)[()] for v in exact], dtype=ar.dtype)
     if np.isnan(lt).any():
         t = _full(ar, len(lt), np.nan)
-    return Target(t, exact, abs(exact), t.sum() if len(lt) else ar.wrap(0.0)[()], _tau(dtype, classes))
+    return Target(t, exact, abs(exact), _sum(ar, t), _tau(dtype, classes), bool(np.isnan(lt).any()))
 
 
 def target_from_logits(ar, y):
     d = distribution(ar, y)
-    return Target(d.p, d.logp, d.logp_scale, ar.wrap(1.0)[()], 0.0)
-
-
-def _poisoned(x, t):
-    return bool(np.isnan(x).any() or np.isnan(t).any())
+    return Target(d.p, d.logp, d.logp_scale, ar.wrap(1.0)[()], 0.0, bool(np.isnan(y).any()))
 
 
 def _sum(ar, values):
@@ -228,10 +225,9 @@ def cross_entropy(ar, x, t):
     """-sum t log softmax(x), its terms and its gradient, for exact weights t, the arithmetic's own numbers."""
     n = len(x)
     d = distribution(ar, x)
-    t64 = np.asarray(t).astype(np.float64)
     terms, scale = _full(ar, n, 0.0), _full(ar, n, 0.0)
     spread = _full(ar, n, 0.0)
-    bad = _poisoned(x, t64)
+    bad = bool(np.isnan(x).any() or np.isnan(np.asarray(t).astype(np.float64)).any())
     for i in range(n) if ar is Exact else ():
         if bad:
             terms[i] = ar.nan
@@ -256,8 +252,7 @@ def kl_div(ar, x, target):
     n = len(x)
     d = distribution(ar, x)
     t = target.t
-    t64 = np.asarray(t).astype(np.float64)
-    bad = _poisoned(x, t64)
+    bad = target.poisoned or bool(np.isnan(x).any())
     if ar is Wide:
         with np.errstate(invalid="ignore"):
             terms = np.where(t == 0, 0, t * (target.log_t - d.logp))

@@ -13,7 +13,10 @@ from xent import losses
 settings.register_profile(
     "xent",
     deadline=None,
-    max_examples=60,
+    # The same examples every time, and no database beside the sources: a red run can be run again.
+    derandomize=True,
+    database=None,
+    max_examples=120,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("xent")
@@ -22,7 +25,7 @@ DTYPE = st.sampled_from([np.float64, np.float32])
 ISA = st.sampled_from(xent.info()["isas"])
 NAME = st.sampled_from(cases.ROW_NAMES)
 FINITE = st.floats(-40, 40, width=32)
-ANY = st.one_of(FINITE, st.sampled_from([np.inf, -np.inf, np.nan, 0.0, 1e30, -1e30]))
+ANY = st.one_of(FINITE, st.sampled_from([np.inf, -np.inf, np.nan, 0.0]))
 WEIGHT = st.one_of(st.floats(0, 2, width=32), st.sampled_from([0.0, 1.0]))
 SHAPE = hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=9)
 
@@ -63,8 +66,6 @@ def test_values(case, isa):
         assume((np.abs(total - 1) > 1e-4).all() or (total == 1).all())
     xent.set_isa(isa)
     refs = oracle.evaluate(name, *args)
-    # The kernel finds KL from a state whose terms are another sum; where it is small beside them the relative budget of
-    # near-equal rows holds instead, and test_accuracy holds it.
     for got, ref, allowed in zip(call(name, args), refs, cases.budget(name, dtype), strict=True):
         assert oracle.worst(got, ref) <= allowed
 
@@ -73,7 +74,9 @@ def test_values(case, isa):
 def test_specials(case, isa):
     """Infinities and NaN anywhere: the oracle's rules are the table's."""
     name, _, args = case
-    assume(not any(np.isinf(a).any() and cases.SECOND[name] == "log_probs" and (a == np.inf).any() for a in args[1:]))
+    assume(cases.SECOND[name] != "log_probs" or not (args[1] == np.inf).any())
+    # Nor is it defined what two rows with +inf in them are to each other.
+    assume(sum((a == np.inf).any() for a in args) < 2)
     xent.set_isa(isa)
     refs = oracle.evaluate(name, *args)
     for got, ref in zip(call(name, args), refs, strict=True):

@@ -374,10 +374,10 @@ static void check_definition(int op, int dtype, ptrdiff_t rows, ptrdiff_t n, boo
         if (!reference(op, &x, &t, r * n, n, labels[r], &value, want))
             break; /* newer than this file: it ran, and the sanitizers watched */
         if (info->has_value)
-            near(get(&v, r), (double)value, 100.0 * eps * (2.0 + fabs((double)value)), info->name);
+            near(get(&v, r), (double)value, 8.0 * eps * (2.0 + fabs((double)value)), info->name);
         for (ptrdiff_t j = 0; info->has_emit && j < n; j++)
-            near(get(&o, across ? j * rows + r : r * n + j), (double)want[j],
-                 100.0 * eps * (2.0 + fabs((double)want[j])), info->name);
+            near(get(&o, across ? j * rows + r : r * n + j), (double)want[j], 8.0 * eps * (2.0 + fabs((double)want[j])),
+                 info->name);
     }
     free(x.data), free(t.data), free(xt.data), free(tt.data), free(v.data), free(o.data), free(labels), free(want);
 }
