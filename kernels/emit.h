@@ -5,33 +5,33 @@ typedef struct FN(factors) { /* of each row, as vectors; see row_result */
     V x_hi, x_lo, y_hi, y_lo, px, px_lo, py, g, poison;
 } FN(factors);
 
-#undef SPREAD_FIELD
-#define SPREAD_FIELD(field)                                                                                            \
-    (T->across ? ({                                                                                                    \
-        R a_[MAX_LANES] = {0};                                                                                         \
-        for (int l = 0; l < T->rows; l++)                                                                              \
-            a_[l] = (R)r[l].field;                                                                                     \
-        vload(a_);                                                                                                     \
-    })                                                                                                                 \
-               : vset((R)r[0].field))
+/* A field of each row's result; `first` is the one of row 0. */
+static inline V FN(spread_field)(const FN(tile) * T, const double *first) {
+    R a[MAX_LANES] = {0};
+    if (!T->across)
+        return vset((R)*first);
+    for (int l = 0; l < T->rows; l++)
+        a[l] = (R)first[(size_t)l * (sizeof(row_result) / sizeof(double))];
+    return vload(a);
+}
 
 static FN(factors) FN(take_factors)(const FN(tile) * T, const row_result *r) {
     FN(factors) f;
     const V low = vset((R)-XENT_PLAIN - EXP_LOW);
-    f.x.c = SPREAD_FIELD(fx.c);
-    f.x.k = SPREAD_FIELD(fx.k);
-    f.y.c = SPREAD_FIELD(fy.c);
-    f.y.k = SPREAD_FIELD(fy.k);
+    f.x.c = FN(spread_field)(T, &r->fx.c);
+    f.x.k = FN(spread_field)(T, &r->fx.k);
+    f.y.c = FN(spread_field)(T, &r->fy.c);
+    f.y.k = FN(spread_field)(T, &r->fy.k);
     f.x.low = f.y.low = low;
-    f.x_hi = SPREAD_FIELD(lx_hi);
-    f.x_lo = SPREAD_FIELD(lx_lo);
-    f.y_hi = SPREAD_FIELD(ly_hi);
-    f.y_lo = SPREAD_FIELD(ly_lo);
-    f.px = SPREAD_FIELD(px);
-    f.px_lo = SPREAD_FIELD(px_lo);
-    f.py = SPREAD_FIELD(py);
-    f.g = SPREAD_FIELD(g);
-    f.poison = SPREAD_FIELD(poison);
+    f.x_hi = FN(spread_field)(T, &r->lx_hi);
+    f.x_lo = FN(spread_field)(T, &r->lx_lo);
+    f.y_hi = FN(spread_field)(T, &r->ly_hi);
+    f.y_lo = FN(spread_field)(T, &r->ly_lo);
+    f.px = FN(spread_field)(T, &r->px);
+    f.px_lo = FN(spread_field)(T, &r->px_lo);
+    f.py = FN(spread_field)(T, &r->py);
+    f.g = FN(spread_field)(T, &r->g);
+    f.poison = FN(spread_field)(T, &r->poison);
     return f;
 }
 

@@ -12,13 +12,13 @@
 
 /* ---- what ops.def speaks of ---- */
 typedef enum {
-    REDUCE_NONE,  /* element by element, no row                                             */
-    REDUCE_LSE,   /* log sum exp of x                                                       */
-    REDUCE_ENT,   /* sum p log p                                                            */
-    REDUCE_SENT,  /* LSE, and sum E(x) (m - x)                                              */
-    REDUCE_CE,    /* LSE, T = sum t, B = sum t (m - x)                                      */
-    REDUCE_KL,    /* the centred sums of rowstate.h                                         */
-    REDUCE_PAIR,  /* LSE of x, and of y for a target in log space; B = sum t (log t - log q) with the maxima as references */
+    REDUCE_NONE, /* element by element, no row                                             */
+    REDUCE_LSE,  /* log sum exp of x                                                       */
+    REDUCE_ENT,  /* sum p log p                                                            */
+    REDUCE_SENT, /* LSE, and sum E(x) (m - x)                                              */
+    REDUCE_CE,   /* LSE, T = sum t, B = sum t (m - x)                                      */
+    REDUCE_KL,   /* the centred sums of rowstate.h                                         */
+    REDUCE_PAIR, /* LSE of x, and of y for a target in log space; B = sum t (log t - log q) with the maxima as references */
     REDUCE_KLPAIR /* both: the loss from the first, gradients (and extreme rows) from the second */
 } reduce_kind;
 
@@ -121,14 +121,14 @@ static inline void cursor_next(const xent_job *job, row_cursor *c) {
 
 /* What emits and values need of finished rows. Arrays, one entry a lane; the walk along uses the first. */
 typedef struct row_result {
-    bool dead;    /* does not count: value and outputs are 0 */
-    double value; /* times the sample weight */
+    bool dead;                         /* does not count: value and outputs are 0 */
+    double value;                      /* times the sample weight */
     double lx_hi, lx_lo, ly_hi, ly_lo; /* log sum exp of x and of y, in two parts */
     xent_ref fx, fy;                   /* their references */
-    double px, px_lo, py, g;        /* factors of E(x) (two parts), E(y), t */
-    double poison;                  /* NaN where the row's terms are all NaN, else 0 */
-    double patch;                   /* gradient at the label */
-    ptrdiff_t label;                /* -1: none */
+    double px, px_lo, py, g;           /* factors of E(x) (two parts), E(y), t */
+    double poison;                     /* NaN where the row's terms are all NaN, else 0 */
+    double patch;                      /* gradient at the label */
+    ptrdiff_t label;                   /* -1: none */
 } row_result;
 
 /* Rows that are worked on together: one along, up to MAX_LANES across. */

@@ -1,9 +1,10 @@
 /* isa_avx2.c: all operations for x86-64 with AVX2 and FMA (2013 on). */
+#include "bits.h"
+#include "internal.h"
+
 #if defined(__x86_64__)
 #pragma GCC target("avx2,fma,f16c")
 #include <immintrin.h>
-#include "bits.h"
-#include "internal.h"
 
 #define XENT_ISA_NAME avx2
 #define XENT_ISA_VEC "vec_avx2.h"

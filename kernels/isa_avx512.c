@@ -1,9 +1,10 @@
 /* isa_avx512.c: all operations for x86-64 with AVX-512 F, BW, DQ, VL. */
+#include "bits.h"
+#include "internal.h"
+
 #if defined(__x86_64__)
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,prefer-vector-width=512")
 #include <immintrin.h>
-#include "bits.h"
-#include "internal.h"
 
 #define XENT_ISA_NAME avx512
 #define XENT_ISA_VEC "vec_avx512.h"

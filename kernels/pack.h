@@ -51,7 +51,8 @@ static bool FN(in_place)(const xent_job *job, const row_group *g, int which) {
     return true;
 }
 
-static void FN(pack_tile)(const xent_job *job, const row_group *g, int which, ptrdiff_t c0, ptrdiff_t count, R fill, R *dst) {
+static void FN(pack_tile)(const xent_job *job, const row_group *g, int which, ptrdiff_t c0, ptrdiff_t count, R fill,
+                          R *dst) {
     const operand *o = &job->at[which], *where = &job->at[OPERAND_WHERE];
     const bool is_target = which == OPERAND_T;
     const ptrdiff_t dcs = job->across ? VN : 1;
@@ -78,9 +79,9 @@ static void FN(pack_tile)(const xent_job *job, const row_group *g, int which, pt
                 d[j * dcs] = (R)((1.0 - job->label_smoothing) * (double)d[j * dcs] + g->uniform[l]);
         if (shaped && job->class_weight.data)
             for (ptrdiff_t j = 0; j < count; j++)
-                d[j * dcs] = (R)((double)d[j * dcs] *
-                                 xent_load_scalar(job->class_weight.data + (c0 + j) * job->class_weight.cs, XENT_F64,
-                                                  job->class_weight.swapped));
+                d[j * dcs] =
+                    (R)((double)d[j * dcs] * xent_load_scalar(job->class_weight.data + (c0 + j) * job->class_weight.cs,
+                                                              XENT_F64, job->class_weight.swapped));
         if (where->data) {
             const char *w = where->data + g->off[OPERAND_WHERE][l] + c0 * where->cs;
             for (ptrdiff_t j = 0; j < count; j++)
@@ -91,11 +92,12 @@ static void FN(pack_tile)(const xent_job *job, const row_group *g, int which, pt
 }
 
 /* The tile of classes [c0, c0 + count) of the group; buffers are used as needed. */
-static FN(tile) FN(load_tile)(const xent_job *job, const row_group *g, ptrdiff_t c0, ptrdiff_t count, R *xbuf, R *tbuf) {
+static FN(tile)
+    FN(load_tile)(const xent_job *job, const row_group *g, ptrdiff_t c0, ptrdiff_t count, R *xbuf, R *tbuf) {
     const xent_target target = job->op->target;
     const bool plain_x = !job->at[OPERAND_TEMPERATURE].data && !job->at[OPERAND_WHERE].data;
-    const bool plain_t = target == XENT_TARGET_PROBS ? !job->at[OPERAND_WHERE].data && !job->has_labels &&
-                                                           job->label_smoothing == 0.0 && !job->class_weight.data
+    const bool plain_t = target == XENT_TARGET_PROBS       ? !job->at[OPERAND_WHERE].data && !job->has_labels &&
+                                                                 job->label_smoothing == 0.0 && !job->class_weight.data
                          : target == XENT_TARGET_LOG_PROBS ? !job->at[OPERAND_WHERE].data
                                                            : plain_x;
     const bool probabilities = job->op->reduce == REDUCE_ENT || target == XENT_TARGET_POINT;
@@ -125,8 +127,8 @@ static FN(tile) FN(load_tile)(const xent_job *job, const row_group *g, ptrdiff_t
 }
 
 /* An emitted tile on its way out: dead rows and masked classes, then storage or the sums over rows. */
-static void FN(unpack_tile)(const xent_job *job, const row_group *g, const row_result *r, ptrdiff_t c0, ptrdiff_t count, R *src,
-                            xent_sum *acc) {
+static void FN(unpack_tile)(const xent_job *job, const row_group *g, const row_result *r, ptrdiff_t c0, ptrdiff_t count,
+                            R *src, xent_sum *acc) {
     const operand *o = &job->at[OPERAND_OUT], *where = &job->at[OPERAND_WHERE];
     const ptrdiff_t scs = job->across ? VN : 1;
     const R none = job->op->emit == EMIT_LOGP ? -INF : (R)0;

@@ -214,7 +214,8 @@ static void write_sum(work *w) {
         xent_sum_add(&total, w->sums[u].s);
         xent_sum_add(&total, w->sums[u].e);
     }
-    xent_store_scalar(w->req->value.data, w->req->value.dtype, w->req->value.swapped, xent_sum_value(total) / w->job->divisor);
+    xent_store_scalar(w->req->value.data, w->req->value.dtype, w->req->value.swapped,
+                      xent_sum_value(total) / w->job->divisor);
 }
 
 /* Nanoseconds an element, roughly and relative to the cheapest: what decides whether threads pay. */
@@ -231,7 +232,8 @@ void xent_do_job(const xent_job *job, xent_request *req, const isa_kernels *k) {
     size_up(job, &w);
     lay_out(job, req, &w);
     /* Few rows: the pieces of each are shared out instead of the rows. */
-    w.split = job->pieces > 1 && w.threads > 1 && (job->per_class ? w.class_units == 1 : w.units < 4 * (ptrdiff_t)w.threads);
+    w.split =
+        job->pieces > 1 && w.threads > 1 && (job->per_class ? w.class_units == 1 : w.units < 4 * (ptrdiff_t)w.threads);
     if (job->per_class) {
         xent_parallel_for(w.class_units, w.split ? 1 : w.threads, do_class_unit, &w);
         write_class_sums(&w);

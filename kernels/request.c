@@ -51,11 +51,14 @@ static xent_status check(const xent_request *req, const op_entry *op) {
     }
     if (!is_float(req->logits.dtype))
         return XENT_ERR_DTYPE;
-    if (op->target != XENT_TARGET_NONE && !(labels ? is_label(req->target.dtype) : is_float(req->target.dtype) || has_labels))
+    if (op->target != XENT_TARGET_NONE &&
+        !(labels ? is_label(req->target.dtype) : is_float(req->target.dtype) || has_labels))
         return XENT_ERR_DTYPE;
-    if ((has_value && req->reduction != XENT_PER_CLASS && !is_float(req->value.dtype)) || (has_emit && !is_float(req->out.dtype)))
+    if ((has_value && req->reduction != XENT_PER_CLASS && !is_float(req->value.dtype)) ||
+        (has_emit && !is_float(req->out.dtype)))
         return XENT_ERR_DTYPE;
-    if ((req->where.data && req->where.dtype != XENT_BOOL) || (req->class_weight.data && req->class_weight.dtype != XENT_F64) ||
+    if ((req->where.data && req->where.dtype != XENT_BOOL) ||
+        (req->class_weight.data && req->class_weight.dtype != XENT_F64) ||
         (req->sample_weight.data && req->sample_weight.dtype != XENT_F64) ||
         (req->temperature.data && req->temperature.dtype != XENT_F64))
         return XENT_ERR_DTYPE;
@@ -95,7 +98,8 @@ static xent_status check(const xent_request *req, const op_entry *op) {
         return XENT_ERR_NULL;
     for (int o = 0; o < OPERANDS; o++)
         if (req->ndim > 0 && view_of(req, o)->data && !view_of(req, o)->strides &&
-            !(o == OPERAND_VALUE && req->reduction != XENT_NONE) && !(o == OPERAND_OUT && req->reduction == XENT_PER_CLASS))
+            !(o == OPERAND_VALUE && req->reduction != XENT_NONE) &&
+            !(o == OPERAND_OUT && req->reduction == XENT_PER_CLASS))
             return XENT_ERR_NULL;
     return XENT_OK;
 }
@@ -236,8 +240,8 @@ static double weights_that_count(const xent_job *job) {
             continue;
         if (by_label && job->op->target != XENT_TARGET_LABELS)
             g.weight[0] *= xent_load_scalar(
-                cw->data + (ptrdiff_t)xent_load_label(t->data + cur.off[OPERAND_T], t->dtype, t->swapped) * cw->cs, XENT_F64,
-                cw->swapped);
+                cw->data + (ptrdiff_t)xent_load_label(t->data + cur.off[OPERAND_T], t->dtype, t->swapped) * cw->cs,
+                XENT_F64, cw->swapped);
         xent_sum_add(&sum, g.weight[0]);
     }
     return xent_sum_value(sum);
@@ -269,7 +273,8 @@ xent_status xent_make_job(xent_request *req, xent_job *job, bool read) {
     job->grad_scale = req->grad_scale;
     job->ignore_index = req->ignore_index;
     job->has_ignore = req->has_ignore_index != 0;
-    job->has_labels = op->target == XENT_TARGET_LABELS || (op->target == XENT_TARGET_PROBS && is_label(req->target.dtype));
+    job->has_labels =
+        op->target == XENT_TARGET_LABELS || (op->target == XENT_TARGET_PROBS && is_label(req->target.dtype));
     job->is_f32 = req->compute == XENT_F32;
     job->per_class = req->reduction == XENT_PER_CLASS;
     /* The walk depends on the class axis alone, so that a row's bits do not depend on its batch. */

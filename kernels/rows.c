@@ -154,8 +154,7 @@ void xent_finish_row(const xent_job *job, reduce_kind kind, const row_state *s, 
     case VALUE_KL:
         v = NAN;
         if (kind != REDUCE_PAIR) {
-            v = xent_kl_finish(s->kl) * (log_target ? total : w) +
-                unnormalised(job, log_target ? total : w);
+            v = xent_kl_finish(s->kl) * (log_target ? total : w) + unnormalised(job, log_target ? total : w);
             if (unit_target && (s->y.m == INFINITY || (s->y.m == -INFINITY && job->classes > 0)))
                 v = NAN; /* no such distribution */
         }

@@ -116,10 +116,10 @@ typedef struct xent_lse {
 } xent_lse;
 
 typedef struct xent_lse_result {
-    double lse;  /* log sum exp x                                   */
-    double log1; /* lse - m, accurate also where it is tiny         */
+    double lse;         /* log sum exp x                                   */
+    double log1;        /* lse - m, accurate also where it is tiny         */
     double inv, inv_lo; /* E(x) * (inv + inv_lo) = softmax(x)       */
-    double rest; /* the sum's share that is not the maximum: 1 - max p */
+    double rest;        /* the sum's share that is not the maximum: 1 - max p */
 } xent_lse_result;
 
 XENT_ROWFN xent_lse xent_lse_start(void) {
@@ -181,7 +181,8 @@ XENT_ROWFN xent_lse_result xent_lse_finish(xent_lse s) {
  * two rows are. c may be any number; the nearer to the mean of x - log t under t, the smaller U. */
 #define XENT_KL_LIFT 32.0 /* target logits: t is held 2^32 larger, so that t u is normal wherever the result is */
 typedef struct xent_kl {
-    double c, c_lo; /* c in two parts: a divergence of 1e-30 between confident rows is the square of what one part rounds */
+    double c,
+        c_lo; /* c in two parts: a divergence of 1e-30 between confident rows is the square of what one part rounds */
     xent_sum w, u, a;
 } xent_kl;
 

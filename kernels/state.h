@@ -22,19 +22,16 @@ typedef struct FN(tile) {
         ptrdiff_t i = 0;                                                                                               \
         while (i + RUN <= (T)->full) {                                                                                 \
             enum { part = 0 };                                                                                         \
-            _Pragma("GCC unroll 4") for (int j = 0; j < RUN; j++, i++) BODY                                            \
-            FLUSH                                                                                                      \
+            _Pragma("GCC unroll 4") for (int j = 0; j < RUN; j++, i++) BODY FLUSH                                      \
         }                                                                                                              \
         for (; i < (T)->full; i++) {                                                                                   \
             enum { part = 0, j = 0 };                                                                                  \
-            BODY                                                                                                       \
-            FLUSH                                                                                                      \
+            BODY FLUSH                                                                                                 \
         }                                                                                                              \
         if ((T)->tail) {                                                                                               \
             enum { j = 0 };                                                                                            \
             const int part = (T)->tail;                                                                                \
-            BODY                                                                                                       \
-            FLUSH                                                                                                      \
+            BODY FLUSH                                                                                                 \
         }                                                                                                              \
     } while (0)
 #define BLOCK(...) __VA_ARGS__
@@ -115,8 +112,10 @@ static inline V FN(tile_max)(const char *p, ptrdiff_t step, const FN(tile) * T) 
     return vmax(vmax(a, b), vmax(c, d));
 }
 
-static inline FN(lead) FN(take_lead)(const xent_job *job, reduce_kind kind, bool of_y, const FN(tile) * T, row_state *s) {
-    R most[MAX_LANES], c[MAX_LANES] = {0}, k[MAX_LANES] = {0}, low[MAX_LANES] = {0}, m[MAX_LANES] = {0}, top[MAX_LANES] = {0};
+static inline FN(lead)
+    FN(take_lead)(const xent_job *job, reduce_kind kind, bool of_y, const FN(tile) * T, row_state *s) {
+    R most[MAX_LANES], c[MAX_LANES] = {0}, k[MAX_LANES] = {0}, low[MAX_LANES] = {0}, m[MAX_LANES] = {0},
+                       top[MAX_LANES] = {0};
     FN(lead) lead;
     V v = of_y ? FN(tile_max)(T->t, T->ts, T) : FN(tile_max)(T->x, T->xs, T);
     if (T->across)
@@ -157,7 +156,8 @@ static inline void FN(lse_step)(FN(lse_acc) * a, const FN(lead) * lead, int j, V
     a->count = vadd(a->count, vif(top, vset((R)1)));
 }
 
-static inline void FN(lse_add)(const FN(tile) * T, const FN(lead) * lead, const FN(lse_acc) * a, row_state *s, bool of_y) {
+static inline void FN(lse_add)(const FN(tile) * T, const FN(lead) * lead, const FN(lse_acc) * a, row_state *s,
+                               bool of_y) {
     double r[MAX_LANES], n[MAX_LANES];
     FN(fold_acc)(&a->r, T, r);
     FN(fold)(a->count, T, n);
@@ -385,8 +385,8 @@ static void FN(reduce_kl)(const FN(tile) * T, const FN(lead) * ly, row_state *s)
         xc[l] = (R)x_ref.c;
         xk[l] = (R)x_ref.k;
         /* from x's reference to t's, times exp(-c) */
-        factor[l] = most[l] == -INF ? (R)0
-                                    : (R)(lift * xent_exp_ln2(x_ref.c - t_ref.c - c, -part[l].c_lo, x_ref.k - t_ref.k));
+        factor[l] =
+            most[l] == -INF ? (R)0 : (R)(lift * xent_exp_ln2(x_ref.c - t_ref.c - c, -part[l].c_lo, x_ref.k - t_ref.k));
     }
     fx.c = FN(spread)(xc, T->across);
     fx.k = FN(spread)(xk, T->across);

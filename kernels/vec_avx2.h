@@ -1,3 +1,4 @@
+// clang-format Language: C
 /* vec_avx2.h: the vocabulary in AVX2 and FMA, 8 floats or 4 doubles. See vec.h for what each word means. */
 #undef V
 #undef I
@@ -44,7 +45,8 @@
 static inline I FN(lane_mask)(int n) {
     static const IR row[2 * VN] = {
 #if XENT_REAL == 32
-        -1, -1, -1, -1, -1, -1, -1, -1
+        -1, -1, -1, -1, -1,
+        -1, -1, -1
 #else
         -1, -1, -1, -1
 #endif
@@ -83,5 +85,5 @@ static inline void FN(vstoren_)(void *p, int n, V v) {
 
 #define vmax(a, b) PS(max)(a, b)
 #define vmin(a, b) PS(min)(a, b)
-#define vabs(a) PS(andnot)(vset((R)-0.0), a)
+#define vabs(a) PS(andnot)(vset((R) - 0.0), a)
 #define vround(a) PS(round)(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)

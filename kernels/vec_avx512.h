@@ -21,7 +21,8 @@
 #define VN 8
 #define PS(op) _mm512_##op##_pd
 #define PSM(op) _mm512_##op##_pd_mask
-#define vlookup16(table, t) _mm512_permutex2var_pd(_mm512_loadu_pd(table), _mm512_castpd_si512(t), _mm512_loadu_pd((table) + 8))
+#define vlookup16(table, t)                                                                                            \
+    _mm512_permutex2var_pd(_mm512_loadu_pd(table), _mm512_castpd_si512(t), _mm512_loadu_pd((table) + 8))
 #endif
 #define VEC_FMA 1
 #define VEC_SCALEF 1
@@ -46,7 +47,7 @@
 #define mne(a, b) PSM(cmp)(a, b, _CMP_NEQ_UQ)
 #define mand(a, b) ((M)((a) & (b)))
 #define mor(a, b) ((M)((a) | (b)))
-#define mnot(a) ((M)~(a))
+#define mnot(a) ((M) ~(a))
 #define vsel(m, a, b) PS(mask_blend)(m, b, a)
 #define vif(m, a) PS(maskz_mov)(m, a)
 

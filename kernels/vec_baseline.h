@@ -94,6 +94,6 @@ static inline V FN(vmin_)(V a, V b) {
 }
 #define vmax FN(vmax_)
 #define vmin FN(vmin_)
-#define vabs(a) ireal(ibits(a) & ~ibits(vset((R)-0.0)))
+#define vabs(a) ireal(ibits(a) & ~ibits(vset((R) - 0.0)))
 /* Exact for |a| < 2^22 (2^51). */
 #define vround(a) (((a) + vset(ROUND_MAGIC)) - vset(ROUND_MAGIC))

@@ -60,14 +60,39 @@ static const R FN(exp2_hi)[16] = {
 #endif
 static const R FN(exp2_lo)[16] = {
 #if XENT_REAL == 32
-    0.0f,             0x1.9f3122p-25f,  -0x1.c15742p-27f, 0x1.ceac48p-25f, 0x1.4636e2p-25f,  0x1.824684p-25f,
-    -0x1.593abcp-25f, -0x1.5bd5ecp-27f, 0x1.9fcef4p-26f,  -0x1.829fd0p-25f, 0x1.15506ep-27f, 0x1.51f848p-27f,
-    -0x1.a94b14p-26f, -0x1.3d56b2p-27f, -0x1.822dbcp-27f, 0x1.52486cp-27f};
+    0.0f,
+    0x1.9f3122p-25f,
+    -0x1.c15742p-27f,
+    0x1.ceac48p-25f,
+    0x1.4636e2p-25f,
+    0x1.824684p-25f,
+    -0x1.593abcp-25f,
+    -0x1.5bd5ecp-27f,
+    0x1.9fcef4p-26f,
+    -0x1.829fd0p-25f,
+    0x1.15506ep-27f,
+    0x1.51f848p-27f,
+    -0x1.a94b14p-26f,
+    -0x1.3d56b2p-27f,
+    -0x1.822dbcp-27f,
+    0x1.52486cp-27f};
 #else
-    0.0,                   0x1.8a62e4adc610bp-54,  -0x1.19041b9d78a76p-55, 0x1.9b07eb6c70573p-54,
-    0x1.6f46ad23182e4p-55, 0x1.ada0911f09ebcp-55,  0x1.d4397afec42e2p-56,  0x1.6324c054647adp-54,
-    -0x1.bdd3413b26456p-54, -0x1.41577ee04992fp-55, 0x1.6e9f156864b27p-54, 0x1.c7c46b071f2bep-56,
-    0x1.7a1cd345dcc81p-54, 0x1.11065895048ddp-55,  0x1.2ed02d75b3707p-55,  -0x1.e9c23179c2893p-54};
+    0.0,
+    0x1.8a62e4adc610bp-54,
+    -0x1.19041b9d78a76p-55,
+    0x1.9b07eb6c70573p-54,
+    0x1.6f46ad23182e4p-55,
+    0x1.ada0911f09ebcp-55,
+    0x1.d4397afec42e2p-56,
+    0x1.6324c054647adp-54,
+    -0x1.bdd3413b26456p-54,
+    -0x1.41577ee04992fp-55,
+    0x1.6e9f156864b27p-54,
+    0x1.c7c46b071f2bep-56,
+    0x1.7a1cd345dcc81p-54,
+    0x1.11065895048ddp-55,
+    0x1.2ed02d75b3707p-55,
+    -0x1.e9c23179c2893p-54};
 #endif
 static inline V FN(vexp2ref)(V d, V k0) {
     V t = vfma(d, vset((R)(16.0 * XENT_LOG2E)), vset(ROUND_MAGIC)); /* n in the low bits */

@@ -11,7 +11,8 @@ static void FN(walk_reduce)(const xent_job *job, const row_group *g, ptrdiff_t c
     }
 }
 
-static void FN(walk_emit)(const xent_job *job, const row_group *g, ptrdiff_t c0, ptrdiff_t c1, const row_result *r, xent_sum *acc) {
+static void FN(walk_emit)(const xent_job *job, const row_group *g, ptrdiff_t c0, ptrdiff_t c1, const row_result *r,
+                          xent_sum *acc) {
     _Alignas(64) R xbuf[TILE_REALS], tbuf[TILE_REALS], obuf[TILE_REALS];
     const operand *o = &job->at[OPERAND_OUT];
     const ptrdiff_t step = job->across ? TILE_VECTORS : TILE_REALS;

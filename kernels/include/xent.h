@@ -43,23 +43,34 @@ typedef enum xent_status {
 /* The storage type of an operand. 16-bit floats are computed in float32. */
 typedef enum xent_dtype {
     XENT_NO_DTYPE = 0,
-    XENT_F16, XENT_F32, XENT_F64,
+    XENT_F16,
+    XENT_F32,
+    XENT_F64,
     XENT_BOOL,
-    XENT_I8, XENT_I16, XENT_I32, XENT_I64,
-    XENT_U8, XENT_U16, XENT_U32, XENT_U64
+    XENT_I8,
+    XENT_I16,
+    XENT_I32,
+    XENT_I64,
+    XENT_U8,
+    XENT_U16,
+    XENT_U32,
+    XENT_U64
 } xent_dtype;
 
 typedef enum xent_reduction {
-    XENT_NONE = 0,  /* one value a row, or the terms as they are                          */
-    XENT_SUM,       /* values summed over rows                                            */
-    XENT_MEAN,      /* divided by the sum of the weights of the rows that count           */
-    XENT_PER_CLASS  /* of a *_terms operation: summed over rows, one value a class        */
+    XENT_NONE = 0, /* one value a row, or the terms as they are                          */
+    XENT_SUM,      /* values summed over rows                                            */
+    XENT_MEAN,     /* divided by the sum of the weights of the rows that count           */
+    XENT_PER_CLASS /* of a *_terms operation: summed over rows, one value a class        */
 } xent_reduction;
 
 /* What an operation makes of its row, as ops.def has it. */
 typedef enum xent_target {
     XENT_TARGET_NONE = 0,
-    XENT_TARGET_PROBS, XENT_TARGET_LOGITS, XENT_TARGET_LOG_PROBS, XENT_TARGET_LABELS,
+    XENT_TARGET_PROBS,
+    XENT_TARGET_LOGITS,
+    XENT_TARGET_LOG_PROBS,
+    XENT_TARGET_LABELS,
     XENT_TARGET_POINT
 } xent_target;
 
