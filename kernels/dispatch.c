@@ -166,6 +166,6 @@ xent_status xent_run(xent_request *req) {
         return status;
     if (xent_job_scratch(&job, req) > (req->scratch ? req->scratch_size : 0))
         return XENT_ERR_SCRATCH;
-    xent_do_job(&job, req, job.is_f32 ? isa->f32 : isa->f64);
+    xent_do_job(&job, req, isa);
     return XENT_OK;
 }

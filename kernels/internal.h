@@ -154,6 +154,7 @@ typedef struct isa_kernels {
 typedef struct isa_entry {
     const char *name;
     const isa_kernels *f32, *f64;
+    void (*finish_lse)(const row_state *, bool of_y, int rows, xent_lse_result *); /* xent_lse_finish, rows at once */
 } isa_entry;
 
 extern const isa_entry xent_isa_baseline_entry;
@@ -173,12 +174,16 @@ typedef struct row_options {
     bool dead;       /* does not count: ignored, or no class selected */
 } row_options;
 
-row_state xent_row_start(void);
+row_state xent_row_start(reduce_kind);
 void xent_raise_x(const xent_job *, reduce_kind, row_state *, double m);
 void xent_raise_y(reduce_kind, row_state *, double m);
 void xent_row_merge(const xent_job *, reduce_kind, row_state *a, const row_state *b);
 /* *direct: KL left its range; fold the row again with REDUCE_PAIR. */
-void xent_finish_row(const xent_job *, reduce_kind, const row_state *, const row_options *, row_result *, bool *direct);
+void xent_finish_row(const xent_job *, reduce_kind, const row_state *, const xent_lse_result *x, const xent_lse_result *y,
+                     const row_options *, row_result *, bool *direct);
+/* Which of x and y a reduction sums up. */
+bool xent_sums_x(reduce_kind);
+bool xent_sums_y(const xent_job *, reduce_kind);
 
 /* parallel.c */
 typedef void (*unit_fn)(void *ctx, ptrdiff_t unit);

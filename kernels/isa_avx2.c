@@ -13,5 +13,5 @@
 #define XENT_REAL 64
 #include "isa_body.h"
 
-const isa_entry xent_isa_avx2_entry = {"avx2", &kernels_avx2_f32, &kernels_avx2_f64};
+const isa_entry xent_isa_avx2_entry = {"avx2", &kernels_avx2_f32, &kernels_avx2_f64, finish_lse_avx2_f64};
 #endif

@@ -13,5 +13,5 @@
 #define XENT_REAL 64
 #include "isa_body.h"
 
-const isa_entry xent_isa_avx512_entry = {"avx512", &kernels_avx512_f32, &kernels_avx512_f64};
+const isa_entry xent_isa_avx512_entry = {"avx512", &kernels_avx512_f32, &kernels_avx512_f64, finish_lse_avx512_f64};
 #endif

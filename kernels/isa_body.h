@@ -12,4 +12,7 @@
 #include "emit.h"
 #include "pack.h"
 #include "walk.h"
+#if XENT_REAL == 64
+#include "finish.h"
+#endif
 #undef XENT_REAL

@@ -12,5 +12,5 @@
 #define XENT_REAL 64
 #include "isa_body.h"
 
-const isa_entry xent_isa_neon_entry = {"neon", &kernels_neon_f32, &kernels_neon_f64};
+const isa_entry xent_isa_neon_entry = {"neon", &kernels_neon_f32, &kernels_neon_f64, finish_lse_neon_f64};
 #endif

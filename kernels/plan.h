@@ -8,6 +8,6 @@
  * (labels are not checked, the divisor is not known). */
 xent_status xent_make_job(xent_request *req, xent_job *job, bool read);
 size_t xent_job_scratch(const xent_job *job, const xent_request *req);
-void xent_do_job(const xent_job *job, xent_request *req, const isa_kernels *k);
+void xent_do_job(const xent_job *job, xent_request *req, const isa_entry *isa);
 
 #endif

@@ -14,6 +14,7 @@ enum {
 typedef struct work {
     const xent_job *job;
     const isa_kernels *k;
+    const isa_entry *isa;
     xent_request *req;
     int lanes, threads;
     ptrdiff_t unit_rows, units;
@@ -88,7 +89,7 @@ static void reduce_piece(void *ctx, ptrdiff_t piece) {
     group_task *t = ctx;
     row_state *s = t->w->piece_states + piece * MAX_LANES;
     for (int l = 0; l < t->g->rows; l++)
-        s[l] = xent_row_start();
+        s[l] = xent_row_start(t->kind);
     t->w->k->reduce(t->w->job, t->g, piece * PIECE_CLASSES, piece_end(t->w->job, piece), t->kind, s);
 }
 
@@ -100,7 +101,7 @@ static void emit_piece(void *ctx, ptrdiff_t piece) {
 static void reduce_group(work *w, const row_group *g, reduce_kind kind, row_state *s) {
     const xent_job *job = w->job;
     for (int l = 0; l < g->rows; l++)
-        s[l] = xent_row_start();
+        s[l] = xent_row_start(kind);
     if (job->pieces == 1) {
         w->k->reduce(job, g, 0, job->classes, kind, s);
         return;
@@ -115,7 +116,7 @@ static void reduce_group(work *w, const row_group *g, reduce_kind kind, row_stat
             from = w->piece_states + piece * MAX_LANES;
         } else {
             for (int l = 0; l < g->rows; l++)
-                one[l] = xent_row_start();
+                one[l] = xent_row_start(kind);
             w->k->reduce(job, g, piece * PIECE_CLASSES, piece_end(job, piece), kind, one);
         }
         for (int l = 0; l < g->rows; l++)
@@ -123,33 +124,48 @@ static void reduce_group(work *w, const row_group *g, reduce_kind kind, row_stat
     }
 }
 
-static void finish_group(work *w, const row_group *g, row_result *r) {
+/* Folds a group and turns it into results; *direct tells the rows that need another reduction. */
+static void fold_group(work *w, const row_group *g, reduce_kind kind, const row_options *o, row_result *r, bool *direct) {
     const xent_job *job = w->job;
     row_state s[MAX_LANES];
+    xent_lse_result x[MAX_LANES], y[MAX_LANES];
+    memset(x, 0, (size_t)g->rows * sizeof *x);
+    memset(y, 0, (size_t)g->rows * sizeof *y);
+    reduce_group(w, g, kind, s);
+    if (job->across && xent_sums_x(kind))
+        w->isa->finish_lse(s, false, g->rows, x);
+    else if (xent_sums_x(kind))
+        x[0] = xent_lse_finish(s[0].x);
+    if (job->across && xent_sums_y(job, kind))
+        w->isa->finish_lse(s, true, g->rows, y);
+    else if (xent_sums_y(job, kind))
+        y[0] = xent_lse_finish(s[0].y);
+    for (int l = 0; l < g->rows; l++)
+        if (direct[l])
+            xent_finish_row(job, kind, &s[l], &x[l], &y[l], &o[l], &r[l], &direct[l]);
+}
+
+static void finish_group(work *w, const row_group *g, row_result *r) {
+    const xent_job *job = w->job;
     bool direct[MAX_LANES], any = false;
     row_options o[MAX_LANES];
     if (job->op->reduce == REDUCE_NONE) {
         memset(r, 0, (size_t)g->rows * sizeof *r);
         return;
     }
-    reduce_group(w, g, job->op->reduce, s);
     for (int l = 0; l < g->rows; l++) {
         o[l].weight = g->weight[l];
         o[l].inv_temperature = g->inv_temperature[l];
         o[l].label = g->label[l];
         o[l].x_label = xent_label_logit(job, g, l);
         o[l].dead = g->dead[l];
-        xent_finish_row(job, job->op->reduce, &s[l], &o[l], &r[l], &direct[l]);
+        direct[l] = true; /* to be finished */
+    }
+    fold_group(w, g, job->op->reduce, o, r, direct);
+    for (int l = 0; l < g->rows; l++)
         any = any || direct[l];
-    }
-    if (!any)
-        return;
-    reduce_group(w, g, REDUCE_PAIR, s);
-    for (int l = 0; l < g->rows; l++) {
-        bool again;
-        if (direct[l])
-            xent_finish_row(job, REDUCE_PAIR, &s[l], &o[l], &r[l], &again);
-    }
+    if (any)
+        fold_group(w, g, REDUCE_PAIR, o, r, direct);
 }
 
 /* Rows [r0, r1): everything that is done with a row. */
@@ -224,10 +240,10 @@ static double cost(const op_entry *op) {
     return c + (op->emit != EMIT_NONE ? 1.0 : 0.0);
 }
 
-void xent_do_job(const xent_job *job, xent_request *req, const isa_kernels *k) {
-    work w = {.job = job, .k = k, .req = req};
+void xent_do_job(const xent_job *job, xent_request *req, const isa_entry *isa) {
+    work w = {.job = job, .k = job->is_f32 ? isa->f32 : isa->f64, .isa = isa, .req = req};
     double elements = (double)job->rows * (double)job->classes * cost(job->op);
-    w.lanes = job->across ? k->lanes : 1;
+    w.lanes = job->across ? w.k->lanes : 1;
     w.threads = xent_threads_for(elements, req->threads);
     size_up(job, &w);
     lay_out(job, req, &w);

@@ -6,10 +6,24 @@ static bool target_is_log(const xent_job *job) {
     return job->op->target == XENT_TARGET_LOGITS || job->op->target == XENT_TARGET_LOG_PROBS;
 }
 
-row_state xent_row_start(void) {
+bool xent_sums_x(reduce_kind kind) {
+    return kind != REDUCE_NONE && kind != REDUCE_ENT && kind != REDUCE_KL;
+}
+
+bool xent_sums_y(const xent_job *job, reduce_kind kind) {
+    return target_is_log(job) && (kind == REDUCE_PAIR || kind == REDUCE_KLPAIR);
+}
+
+static bool is_kl(reduce_kind kind) {
+    return kind == REDUCE_KL || kind == REDUCE_KLPAIR;
+}
+
+row_state xent_row_start(reduce_kind kind) {
     row_state s;
-    memset(&s, 0, sizeof s);
     s.x = s.y = xent_lse_start();
+    s.t = s.b = (xent_sum){0.0, 0.0};
+    if (is_kl(kind)) /* else it is never looked at */
+        s.kl = xent_kl_start();
     return s;
 }
 
@@ -35,7 +49,8 @@ void xent_raise_y(reduce_kind kind, row_state *s, double m) {
     const double m0 = s->y.m;
     const xent_ref from = xent_ref_of(m0), to = xent_ref_of(m);
     const double f = xent_ref_scale(from, to);
-    if (xent_sum_value(s->kl.w) == 0.0) { /* only exp(x - c) so far: move c, so that it cannot underflow */
+    if (!is_kl(kind)) {
+    } else if (xent_sum_value(s->kl.w) == 0.0) { /* only exp(x - c) so far: move c, so that it cannot underflow */
         s->kl.c += (from.c - to.c) + (from.k - to.k) * (XENT_LN2_A + XENT_LN2_B);
         if (xent_sum_value(s->kl.a) == 0.0)
             s->kl.c = 0.0;
@@ -73,7 +88,8 @@ void xent_row_merge(const xent_job *job, reduce_kind kind, row_state *a, const r
     xent_sum_merge(&a->y.r, r.y.r);
     xent_sum_merge(&a->t, r.t);
     xent_sum_merge(&a->b, r.b);
-    xent_kl_merge(&a->kl, r.kl);
+    if (is_kl(kind))
+        xent_kl_merge(&a->kl, r.kl);
 }
 
 /* T KL(t/T, q) -> sum t log(t/q): adds T log T, unless T is 1 but for rounding. */
@@ -83,16 +99,15 @@ static double unnormalised(const xent_job *job, double total) {
     return fabs(total - 1.0) <= tau || total == 0.0 ? 0.0 : total * log(total);
 }
 
-void xent_finish_row(const xent_job *job, reduce_kind kind, const row_state *s, const row_options *o, row_result *r,
-                     bool *direct) {
+void xent_finish_row(const xent_job *job, reduce_kind kind, const row_state *s, const xent_lse_result *px,
+                     const xent_lse_result *py, const row_options *o, row_result *r, bool *direct) {
     const bool log_target = target_is_log(job), unit_target = job->op->target == XENT_TARGET_LOGITS;
     const xent_ref fx = xent_ref_of(s->x.m), fy = xent_ref_of(s->y.m);
-    const xent_lse_result x = xent_lse_finish(s->x);
+    const xent_lse_result x = *px, y = *py;
     const bool pair = kind == REDUCE_PAIR || kind == REDUCE_KLPAIR;
-    const xent_lse_result y = log_target && pair ? xent_lse_finish(s->y) : (xent_lse_result){0};
     const double scale = o->weight * job->grad_scale * o->inv_temperature / job->divisor; /* of a gradient */
     const double t = xent_sum_value(s->t), b = xent_sum_value(s->b);
-    const double w = xent_sum_value(s->kl.w);
+    const double w = is_kl(kind) ? xent_sum_value(s->kl.w) : 0.0;
     double total = t, v = 0.0; /* total: sum of the target */
 
     *direct = false;

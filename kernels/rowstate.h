@@ -34,7 +34,7 @@ XENT_ROWFN xent_ref xent_ref_of(double m) {
     f.c = 0.0;
     f.k = 0.0;
     if (m >= -XENT_PLAIN && m <= XENT_PLAIN)
-        f.k = rint(m * XENT_LOG2E);
+        f.k = (m * XENT_LOG2E + 0x1.8p52) - 0x1.8p52; /* rint, without the call */
     else if (m > -INFINITY)
         f.c = m; /* also +inf: every other x is then infinitely far below */
     return f;

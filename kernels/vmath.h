@@ -177,7 +177,8 @@ static inline V FN(vlogp)(V z) {
     return vfma(p, z, vset(0.666666666666667));
 #endif
 }
-static inline V FN(vlog)(V x) {
+/* log(x) + more, for more far below log(x) or x = 1; it is added before the last rounding. */
+static inline V FN(vlog_with)(V x, V more) {
     const V one = vset((R)1);
 #if VEC_SCALEF
     V k = vadd(vexponent(vmul(x, vset((R)0.70710678118654752440))), one);
@@ -195,7 +196,7 @@ static inline V FN(vlog)(V x) {
 #endif
     V f = vsub(m, one), s = vdiv(f, vadd(m, one));
     V z = vmul(s, s), h = vmul(vset((R)0.5), vmul(f, f));
-    V p = vmul(s, vfma(z, FN(vlogp)(z), h));
+    V p = vadd(vmul(s, vfma(z, FN(vlogp)(z), h)), more);
     /* k ln2 + (f - (h - p)), with ln 2 split so that k LN2_TOP is exact */
 #if XENT_REAL == 32
     V lo = vfma(k, vset(0x1.7f7d1cp-20f), p), r = vsub(f, vsub(h, lo));
@@ -207,6 +208,18 @@ static inline V FN(vlog)(V x) {
     r = vsel(mlt(x, vset(INF)), r, x); /* inf, NaN */
     r = vsel(meq(x, vset((R)0)), vset(-INF), r);
     return vsel(mlt(x, vset((R)0)), vset((R)NAN), r);
+}
+
+static inline V FN(vlog)(V x) {
+    return FN(vlog_with)(x, vset((R)0));
+}
+
+/* log(1 + z) for z >= 0. */
+static inline V FN(vlog1p)(V z) {
+    const V one = vset((R)1);
+    V u = vadd(one, z); /* what u rounded away goes back in, relative to u */
+    V lost = vsel(mlt(z, one), vsub(z, vsub(u, one)), vsub(one, vsub(u, z)));
+    return FN(vlog_with)(u, vdiv(lost, u));
 }
 
 /* exp(u) - 1 - u for -1 <= u <= 2: all of it, relative to itself. */

@@ -72,8 +72,8 @@ GRAD_NAMES = [n for n in NAMES if n.endswith("_value_and_grad")]
 # One value a class for each row, so that the result has the shape of the logits.
 ARRAY_NAMES = [n for n in NAMES if n in ("log_softmax", "softmax") or n.endswith("_terms")]
 
-# A probability below the normal range has lost digits to its own rounding; a logarithm of a hundred multiplies that.
-SUBNORMAL_STEPS = 128
+# Probabilities below the normal range have lost digits to their own rounding; logarithms of a hundred multiply that.
+SUBNORMAL_STEPS = 1024
 
 
 def subnormal_steps(name, dtype):
