@@ -110,9 +110,9 @@ static void FN(emit_tile)(const xent_job *job, const FN(tile) * T, const FN(fact
             EACH(T, {
                 V x = GET_X(T), y = GET_T(T, -INF);
                 V d = vsub(vsub(vsub(y, f->y_hi), f->y_lo), vsub(vsub(x, f->x_hi), f->x_lo));
-                V v = vmul(vmul(FN(vexp_ref)(y, f->y), f->py), d);
+                V t = vmul(FN(vexp_ref)(y, f->y), f->py), v = vmul(t, d);
                 M live = mne(y, none);
-                v = vsel(mand(live, meq(x, none)), vadd(f->x_lo, inf), v);
+                v = vsel(mand(live, meq(x, none)), vadd(vadd(t, f->x_lo), inf), v); /* NaN where either row is */
                 PUT(vadd(vif(live, v), f->poison));
             });
         else

@@ -137,7 +137,7 @@ typedef struct row_group {
     ptrdiff_t off[OPERANDS][MAX_LANES];
     ptrdiff_t label[MAX_LANES]; /* -1: none, ignored, or its class is masked */
     bool dead[MAX_LANES];
-    double inv_temperature[MAX_LANES];
+    double temperature[MAX_LANES];
     double uniform[MAX_LANES]; /* label smoothing's share of each class */
     double weight[MAX_LANES];  /* sample weight, times the label's class weight where the target is labels alone */
 } row_group;
@@ -168,7 +168,7 @@ const op_entry *xent_op_at(int op);
 /* rows.c: states beyond rowstate.h, and what follows from a finished one. */
 typedef struct row_options {
     double weight; /* sample weight, times the label's class weight */
-    double inv_temperature;
+    double temperature;
     double x_label;  /* the logit at the label, temperature applied */
     ptrdiff_t label; /* -1: none, or its class is masked */
     bool dead;       /* does not count: ignored, or no class selected */
@@ -179,8 +179,8 @@ void xent_raise_x(const xent_job *, reduce_kind, row_state *, double m);
 void xent_raise_y(reduce_kind, row_state *, double m);
 void xent_row_merge(const xent_job *, reduce_kind, row_state *a, const row_state *b);
 /* *direct: KL left its range; fold the row again with REDUCE_PAIR. */
-void xent_finish_row(const xent_job *, reduce_kind, const row_state *, const xent_lse_result *x, const xent_lse_result *y,
-                     const row_options *, row_result *, bool *direct);
+void xent_finish_row(const xent_job *, reduce_kind, const row_state *, const xent_lse_result *x,
+                     const xent_lse_result *y, const row_options *, row_result *, bool *direct);
 /* Which of x and y a reduction sums up. */
 bool xent_sums_x(reduce_kind);
 bool xent_sums_y(const xent_job *, reduce_kind);

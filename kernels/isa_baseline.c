@@ -9,4 +9,5 @@
 #define XENT_REAL 64
 #include "isa_body.h"
 
-const isa_entry xent_isa_baseline_entry = {"baseline", &kernels_baseline_f32, &kernels_baseline_f64, finish_lse_baseline_f64};
+const isa_entry xent_isa_baseline_entry = {"baseline", &kernels_baseline_f32, &kernels_baseline_f64,
+                                           finish_lse_baseline_f64};

@@ -73,7 +73,7 @@ static void FN(pack_tile)(const xent_job *job, const row_group *g, int which, pt
         }
         if (tempered)
             for (ptrdiff_t j = 0; j < count; j++)
-                d[j * dcs] = (R)((double)d[j * dcs] * g->inv_temperature[l]);
+                d[j * dcs] = (R)((double)d[j * dcs] / g->temperature[l]);
         if (shaped && job->label_smoothing > 0.0)
             for (ptrdiff_t j = 0; j < count; j++)
                 d[j * dcs] = (R)((1.0 - job->label_smoothing) * (double)d[j * dcs] + g->uniform[l]);

@@ -125,7 +125,8 @@ static void reduce_group(work *w, const row_group *g, reduce_kind kind, row_stat
 }
 
 /* Folds a group and turns it into results; *direct tells the rows that need another reduction. */
-static void fold_group(work *w, const row_group *g, reduce_kind kind, const row_options *o, row_result *r, bool *direct) {
+static void fold_group(work *w, const row_group *g, reduce_kind kind, const row_options *o, row_result *r,
+                       bool *direct) {
     const xent_job *job = w->job;
     row_state s[MAX_LANES];
     xent_lse_result x[MAX_LANES], y[MAX_LANES];
@@ -155,7 +156,7 @@ static void finish_group(work *w, const row_group *g, row_result *r) {
     }
     for (int l = 0; l < g->rows; l++) {
         o[l].weight = g->weight[l];
-        o[l].inv_temperature = g->inv_temperature[l];
+        o[l].temperature = g->temperature[l];
         o[l].label = g->label[l];
         o[l].x_label = xent_label_logit(job, g, l);
         o[l].dead = g->dead[l];

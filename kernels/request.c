@@ -173,14 +173,14 @@ static void open_row(const xent_job *job, const row_cursor *cur, row_group *g, i
         g->off[o][l] = cur->off[o];
     g->label[l] = -1;
     g->dead[l] = false;
-    g->inv_temperature[l] = 1.0;
+    g->temperature[l] = 1.0;
     g->uniform[l] = 0.0;
     g->weight[l] = 1.0;
     if (sw->data)
         g->weight[l] = xent_load_scalar(sw->data + cur->off[OPERAND_WEIGHT], XENT_F64, sw->swapped);
     if (temperature->data)
-        g->inv_temperature[l] =
-            1.0 / xent_load_scalar(temperature->data + cur->off[OPERAND_TEMPERATURE], XENT_F64, temperature->swapped);
+        g->temperature[l] =
+            xent_load_scalar(temperature->data + cur->off[OPERAND_TEMPERATURE], XENT_F64, temperature->swapped);
     if (job->has_labels) {
         int64_t y = xent_load_label(t->data + cur->off[OPERAND_T], t->dtype, t->swapped);
         g->dead[l] = job->has_ignore && y == job->ignore_index;
@@ -217,10 +217,9 @@ double xent_label_logit(const xent_job *job, const row_group *g, int l) {
     if (g->label[l] < 0 || job->op->target != XENT_TARGET_LABELS)
         return 0.0;
     v = xent_load_scalar(x->data + g->off[OPERAND_X][l] + g->label[l] * x->cs, x->dtype, x->swapped);
-    if (job->at[OPERAND_TEMPERATURE].data) {
-        v *= g->inv_temperature[l];
-        v = job->is_f32 ? (double)(float)v : v; /* as the tiles hold it */
-    }
+    if (job->is_f32)
+        v = (double)(float)v; /* as the tiles hold it */
+    v /= g->temperature[l];
     return job->is_f32 ? (double)(float)v : v;
 }
 

@@ -105,7 +105,7 @@ void xent_finish_row(const xent_job *job, reduce_kind kind, const row_state *s, 
     const xent_ref fx = xent_ref_of(s->x.m), fy = xent_ref_of(s->y.m);
     const xent_lse_result x = *px, y = *py;
     const bool pair = kind == REDUCE_PAIR || kind == REDUCE_KLPAIR;
-    const double scale = o->weight * job->grad_scale * o->inv_temperature / job->divisor; /* of a gradient */
+    const double scale = o->weight * job->grad_scale / (o->temperature * job->divisor); /* of a gradient */
     const double t = xent_sum_value(s->t), b = xent_sum_value(s->b);
     const double w = is_kl(kind) ? xent_sum_value(s->kl.w) : 0.0;
     double total = t, v = 0.0; /* total: sum of the target */
@@ -133,7 +133,8 @@ void xent_finish_row(const xent_job *job, reduce_kind kind, const row_state *s, 
     r->patch = r->px_lo = r->poison = 0.0;
 
     if (log_target) { /* what E(y) is multiplied by to give the target */
-        double one = xent_exp_ln2(fy.c, 0.0, fy.k);
+        const xent_ref plain = {0.0, 0.0};
+        double one = xent_ref_scale(fy, plain); /* 2^k where c is 0, exactly */
         total = 1.0;
         r->py = y.inv;
         if (!unit_target) {
@@ -205,7 +206,7 @@ void xent_finish_row(const xent_job *job, reduce_kind kind, const row_state *s, 
     case EMIT_CE_TERM:
     case EMIT_KL_TERM: /* a NaN in the row, or a target that is no distribution, shows in every term */
         r->poison = 0.0 * (t + xent_sum_value(s->x.r) + xent_sum_value(s->y.r));
-        r->poison = r->poison != r->poison || (unit_target && s->y.m - s->y.m != 0.0) ? NAN : 0.0;
+        r->poison = r->poison != r->poison || (unit_target && s->y.m == -INFINITY) ? NAN : 0.0;
         r->g = o->weight;
         r->px = 0.0;
         r->py *= o->weight;
