@@ -5,7 +5,7 @@
 #include "plan.h"
 
 enum {
-    UNIT_ELEMENTS = 65536, /* rows are handed out in units of about so many elements */
+    UNIT_ELEMENTS = 8192, /* rows are handed out in units of about so many elements */
     MAX_UNIT_ROWS = 4096,
     MAX_CLASS_SUMS = 64,    /* per_class: partial sums over rows, at most so many ... */
     ROWS_PER_CLASS_SUM = 64 /* ... of at least so many rows, so that they stay small beside the logits */
@@ -235,15 +235,15 @@ static void write_sum(work *w) {
                       xent_sum_value(total) / w->job->divisor);
 }
 
-/* Nanoseconds an element, roughly and relative to the cheapest: what decides whether threads pay. */
-static double cost(const op_entry *op) {
-    double c = op->reduce >= REDUCE_KL ? 4.0 : op->reduce == REDUCE_ENT ? 2.0 : 1.0;
-    return c + (op->emit != EMIT_NONE ? 1.0 : 0.0);
+/* An element's time in units of a long row's logsumexp, roughly: what decides whether threads pay. */
+static double cost(const xent_job *job) {
+    double c = job->op->reduce >= REDUCE_KL ? 4.0 : job->op->reduce == REDUCE_ENT ? 2.0 : 1.0;
+    return (c + (job->op->emit != EMIT_NONE ? 1.0 : 0.0)) * (job->across ? 4.0 : 1.0);
 }
 
 void xent_do_job(const xent_job *job, xent_request *req, const isa_entry *isa) {
     work w = {.job = job, .k = job->is_f32 ? isa->f32 : isa->f64, .isa = isa, .req = req};
-    double elements = (double)job->rows * (double)job->classes * cost(job->op);
+    double elements = (double)job->rows * (double)job->classes * cost(job);
     w.lanes = job->across ? w.k->lanes : 1;
     w.threads = xent_threads_for(elements, req->threads);
     size_up(job, &w);

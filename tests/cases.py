@@ -1,7 +1,8 @@
 """The accuracy contract: one row an operation and dtype, in ULPs of the scale that oracle.py returns.
 
-A budget is the largest error, not a typical one. float16 is computed in float32, so all it may lose is its own last
-rounding.
+A budget is the largest error, not a typical one. In float64 it holds an exponential of 0.65 ULP for the element and
+another for the row's maximum; float32 rows are finished in double and have only the first. float16 is computed in
+float32, so all it may lose is its own last rounding. README.md prints this table: `python tests/cases.py` makes it.
 """
 
 import re
@@ -34,8 +35,8 @@ class Case:
 # fmt: off
 _TABLE = [
     # name                                      second operand   f8            f4            f2
-    ("logsumexp",                               "",          (1.0,),       (1.0,),       (0.51,)),
-    ("log_softmax",                             "",          (2.25,),       (1.5,),       (0.51,)),
+    ("logsumexp",                               "",          (2.0,),       (1.0,),       (0.51,)),
+    ("log_softmax",                             "",          (2.75,),       (1.5,),       (0.51,)),
     ("softmax",                                 "",          (2.75,),       (2.0,),       (0.51,)),
     ("entropy",                                 "self",      (4.0,),       (4.0,),       (0.51,)),
     ("softmax_entropy",                         "",          (4.0,),       (4.0,),       (0.51,)),
@@ -48,10 +49,10 @@ _TABLE = [
     ("kl_div_terms",                            "probs",     (4.0,),       (4.0,),       (0.51,)),
     ("kl_div_with_logits_terms",                "logits",    (5.0,),       (4.0,),       (0.51,)),
     ("kl_div_with_log_probs_terms",             "log_probs", (5.0,),       (4.0,),       (0.51,)),
-    ("cross_entropy_value_and_grad",            "probs",     (4.0, 5.0),   (4.0, 4.0),   (0.51, 0.51)),
-    ("cross_entropy_with_labels_value_and_grad", "labels",   (4.0, 5.0),   (4.0, 4.0),   (0.51, 0.51)),
-    ("kl_div_value_and_grad",                   "probs",     (4.0, 5.0),   (4.0, 4.0),   (0.51, 0.51)),
-    ("kl_div_with_logits_value_and_grad",       "logits",    (4.0, 5.0),   (4.0, 4.0),   (0.51, 0.51)),
+    ("cross_entropy_value_and_grad",            "probs",     (4.0, 6.0),   (4.0, 4.0),   (0.51, 0.51)),
+    ("cross_entropy_with_labels_value_and_grad", "labels",   (4.0, 6.0),   (4.0, 4.0),   (0.51, 0.51)),
+    ("kl_div_value_and_grad",                   "probs",     (4.0, 6.0),   (4.0, 4.0),   (0.51, 0.51)),
+    ("kl_div_with_logits_value_and_grad",       "logits",    (4.0, 6.0),   (4.0, 4.0),   (0.51, 0.51)),
     ("kl_div_with_log_probs_value_and_grad",    "log_probs", (4.0, 6.0),   (4.0, 4.0),   (0.51, 0.51)),
     ("kl_pointwise",                            "point",     (2.0,),       (2.0,),       (0.51,)),
     ("rel_entr",                                "point",     (4.0,),       (4.0,),       (0.51,)),
@@ -274,3 +275,14 @@ EDGES = [
     ("unnormalised target", "kl_div_with_log_probs", ([0.0, 0.0], [0.0, 0.0]), 2 * np.log(2.0)),
 ]
 # fmt: on
+
+
+def readme_table():
+    lines = ["| operation | float64 | float32 | float16 |", "|---|---|---|---|"]
+    for name, _, *columns in _TABLE:
+        lines.append(f"| `{name}` | " + " | ".join(", ".join(f"{b:g}" for b in column) for column in columns) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(readme_table())

@@ -1,0 +1,16 @@
+"""What README.md says that is not an example (those are doctested)."""
+
+from pathlib import Path
+
+import cases
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_accuracy_table_is_the_one_that_is_tested():
+    assert cases.readme_table() in README
+
+
+def test_every_operation_is_named():
+    for name in cases.NAMES:
+        assert f"`{name}`" in README, name
