@@ -31,10 +31,10 @@ static inline I FN(iset_)(IR x) {
     return v;
 }
 #define iset FN(iset_)
-#define iadd(a, b) ((a) + (b))
-#define isub(a, b) ((a) - (b))
+#define iadd(a, b) ((I)((FN(uvec))(a) + (FN(uvec))(b))) /* unsigned: may wrap */
+#define isub(a, b) ((I)((FN(uvec))(a) - (FN(uvec))(b)))
 #define ior(a, b) ((a) | (b))
-#define ishl(a, n) ((a) << (n))
+#define ishl(a, n) ((I)((FN(uvec))(a) << (n)))
 #if XENT_REAL == 32
 typedef uint32_t FN(uvec) __attribute__((vector_size(16)));
 #else
