@@ -65,7 +65,7 @@ static inline V FN(vrel_entr)(V p, V q) {
 
 static void FN(emit_tile)(const xent_job *job, const FN(tile) * T, const FN(factors) * f, char *out, ptrdiff_t os) {
     const V zero = vset((R)0), none = vset(-INF), inf = vset(INF);
-    const bool log_target = job->op->target == XENT_TARGET_LOGITS || job->op->target == XENT_TARGET_LOG_PROBS;
+    const bool log_target = xent_target_is_log(job);
     switch (job->op->emit) {
     case EMIT_NONE:
         break;

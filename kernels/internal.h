@@ -83,6 +83,10 @@ typedef struct xent_job {
     ptrdiff_t strides[OPERANDS][XENT_MAX_NDIM];
 } xent_job;
 
+static inline bool xent_target_is_log(const xent_job *job) {
+    return job->op->target == XENT_TARGET_LOGITS || job->op->target == XENT_TARGET_LOG_PROBS;
+}
+
 /* The place of one row in every operand. */
 typedef struct row_cursor {
     ptrdiff_t row;

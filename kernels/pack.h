@@ -118,8 +118,7 @@ static FN(tile)
         T.t = job->at[OPERAND_T].data + g->off[OPERAND_T][0] + c0 * job->at[OPERAND_T].cs;
         T.ts = job->across ? job->at[OPERAND_T].cs : (ptrdiff_t)sizeof(V);
     } else {
-        FN(pack_tile)(job, g, OPERAND_T, c0, count,
-                      target == XENT_TARGET_LOGITS || target == XENT_TARGET_LOG_PROBS ? -INF : (R)0, tbuf);
+        FN(pack_tile)(job, g, OPERAND_T, c0, count, xent_target_is_log(job) ? -INF : (R)0, tbuf);
         T.t = (const char *)tbuf;
         T.ts = sizeof(V);
     }

@@ -2,16 +2,12 @@
  * double, the same for every instruction set. */
 #include "internal.h"
 
-static bool target_is_log(const xent_job *job) {
-    return job->op->target == XENT_TARGET_LOGITS || job->op->target == XENT_TARGET_LOG_PROBS;
-}
-
 bool xent_sums_x(reduce_kind kind) {
     return kind != REDUCE_NONE && kind != REDUCE_ENT && kind != REDUCE_KL;
 }
 
 bool xent_sums_y(const xent_job *job, reduce_kind kind) {
-    return target_is_log(job) && (kind == REDUCE_PAIR || kind == REDUCE_KLPAIR);
+    return xent_target_is_log(job) && (kind == REDUCE_PAIR || kind == REDUCE_KLPAIR);
 }
 
 static bool is_kl(reduce_kind kind) {
@@ -36,7 +32,7 @@ void xent_raise_x(const xent_job *job, reduce_kind kind, row_state *s, double m)
     if (kind == REDUCE_SENT) {
         xent_sum_scale(&s->b, xent_ref_scale(xent_ref_of(m0), xent_ref_of(m)));
         xent_sum_add(&s->b, (m - m0) * xent_sum_value(s->x.r));
-    } else if (!target_is_log(job)) {
+    } else if (!xent_target_is_log(job)) {
         if (w != 0.0)
             xent_sum_add(&s->b, w * (m - m0));
     } else if (s->y.m > -INFINITY) {
@@ -92,129 +88,152 @@ void xent_row_merge(const xent_job *job, reduce_kind kind, row_state *a, const r
         xent_kl_merge(&a->kl, r.kl);
 }
 
-/* T KL(t/T, q) -> sum t log(t/q): adds T log T, unless T is 1 but for rounding. */
-static double unnormalised(const xent_job *job, double total) {
-    const operand *t = &job->at[OPERAND_T];
-    double tau = xent_dtype_eps(t->dtype) * (4.0 + sqrt((double)job->classes));
-    return fabs(total - 1.0) <= tau || total == 0.0 ? 0.0 : total * log(total);
+/* ---- from a folded row to its value and to the factors of its emit ---- */
+
+/* Whether a target that sums to total is meant to sum to 1: what its own dtype may have rounded away. */
+static bool sums_to_one(const xent_job *job, double total) {
+    return fabs(total - 1.0) <= xent_dtype_eps(job->at[OPERAND_T].dtype) * (4.0 + sqrt((double)job->classes));
 }
 
-void xent_finish_row(const xent_job *job, reduce_kind kind, const row_state *s, const xent_lse_result *px,
-                     const xent_lse_result *py, const row_options *o, row_result *r, bool *direct) {
-    const bool log_target = target_is_log(job), unit_target = job->op->target == XENT_TARGET_LOGITS;
-    const xent_ref fx = xent_ref_of(s->x.m), fy = xent_ref_of(s->y.m);
-    const xent_lse_result x = *px, y = *py;
-    const bool pair = kind == REDUCE_PAIR || kind == REDUCE_KLPAIR;
-    const double scale = o->weight * job->grad_scale / (o->temperature * job->divisor); /* of a gradient */
+/* h(T) of kl_div = T KL(t/T, softmax x) + h(T). */
+static double excess(const xent_job *job, double total) {
+    return sums_to_one(job, total) || total == 0.0 ? 0.0 : total * log(total);
+}
+
+/* log p = (x - hi) - lo: where x is near the maximum m the first difference is exact. */
+static void split_lse(const xent_job *job, double m, const xent_lse_result *f, double *hi, double *lo) {
+    *hi = *lo = f->log1; /* an all -inf row: NaN */
+    if (m - m == 0.0) {
+        *hi = job->is_f32 ? (double)(float)f->lse : f->lse;
+        *lo = (m - *hi) + f->log1;
+    } else if (m == INFINITY) {
+        *hi = m;
+    }
+}
+
+/* The sum of the target, and what E(y) is multiplied by to give it where the target is in log space. */
+static double target_total(const xent_job *job, reduce_kind kind, const row_state *s, const xent_lse_result *y,
+                           double *factor) {
+    const xent_ref plain = {0.0, 0.0};
+    *factor = 0.0;
+    if (!xent_target_is_log(job))
+        return is_kl(kind) ? xent_sum_value(s->kl.w) : xent_sum_value(s->t);
+    *factor = y->inv;
+    if (job->op->target == XENT_TARGET_LOGITS)
+        return 1.0;
+    *factor = xent_ref_scale(xent_ref_of(s->y.m), plain); /* 2^k where c is 0, exactly */
+    if (s->y.m == -INFINITY)
+        return 0.0;
+    return kind == REDUCE_KL ? *factor * ldexp(xent_sum_value(s->kl.w), -(int)XENT_KL_LIFT) : *factor / y->inv;
+}
+
+/* NaN or infinite where the centred sums left their range, too. */
+static double kl_value(const xent_job *job, const row_state *s, double total) {
+    const bool no_distribution = s->y.m == INFINITY || (s->y.m == -INFINITY && job->classes > 0);
+    if (job->op->target == XENT_TARGET_LOGITS && no_distribution)
+        return NAN;
+    return xent_kl_finish(s->kl) * total + excess(job, total);
+}
+
+/* The same from REDUCE_PAIR: sum t (log t - log q), term by term. */
+static double kl_value_direct(const xent_job *job, const row_state *s, const xent_lse_result *x,
+                              const xent_lse_result *y, double total) {
+    const double b = xent_sum_value(s->b);
+    if (xent_target_is_log(job))
+        return total * (b * y->inv - y->log1 + x->log1) + excess(job, total);
+    return total * x->log1 + b - (sums_to_one(job, total) ? total * log(total) : 0.0);
+}
+
+static double ce_value(const row_state *s, const xent_lse_result *x) {
     const double t = xent_sum_value(s->t), b = xent_sum_value(s->b);
-    const double w = is_kl(kind) ? xent_sum_value(s->kl.w) : 0.0;
-    double total = t, v = 0.0; /* total: sum of the target */
+    if (s->x.m == -INFINITY) /* no class has any weight: 0 only if the target has none either */
+        return b == 0.0 && t == 0.0 ? 0.0 * xent_sum_value(s->x.r) : NAN;
+    return (t == 0.0 && x->log1 == x->log1 ? 0.0 : t * x->log1) + b;
+}
 
-    *direct = false;
-    r->dead = o->dead;
-    r->label = o->label;
-    /* log p = (x - hi) - lo: where x is near the maximum the first difference is exact */
-    r->lx_hi = r->lx_lo = x.log1;
-    if (s->x.m - s->x.m == 0.0) {
-        r->lx_hi = job->is_f32 ? (double)(float)x.lse : x.lse;
-        r->lx_lo = (s->x.m - r->lx_hi) + x.log1;
-    } else if (s->x.m == INFINITY) {
-        r->lx_hi = INFINITY;
-        r->lx_lo = x.log1;
-    }
-    r->fx = fx;
-    r->ly_hi = r->ly_lo = y.log1;
-    if (s->y.m - s->y.m == 0.0) {
-        r->ly_hi = job->is_f32 ? (double)(float)y.lse : y.lse;
-        r->ly_lo = (s->y.m - r->ly_hi) + y.log1;
-    }
-    r->fy = fy;
-    r->py = 0.0;
-    r->patch = r->px_lo = r->poison = 0.0;
-
-    if (log_target) { /* what E(y) is multiplied by to give the target */
-        const xent_ref plain = {0.0, 0.0};
-        double one = xent_ref_scale(fy, plain); /* 2^k where c is 0, exactly */
-        total = 1.0;
-        r->py = y.inv;
-        if (!unit_target) {
-            total = s->y.m == -INFINITY ? 0.0 : (pair ? one / y.inv : one * ldexp(w, -(int)XENT_KL_LIFT));
-            r->py = one;
-            r->ly_hi = r->ly_lo = 0.0;
-        }
-    }
-
+static double row_value(const xent_job *job, reduce_kind kind, const row_state *s, const xent_lse_result *x,
+                        const xent_lse_result *y, const row_options *o, double total, bool *direct) {
+    double v;
     switch (job->op->value) {
     case VALUE_NONE:
-        break;
+        return 0.0;
     case VALUE_LSE:
-        v = job->classes == 0 ? -INFINITY : x.lse;
-        break;
+        return job->classes == 0 ? -INFINITY : x->lse;
     case VALUE_ENT:
-        v = b;
-        break;
+        return xent_sum_value(s->b);
     case VALUE_SENT:
-        v = job->classes == 0 ? 0.0 : x.log1 + b * x.inv;
-        if (s->x.m == INFINITY)
-            v = NAN;
-        break;
+        if (job->classes == 0)
+            return 0.0;
+        return s->x.m == INFINITY ? NAN : x->log1 + xent_sum_value(s->b) * x->inv;
     case VALUE_LABEL:
-        v = o->label < 0 ? 0.0 : x.log1 + (s->x.m - o->x_label); /* an all -inf row: log1 is NaN */
-        break;
+        return o->label < 0 ? 0.0 : x->log1 + (s->x.m - o->x_label);
     case VALUE_CE:
-        if (s->x.m == -INFINITY) /* no class has any weight: 0 only if the target has none either */
-            v = b == 0.0 && t == 0.0 ? 0.0 * xent_sum_value(s->x.r) : NAN;
-        else
-            v = (t == 0.0 && x.log1 == x.log1 ? 0.0 : t * x.log1) + b;
-        break;
+        return ce_value(s, x);
     case VALUE_KL:
-        v = NAN;
-        if (kind != REDUCE_PAIR) {
-            v = xent_kl_finish(s->kl) * (log_target ? total : w) + unnormalised(job, log_target ? total : w);
-            if (unit_target && (s->y.m == INFINITY || (s->y.m == -INFINITY && job->classes > 0)))
-                v = NAN; /* no such distribution */
-        }
-        if (v - v != 0.0) { /* out of range, NaN, or truly infinite: the direct sum says which */
-            *direct = !pair;
-            if (pair && log_target)
-                v = total * (b * y.inv - y.log1 + x.log1) + unnormalised(job, total);
-            else if (pair)
-                v = total * x.log1 + b +
-                    (fabs(total - 1.0) <= xent_dtype_eps(job->at[OPERAND_T].dtype) * (4.0 + sqrt((double)job->classes))
-                         ? -total * log(total)
-                         : 0.0);
-        }
         break;
     }
-    r->value = o->dead && job->op->value != VALUE_LSE ? 0.0 : v * o->weight;
+    v = kind == REDUCE_PAIR ? NAN : kl_value(job, s, total);
+    if (v - v == 0.0)
+        return v;
+    /* Out of range, NaN, or truly infinite: the direct sum says which. */
+    *direct = kind == REDUCE_KL;
+    return *direct ? v : kl_value_direct(job, s, x, y, total);
+}
 
+static void row_factors(const xent_job *job, const row_state *s, const xent_lse_result *x, const row_options *o,
+                        double total, row_result *r) {
+    const double scale = o->weight * job->grad_scale / (o->temperature * job->divisor);
+    const bool unit_target = job->op->target == XENT_TARGET_LOGITS;
+    double seen;
+    r->px_lo = r->poison = r->patch = 0.0;
     switch (job->op->emit) {
     case EMIT_GRAD:
         r->g = scale;
-        r->px = scale * x.inv * total;
+        r->px = scale * x->inv * total;
         r->py *= scale;
         if (job->op->target == XENT_TARGET_LABELS) {
-            r->px = o->label < 0 ? 0.0 : scale * x.inv;
+            r->px = o->label < 0 ? 0.0 : scale * x->inv;
             if (o->x_label == INFINITY)
                 r->patch = NAN;
             else if (o->x_label == s->x.m)
-                r->patch = -scale * x.rest; /* 1 - p without its cancellation */
+                r->patch = -scale * x->rest; /* 1 - p without its cancellation */
             else
-                r->patch = scale * (xent_ref_exp(o->x_label, fx) * x.inv - 1.0);
+                r->patch = scale * (xent_ref_exp(o->x_label, r->fx) * x->inv - 1.0);
         }
         break;
     case EMIT_CE_TERM:
     case EMIT_KL_TERM: /* a NaN in the row, or a target that is no distribution, shows in every term */
-        r->poison = 0.0 * (t + xent_sum_value(s->x.r) + xent_sum_value(s->y.r));
-        r->poison = r->poison != r->poison || (unit_target && s->y.m == -INFINITY) ? NAN : 0.0;
+        seen = xent_sum_value(s->t) + xent_sum_value(s->x.r) + xent_sum_value(s->y.r);
+        if (seen != seen || (unit_target && s->y.m == -INFINITY))
+            r->poison = NAN;
         r->g = o->weight;
         r->px = 0.0;
         r->py *= o->weight;
         break;
     default:
         r->g = 0.0;
-        r->px = job->is_f32 ? (double)(float)x.inv : x.inv;
-        r->px_lo = (x.inv - r->px) + x.inv_lo;
+        r->px = job->is_f32 ? (double)(float)x->inv : x->inv;
+        r->px_lo = (x->inv - r->px) + x->inv_lo;
         break;
     }
+}
+
+void xent_finish_row(const xent_job *job, reduce_kind kind, const row_state *s, const xent_lse_result *x,
+                     const xent_lse_result *y, const row_options *o, row_result *r, bool *direct) {
+    const double total = target_total(job, kind, s, y, &r->py);
+    double v;
+    *direct = false;
+    v = row_value(job, kind, s, x, y, o, total, direct);
+    r->dead = o->dead;
+    r->label = o->label;
+    r->value = o->dead && job->op->value != VALUE_LSE ? 0.0 : v * o->weight;
+    if (job->op->emit == EMIT_NONE)
+        return;
+    r->fx = xent_ref_of(s->x.m);
+    r->fy = xent_ref_of(s->y.m);
+    split_lse(job, s->x.m, x, &r->lx_hi, &r->lx_lo);
+    split_lse(job, s->y.m, y, &r->ly_hi, &r->ly_lo);
+    if (job->op->target == XENT_TARGET_LOG_PROBS) /* taken as they are */
+        r->ly_hi = r->ly_lo = 0.0;
+    row_factors(job, s, x, o, total, r);
 }

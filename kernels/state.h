@@ -196,14 +196,17 @@ static void FN(reduce_sent)(const FN(tile) * T, const FN(lead) * lx, row_state *
     ADD_TO(b, b);
 }
 
-static void FN(reduce_ce)(const FN(tile) * T, const FN(lead) * lx, row_state *s) {
+/* With target probabilities: sum t (m - x) for cross-entropy, sum t (log t + m - x) for KL. */
+static inline void FN(reduce_probs)(const FN(tile) * T, const FN(lead) * lx, bool with_log, row_state *s) {
     FN(lse_acc) z = {0};
     FN(acc) b = {0}, w = {0};
     RUNS(T, BLOCK({
-             V x = GET_X(T), t = GET_T(T, (R)0);
+             V x = GET_X(T), t = GET_T(T, (R)0), d = vsub(lx->m, x);
              FN(lse_step)(&z, lx, j, x, FN(vexp_ref)(x, lx->ref));
+             if (with_log)
+                 d = vadd(FN(vlog)(t), d);
              w.run[j] = t;
-             b.run[j] = vif(mne(t, vset((R)0)), vmul(t, vsub(lx->m, x)));
+             b.run[j] = vif(mne(t, vset((R)0)), vmul(t, d));
          }),
          BLOCK({
              FN(flush)(&z.r);
@@ -225,28 +228,8 @@ static void FN(reduce_ent)(const FN(tile) * T, row_state *s) {
     ADD_TO(b, h);
 }
 
-/* sum t (log t - (x - m)) for target probabilities. */
-static void FN(reduce_pair_probs)(const FN(tile) * T, const FN(lead) * lx, row_state *s) {
-    FN(lse_acc) z = {0};
-    FN(acc) b = {0}, w = {0};
-    RUNS(T, BLOCK({
-             V x = GET_X(T), t = GET_T(T, (R)0);
-             FN(lse_step)(&z, lx, j, x, FN(vexp_ref)(x, lx->ref));
-             w.run[j] = t;
-             b.run[j] = vif(mne(t, vset((R)0)), vmul(t, vadd(FN(vlog)(t), vsub(lx->m, x))));
-         }),
-         BLOCK({
-             FN(flush)(&z.r);
-             FN(flush)(&b);
-             FN(flush)(&w);
-         }));
-    FN(lse_add)(T, lx, &z, s, false);
-    ADD_TO(b, b);
-    ADD_TO(t, w);
-}
-
 /* sum E(y) ((y - m_y) - (x - m_x)) for targets in log space. */
-static void FN(reduce_pair_logs)(const FN(tile) * T, const FN(lead) * lx, const FN(lead) * ly, row_state *s) {
+static void FN(reduce_logs)(const FN(tile) * T, const FN(lead) * lx, const FN(lead) * ly, row_state *s) {
     const V none = vset(-INF);
     FN(lse_acc) z = {0}, zy = {0};
     FN(acc) b = {0};
@@ -417,9 +400,7 @@ static void FN(reduce_kl)(const FN(tile) * T, const FN(lead) * ly, row_state *s)
 }
 
 static void FN(reduce_tile)(const xent_job *job, reduce_kind kind, const FN(tile) * T, row_state *s) {
-    const bool log_target = job->op->target == XENT_TARGET_LOGITS || job->op->target == XENT_TARGET_LOG_PROBS;
-    const bool of_x = kind != REDUCE_ENT && kind != REDUCE_KL;
-    const bool of_y = log_target && (kind == REDUCE_KL || kind == REDUCE_PAIR || kind == REDUCE_KLPAIR);
+    const bool of_x = xent_sums_x(kind), of_y = kind >= REDUCE_KL && xent_target_is_log(job);
     FN(lead) lx, ly;
     if (of_x)
         lx = FN(take_lead)(job, kind, false, T, s);
@@ -438,7 +419,7 @@ static void FN(reduce_tile)(const xent_job *job, reduce_kind kind, const FN(tile
         FN(reduce_sent)(T, &lx, s);
         break;
     case REDUCE_CE:
-        FN(reduce_ce)(T, &lx, s);
+        FN(reduce_probs)(T, &lx, false, s);
         break;
     case REDUCE_KL:
         FN(reduce_kl)(T, of_y ? &ly : NULL, s);
@@ -448,9 +429,9 @@ static void FN(reduce_tile)(const xent_job *job, reduce_kind kind, const FN(tile
         /* fall through */
     case REDUCE_PAIR:
         if (of_y)
-            FN(reduce_pair_logs)(T, &lx, &ly, s);
+            FN(reduce_logs)(T, &lx, &ly, s);
         else
-            FN(reduce_pair_probs)(T, &lx, s);
+            FN(reduce_probs)(T, &lx, true, s);
         break;
     }
 }
