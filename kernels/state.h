@@ -38,6 +38,10 @@ typedef struct FN(tile) {
 #define EACH(T, ...) RUNS(T, BLOCK(__VA_ARGS__), )
 #undef GET
 #define GET(p, part, fill) ((part) ? vloadn(p, part, vset(fill)) : vload(p))
+/* The next tile's line at this place: a walk alternates bursts of loads with arithmetic, which the hardware's own
+ * prefetching does not follow. */
+#undef AHEAD
+#define AHEAD(p, step) __builtin_prefetch((p) + (i + TILE_VECTORS) * (step))
 #undef GET_X
 #define GET_X(T) GET((T)->x + i * (T)->xs, part, -INF)
 #undef GET_T
@@ -174,6 +178,7 @@ static void FN(reduce_lse)(const FN(tile) * T, const FN(lead) * lx, row_state *s
     FN(lse_acc) z = {0};
     RUNS(T, BLOCK({
              V x = GET_X(T);
+             AHEAD(T->x, T->xs);
              FN(lse_step)(&z, lx, j, x, FN(vexp_ref)(x, lx->ref));
          }),
          BLOCK({ FN(flush)(&z.r); }));
@@ -202,6 +207,8 @@ static inline void FN(reduce_probs)(const FN(tile) * T, const FN(lead) * lx, boo
     FN(acc) b = {0}, w = {0};
     RUNS(T, BLOCK({
              V x = GET_X(T), t = GET_T(T, (R)0), d = vsub(lx->m, x);
+             AHEAD(T->x, T->xs);
+             AHEAD(T->t, T->ts);
              FN(lse_step)(&z, lx, j, x, FN(vexp_ref)(x, lx->ref));
              if (with_log)
                  d = vadd(FN(vlog)(t), d);
@@ -377,6 +384,8 @@ static void FN(reduce_kl)(const FN(tile) * T, const FN(lead) * ly, row_state *s)
     const V vm = FN(spread)(mean, T->across), f = FN(spread)(factor, T->across);
     RUNS(T, BLOCK({
              V x = GET_X(T), t = vload(ts + i * VN), u = vsub(vload(ds + i * VN), vm);
+             AHEAD(T->x, T->xs);
+             AHEAD(T->t, T->ts);
              V tu = vif(mne(t, zero), vmul(t, u));
              V q = vmul(FN(vexp_ref)(x, fx), f);
              V far = vsub(vsub(q, t), tu);
