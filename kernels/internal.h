@@ -158,7 +158,7 @@ typedef struct isa_kernels {
 typedef struct isa_entry {
     const char *name;
     const isa_kernels *f32, *f64;
-    void (*finish_lse)(const row_state *, bool of_y, int rows, xent_lse_result *); /* xent_lse_finish, rows at once */
+    void (*finish_lse)(const row_state *, bool of_y, int rows, xent_lse_result *); /* x's or y's sums, finished */
 } isa_entry;
 
 extern const isa_entry xent_isa_baseline_entry;

@@ -133,14 +133,10 @@ static void fold_group(work *w, const row_group *g, reduce_kind kind, const row_
     memset(x, 0, (size_t)g->rows * sizeof *x);
     memset(y, 0, (size_t)g->rows * sizeof *y);
     reduce_group(w, g, kind, s);
-    if (job->across && xent_sums_x(kind))
+    if (xent_sums_x(kind))
         w->isa->finish_lse(s, false, g->rows, x);
-    else if (xent_sums_x(kind))
-        x[0] = xent_lse_finish(s[0].x);
-    if (job->across && xent_sums_y(job, kind))
+    if (xent_sums_y(job, kind))
         w->isa->finish_lse(s, true, g->rows, y);
-    else if (xent_sums_y(job, kind))
-        y[0] = xent_lse_finish(s[0].y);
     for (int l = 0; l < g->rows; l++)
         if (direct[l])
             xent_finish_row(job, kind, &s[l], &x[l], &y[l], &o[l], &r[l], &direct[l]);

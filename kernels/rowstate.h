@@ -143,39 +143,6 @@ XENT_ROWFN void xent_lse_raise(xent_lse *s, double m) {
     s->m = m;
 }
 
-XENT_ROWFN void xent_lse_merge(xent_lse *a, xent_lse b) {
-    if (b.m > a->m) {
-        xent_lse t = *a;
-        *a = b;
-        b = t;
-    }
-    if (b.m < a->m)
-        xent_lse_raise(&b, a->m);
-    else if (b.m > -INFINITY) /* two maxima, one of them left out */
-        xent_sum_add(&b.r, xent_lse_top(b));
-    xent_sum_merge(&a->r, b.r);
-}
-
-XENT_ROWFN xent_lse_result xent_lse_finish(xent_lse s) {
-    xent_lse_result f;
-    double top = xent_lse_top(s), r = xent_sum_value(s.r);
-    if (r != r || s.m == -INFINITY) {
-        f.log1 = f.inv = f.inv_lo = f.rest = NAN;
-        f.lse = r != r ? NAN : -INFINITY;
-    } else if (s.m == INFINITY) {
-        f.log1 = f.inv = f.inv_lo = f.rest = 0.0;
-        f.lse = s.m;
-    } else {
-        double sum = top + r, low = fabs(top) >= r ? r - (sum - top) : top - (sum - r), z = r / top;
-        f.inv = 1.0 / sum;
-        f.inv_lo = (fma(-f.inv, sum, 1.0) - f.inv * (low)) * f.inv;
-        f.log1 = log1p(z) + fma(-z, top, r) / sum; /* z's own rounding put back */
-        f.rest = r * f.inv;
-        f.lse = s.m + f.log1;
-    }
-    return f;
-}
-
 /* ---- KL(t/W, softmax x) from u = x - log t - c ----
  * W = sum t, U = sum t u, A = sum t (exp(u) - 1 - u): A's terms are never negative, so nothing cancels however near the
  * two rows are. c may be any number; the nearer to the mean of x - log t under t, the smaller U. */

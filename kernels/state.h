@@ -64,32 +64,30 @@ static inline void FN(flush)(FN(acc) * a) {
     a->run[1] = a->run[2] = a->run[3] = vset((R)0); /* a run may be cut short after its first vector */
 }
 
-/* The lanes of v as one double a row. */
-static inline void FN(fold)(V v, const FN(tile) * T, double *out) {
-    R a[VN];
-    double all = 0.0;
-    vstore(a, v);
-    if (!T->across)
-        all = FN(vsum)(v);
-    for (int l = 0; l < T->rows; l++)
-        out[l] = T->across ? (double)a[l] : all;
-}
-static inline void FN(fold_acc)(const FN(acc) * a, const FN(tile) * T, double *out) {
-    double err[MAX_LANES];
-    FN(fold)(a->sum, T, out);
-    FN(fold)(a->err, T, err);
-    for (int l = 0; l < T->rows; l++)
-        if (err[l] - err[l] == 0.0) /* an infinite sum has no error */
-            out[l] += err[l];
+/* The lanes of an accumulator as one sum a row. */
+static inline void FN(fold)(const FN(acc) * a, const FN(tile) * T, xent_sum *out) {
+    R sum[VN], err[VN];
+    xent_sum all = {0.0, 0.0}, rest = all;
+    vstore(sum, a->sum);
+    vstore(err, a->err);
+    if (!T->across) {
+        all = FN(vsum)(a->sum);
+        rest = FN(vsum)(a->err);
+    }
+    for (int l = 0; l < T->rows; l++) {
+        double e = T->across ? (double)err[l] : all.e + rest.s;
+        out[l].s = T->across ? (double)sum[l] : all.s;
+        out[l].e = e - e == 0.0 ? e : 0.0; /* an infinite sum has no error */
+    }
 }
 /* ... added to a field of each row's state. */
 #undef ADD_TO
 #define ADD_TO(field, a)                                                                                               \
     do {                                                                                                               \
-        double folded_[MAX_LANES];                                                                                     \
-        FN(fold_acc)(&(a), T, folded_);                                                                                \
+        xent_sum folded_[MAX_LANES];                                                                                   \
+        FN(fold)(&(a), T, folded_);                                                                                    \
         for (int l = 0; l < T->rows; l++)                                                                              \
-            xent_sum_add(&s[l].field, folded_[l]);                                                                     \
+            xent_sum_merge(&s[l].field, folded_[l]);                                                                   \
     } while (0)
 
 /* The largest of each row so far, and the reference that follows from it. */
@@ -154,23 +152,34 @@ typedef struct FN(lse_acc) {
     V count;
 } FN(lse_acc);
 
-static inline void FN(lse_step)(FN(lse_acc) * a, const FN(lead) * lead, int j, V x, V e) {
-    M top = meq(x, lead->top);
-    a->r.run[j] = vif(mnot(top), e);
-    a->count = vadd(a->count, vif(top, vset((R)1)));
+/* E(x), added. In double its own rounding is kept, which is most of the error of a row of few classes; float sums are
+ * finished in double, and what a float rounds is left as it is. */
+static inline V FN(lse_step)(FN(lse_acc) * a, const FN(lead) * lead, int j, V x) {
+    V lo, e = FN(vexp_ref_lo)(x, lead->ref, &lo);
+    M rest = mnot(meq(x, lead->top));
+    a->r.run[j] = vif(rest, e);
+#if XENT_REAL == 64
+    a->r.err = vadd(a->r.err, vif(rest, lo));
+#endif
+    a->count = vadd(a->count, vif(mnot(rest), vset((R)1)));
+    return e;
 }
 
 static inline void FN(lse_add)(const FN(tile) * T, const FN(lead) * lead, const FN(lse_acc) * a, row_state *s,
                                bool of_y) {
-    double r[MAX_LANES], n[MAX_LANES];
-    FN(fold_acc)(&a->r, T, r);
-    FN(fold)(a->count, T, n);
+    xent_sum r[MAX_LANES];
+    R counts[VN];
+    double all = 0.0;
+    FN(fold)(&a->r, T, r);
+    vstore(counts, a->count);
+    if (!T->across)
+        all = FN(vsum)(a->count).s;
     for (int l = 0; l < T->rows; l++) {
         xent_lse *z = of_y ? &s[l].y : &s[l].x;
-        double more = n[l] - lead->left_out[l];
+        double more = (T->across ? (double)counts[l] : all) - lead->left_out[l];
         if (more > 0.0 && z->m > -INFINITY)
-            r[l] += more * xent_lse_top(*z);
-        xent_sum_add(&z->r, r[l]);
+            xent_sum_add(&z->r, more * xent_lse_top(*z));
+        xent_sum_merge(&z->r, r[l]);
     }
 }
 
@@ -179,7 +188,7 @@ static void FN(reduce_lse)(const FN(tile) * T, const FN(lead) * lx, row_state *s
     RUNS(T, BLOCK({
              V x = GET_X(T);
              AHEAD(T->x, T->xs);
-             FN(lse_step)(&z, lx, j, x, FN(vexp_ref)(x, lx->ref));
+             FN(lse_step)(&z, lx, j, x);
          }),
          BLOCK({ FN(flush)(&z.r); }));
     FN(lse_add)(T, lx, &z, s, false);
@@ -189,8 +198,7 @@ static void FN(reduce_sent)(const FN(tile) * T, const FN(lead) * lx, row_state *
     FN(lse_acc) z = {0};
     FN(acc) b = {0};
     RUNS(T, BLOCK({
-             V x = GET_X(T), e = FN(vexp_ref)(x, lx->ref);
-             FN(lse_step)(&z, lx, j, x, e);
+             V x = GET_X(T), e = FN(lse_step)(&z, lx, j, x);
              b.run[j] = vif(mne(x, vset(-INF)), vmul(e, vsub(lx->m, x)));
          }),
          BLOCK({
@@ -209,7 +217,7 @@ static inline void FN(reduce_probs)(const FN(tile) * T, const FN(lead) * lx, boo
              V x = GET_X(T), t = GET_T(T, (R)0), d = vsub(lx->m, x);
              AHEAD(T->x, T->xs);
              AHEAD(T->t, T->ts);
-             FN(lse_step)(&z, lx, j, x, FN(vexp_ref)(x, lx->ref));
+             FN(lse_step)(&z, lx, j, x);
              if (with_log)
                  d = vadd(FN(vlog)(t), d);
              w.run[j] = t;
@@ -241,9 +249,8 @@ static void FN(reduce_logs)(const FN(tile) * T, const FN(lead) * lx, const FN(le
     FN(lse_acc) z = {0}, zy = {0};
     FN(acc) b = {0};
     RUNS(T, BLOCK({
-             V x = GET_X(T), y = GET_T(T, -INF), t = FN(vexp_ref)(y, ly->ref);
-             FN(lse_step)(&z, lx, j, x, FN(vexp_ref)(x, lx->ref));
-             FN(lse_step)(&zy, ly, j, y, t);
+             V x = GET_X(T), y = GET_T(T, -INF), t = FN(lse_step)(&zy, ly, j, y);
+             FN(lse_step)(&z, lx, j, x);
              V d = vmul(t, vsub(vsub(y, ly->m), vsub(x, lx->m)));
              M live = mne(y, none); /* a target of 0 adds nothing; one above 0 where q = 0 is infinite */
              d = vsel(mand(live, meq(x, none)), vset(INF), d);
@@ -295,7 +302,7 @@ static void FN(reduce_kl)(const FN(tile) * T, const FN(lead) * ly, row_state *s)
     FN(acc) w = {0}, d_sum = {0}, u_sum = {0}, a_sum = {0};
     FN(vref) fy = {0}, fx;
     V largest = none;
-    double ws[MAX_LANES] = {0}, means[MAX_LANES] = {0}, us[MAX_LANES], as[MAX_LANES];
+    xent_sum ws[MAX_LANES], means[MAX_LANES], us[MAX_LANES], as[MAX_LANES];
     R x_at[MAX_LANES] = {0}, t_at[MAX_LANES] = {0}, most[MAX_LANES] = {0}, xc[MAX_LANES] = {0}, xk[MAX_LANES] = {0};
     R mean[MAX_LANES] = {0}, factor[MAX_LANES] = {0}, hi_at[MAX_LANES], lo_at[MAX_LANES];
 
@@ -338,8 +345,8 @@ static void FN(reduce_kl)(const FN(tile) * T, const FN(lead) * ly, row_state *s)
              FN(flush)(&w);
              FN(flush)(&d_sum);
          }));
-    FN(fold_acc)(&w, T, ws);
-    FN(fold_acc)(&d_sum, T, means);
+    FN(fold)(&w, T, ws);
+    FN(fold)(&d_sum, T, means);
     if (T->across)
         vstore(most, largest);
     else
@@ -366,7 +373,7 @@ static void FN(reduce_kl)(const FN(tile) * T, const FN(lead) * ly, row_state *s)
             y_top = s[l].y.m;
         }
         /* With no target in this tile its largest exp(x - c) becomes about 1. */
-        m = ws[l] != 0.0 ? means[l] / ws[l] : most[l] - y_top - hi;
+        m = ws[l].s != 0.0 ? xent_sum_value(means[l]) / xent_sum_value(ws[l]) : most[l] - y_top - hi;
         mean[l] = m - m == 0.0 ? (R)m : (R)0;
         rest = (double)lo_at[l] + (double)mean[l];
         c = hi + rest;
@@ -398,12 +405,12 @@ static void FN(reduce_kl)(const FN(tile) * T, const FN(lead) * ly, row_state *s)
              FN(flush)(&a_sum);
              FN(flush)(&u_sum);
          }));
-    FN(fold_acc)(&u_sum, T, us);
-    FN(fold_acc)(&a_sum, T, as);
+    FN(fold)(&u_sum, T, us);
+    FN(fold)(&a_sum, T, as);
     for (int l = 0; l < T->rows; l++) {
-        part[l].w = (xent_sum){ws[l], 0.0};
-        part[l].u = (xent_sum){us[l], 0.0};
-        part[l].a = (xent_sum){as[l], 0.0};
+        part[l].w = ws[l];
+        part[l].u = us[l];
+        part[l].a = as[l];
         xent_kl_merge(&s[l].kl, part[l]);
     }
 }

@@ -44,7 +44,7 @@ static inline V FN(vldexp_)(V p, V k) {
 #define vldexp FN(vldexp_)
 #endif
 
-/* exp(d) 2^-k0, within 0.65 ULP: what is rounded before the last addition is rounded far below it. NaN stays NaN. */
+/* exp(d) 2^-k0, within 0.65 ULP, and in *lo what the last addition rounded away. NaN stays NaN. */
 #if VEC_TABLE16
 /* d = n ln2/16 + r: 2^(n/16) from a table in two parts, and exp(r) - 1 by a short polynomial. */
 static const R FN(exp2_hi)[16] = {
@@ -94,10 +94,10 @@ static const R FN(exp2_lo)[16] = {
     0x1.2ed02d75b3707p-55,
     -0x1.e9c23179c2893p-54};
 #endif
-static inline V FN(vexp2ref)(V d, V k0) {
+static inline V FN(vexp2ref_lo)(V d, V k0, V *lo) {
     V t = vfma(d, vset((R)(16.0 * XENT_LOG2E)), vset(ROUND_MAGIC)); /* n in the low bits */
     V n = vsub(t, vset(ROUND_MAGIC));
-    V hi = vlookup16(FN(exp2_hi), t), lo = vlookup16(FN(exp2_lo), t);
+    V hi = vlookup16(FN(exp2_hi), t), low = vlookup16(FN(exp2_lo), t);
 #if XENT_REAL == 32
     V r = vfnma(n, vset(0x1.0bfbe8p-19f), vfnma(n, vset(0x1.62ep-5f), d));
     V q = vfma(r, vset(0.16667046f), vset(0.50001621f));
@@ -108,20 +108,22 @@ static inline V FN(vexp2ref)(V d, V k0) {
     q = vfma(q, r, vset(0.16666666664414165));
     q = vfma(q, r, vset(0.5));
 #endif
-    V y = vfma(vmul(r, r), q, r); /* exp(r) - 1 */
-    return vldexp(vadd(hi, vfma(hi, y, lo)), vfma(n, vset((R)0.0625), vsub(vset((R)0), k0)));
+    V y = vfma(hi, vfma(vmul(r, r), q, r), low); /* exp(r) - 1, times hi */
+    V p = vadd(hi, y), scale = vfma(n, vset((R)0.0625), vsub(vset((R)0), k0));
+    *lo = vldexp(vsub(y, vsub(p, hi)), scale);
+    return vldexp(p, scale);
 }
 #else
-/* d = k ln2 + r + lo, exp(r + lo) by a polynomial, 1 + r added with its error. */
-static inline V FN(vexp2ref)(V d, V k0) {
+/* d = k ln2 + r + low, exp(r + low) by a polynomial, 1 + r added with its error. */
+static inline V FN(vexp2ref_lo)(V d, V k0, V *lo) {
     const V one = vset((R)1);
     V k = vround(vmul(d, vset((R)XENT_LOG2E)));
     V r1 = vfnma(k, vset(LN2_HI), d); /* exact */
     V r = vfnma(k, vset(LN2_MID), r1);
-    V lo = vfnma(k, vset(LN2_MID), vsub(r1, r));
+    V low = vfnma(k, vset(LN2_MID), vsub(r1, r));
 #if !VEC_FMA
     V r2 = vfnma(k, vset(LN2_LO), r);
-    lo = vadd(lo, vfnma(k, vset(LN2_LO), vsub(r, r2)));
+    low = vadd(low, vfnma(k, vset(LN2_LO), vsub(r, r2)));
     r = r2;
 #endif
 #if XENT_REAL == 32
@@ -143,11 +145,18 @@ static inline V FN(vexp2ref)(V d, V k0) {
     q = vfma(q, r, vset(0.1666666666666667));
     q = vfma(q, r, vset(0.5));
 #endif
-    V h = vadd(one, r);
-    V p = vadd(h, vadd(vadd(vsub(one, h), r), vfma(vmul(r, r), q, lo)));
-    return vldexp(p, vsub(k, k0));
+    V h = vadd(one, r), y = vadd(vadd(vsub(one, h), r), vfma(vmul(r, r), q, low));
+    V p = vadd(h, y);
+    k = vsub(k, k0);
+    *lo = vldexp(vsub(y, vsub(p, h)), k);
+    return vldexp(p, k);
 }
 #endif
+
+static inline V FN(vexp2ref)(V d, V k0) {
+    V lo;
+    return FN(vexp2ref_lo)(d, k0, &lo);
+}
 
 /* A reference (rowstate.h) as vectors; low bounds x - c where E(x) is certainly 0. */
 typedef struct FN(vref) {
@@ -157,6 +166,10 @@ typedef struct FN(vref) {
 /* E(x) = exp(x - c) 2^-k. */
 static inline V FN(vexp_ref)(V x, FN(vref) f) {
     return FN(vexp2ref)(vmax(f.low, vsub(x, f.c)), f.k);
+}
+
+static inline V FN(vexp_ref_lo)(V x, FN(vref) f, V *lo) {
+    return FN(vexp2ref_lo)(vmax(f.low, vsub(x, f.c)), f.k, lo);
 }
 
 /* Natural logarithm; log 0 = -inf, of a negative number NaN. m in [sqrt 1/2, sqrt 2], s = (m - 1)/(m + 1),
@@ -177,8 +190,8 @@ static inline V FN(vlogp)(V z) {
     return vfma(p, z, vset(0.666666666666667));
 #endif
 }
-/* log(x) + more, for more far below log(x) or x = 1; it is added before the last rounding. */
-static inline V FN(vlog_with)(V x, V more) {
+/* log(x) + more, and in *low what the last addition rounded away; more is far below log(x), or x = 1. */
+static inline V FN(vlog_low)(V x, V more, V *low) {
     const V one = vset((R)1);
 #if VEC_SCALEF
     V k = vadd(vexponent(vmul(x, vset((R)0.70710678118654752440))), one);
@@ -197,29 +210,24 @@ static inline V FN(vlog_with)(V x, V more) {
     V f = vsub(m, one), s = vdiv(f, vadd(m, one));
     V z = vmul(s, s), h = vmul(vset((R)0.5), vmul(f, f));
     V p = vadd(vmul(s, vfma(z, FN(vlogp)(z), h)), more);
-    /* k ln2 + (f - (h - p)), with ln 2 split so that k LN2_TOP is exact */
+    /* k ln2 + f - (h - p): the two large ones first, ln 2 split so that its part times k is exact */
 #if XENT_REAL == 32
-    V lo = vfma(k, vset(0x1.7f7d1cp-20f), p), r = vsub(f, vsub(h, lo));
-    r = vfma(k, vset(0x1.62e4p-1f), r);
+    V top = vmul(k, vset(0x1.62e4p-1f)), rest = vsub(vfma(k, vset(0x1.7f7d1cp-20f), p), h);
 #else
-    V lo = vfma(k, vset(0x1.9ef35793c7673p-41), p), r = vsub(f, vsub(h, lo));
-    r = vfma(k, vset(0x1.62e42fefa2000p-1), r);
+    V top = vmul(k, vset(0x1.62e42fefa2000p-1)), rest = vsub(vfma(k, vset(0x1.9ef35793c7673p-41), p), h);
 #endif
+    V large = vadd(top, f);
+    rest = vadd(rest, vadd(vsub(top, large), f));
+    V r = vadd(large, rest);
+    *low = vadd(vsub(large, r), rest);
     r = vsel(mlt(x, vset(INF)), r, x); /* inf, NaN */
     r = vsel(meq(x, vset((R)0)), vset(-INF), r);
     return vsel(mlt(x, vset((R)0)), vset((R)NAN), r);
 }
 
 static inline V FN(vlog)(V x) {
-    return FN(vlog_with)(x, vset((R)0));
-}
-
-/* log(1 + z) for z >= 0. */
-static inline V FN(vlog1p)(V z) {
-    const V one = vset((R)1);
-    V u = vadd(one, z); /* what u rounded away goes back in, relative to u */
-    V lost = vsel(mlt(z, one), vsub(z, vsub(u, one)), vsub(one, vsub(u, z)));
-    return FN(vlog_with)(u, vdiv(lost, u));
+    V low;
+    return FN(vlog_low)(x, vset((R)0), &low);
 }
 
 /* exp(u) - 1 - u for -1 <= u <= 2: all of it, relative to itself. */
@@ -256,17 +264,20 @@ static inline V FN(vphi)(V u) {
     return vmul(vmul(u, u), q);
 }
 
-/* Lanes added in a fixed tree, in double. */
-static inline double FN(vsum)(V v) {
+/* Lanes added in a fixed tree, in double, with what was rounded (NaN where the sum is infinite). */
+static inline xent_sum FN(vsum)(V v) {
     R a[VN];
-    double d[VN];
+    double d[VN], e[VN] = {0};
     vstore(a, v);
     for (int l = 0; l < VN; l++)
         d[l] = (double)a[l];
     for (int n = VN / 2; n > 0; n /= 2)
-        for (int l = 0; l < n; l++)
-            d[l] += d[l + n];
-    return d[0];
+        for (int l = 0; l < n; l++) {
+            double t = d[l] + d[l + n], back = t - d[l];
+            e[l] += e[l + n] + ((d[l] - (t - back)) + (d[l + n] - back));
+            d[l] = t;
+        }
+    return (xent_sum){d[0], e[0]};
 }
 static inline R FN(vlargest)(V v) {
     R a[VN];

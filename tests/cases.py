@@ -1,8 +1,7 @@
 """The accuracy contract: one row an operation and dtype, in ULPs of the scale that oracle.py returns.
 
-A budget is the largest error, not a typical one. In float64 it holds an exponential of 0.65 ULP for the element and
-another for the row's maximum; float32 rows are finished in double and have only the first. float16 is computed in
-float32, so all it may lose is its own last rounding. README.md prints this table: `python tests/cases.py` makes it.
+A budget is the largest error, not a typical one: an exponential is within 0.65 ULP, sums and logarithms keep what they
+round away. float16 is computed in float32, so all it may lose is its own last rounding. README.md prints this table: `python tests/cases.py` makes it.
 """
 
 import re
@@ -35,9 +34,9 @@ class Case:
 # fmt: off
 _TABLE = [
     # name                                      second operand   f8            f4            f2
-    ("logsumexp",                               "",          (2.0,),       (1.0,),       (0.51,)),
-    ("log_softmax",                             "",          (2.75,),       (1.5,),       (0.51,)),
-    ("softmax",                                 "",          (2.75,),       (2.0,),       (0.51,)),
+    ("logsumexp",                               "",          (1.0,),       (1.0,),       (0.51,)),
+    ("log_softmax",                             "",          (1.5,),       (1.5,),       (0.51,)),
+    ("softmax",                                 "",          (2.5,),       (2.0,),       (0.51,)),
     ("entropy",                                 "self",      (4.0,),       (4.0,),       (0.51,)),
     ("softmax_entropy",                         "",          (4.0,),       (4.0,),       (0.51,)),
     ("cross_entropy",                           "probs",     (4.0,),       (4.0,),       (0.51,)),
@@ -47,13 +46,13 @@ _TABLE = [
     ("kl_div_with_log_probs",                   "log_probs", (4.0,),       (4.0,),       (0.51,)),
     ("cross_entropy_terms",                     "probs",     (4.0,),       (4.0,),       (0.51,)),
     ("kl_div_terms",                            "probs",     (4.0,),       (4.0,),       (0.51,)),
-    ("kl_div_with_logits_terms",                "logits",    (5.0,),       (4.0,),       (0.51,)),
-    ("kl_div_with_log_probs_terms",             "log_probs", (5.0,),       (4.0,),       (0.51,)),
-    ("cross_entropy_value_and_grad",            "probs",     (4.0, 6.0),   (4.0, 4.0),   (0.51, 0.51)),
-    ("cross_entropy_with_labels_value_and_grad", "labels",   (4.0, 6.0),   (4.0, 4.0),   (0.51, 0.51)),
-    ("kl_div_value_and_grad",                   "probs",     (4.0, 6.0),   (4.0, 4.0),   (0.51, 0.51)),
-    ("kl_div_with_logits_value_and_grad",       "logits",    (4.0, 6.0),   (4.0, 4.0),   (0.51, 0.51)),
-    ("kl_div_with_log_probs_value_and_grad",    "log_probs", (4.0, 6.0),   (4.0, 4.0),   (0.51, 0.51)),
+    ("kl_div_with_logits_terms",                "logits",    (4.0,),       (4.0,),       (0.51,)),
+    ("kl_div_with_log_probs_terms",             "log_probs", (4.0,),       (4.0,),       (0.51,)),
+    ("cross_entropy_value_and_grad",            "probs",     (4.0, 4.0),   (4.0, 4.0),   (0.51, 0.51)),
+    ("cross_entropy_with_labels_value_and_grad", "labels",   (4.0, 4.0),   (4.0, 4.0),   (0.51, 0.51)),
+    ("kl_div_value_and_grad",                   "probs",     (4.0, 4.0),   (4.0, 4.0),   (0.51, 0.51)),
+    ("kl_div_with_logits_value_and_grad",       "logits",    (4.0, 4.0),   (4.0, 4.0),   (0.51, 0.51)),
+    ("kl_div_with_log_probs_value_and_grad",    "log_probs", (4.0, 4.0),   (4.0, 4.0),   (0.51, 0.51)),
     ("kl_pointwise",                            "point",     (2.0,),       (2.0,),       (0.51,)),
     ("rel_entr",                                "point",     (4.0,),       (4.0,),       (0.51,)),
 ]

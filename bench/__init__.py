@@ -1,0 +1,1 @@
+"""What xent reaches beside its peers and beside the machine's own limits: python -m bench.run."""
