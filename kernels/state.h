@@ -15,6 +15,7 @@ typedef struct FN(tile) {
 
 /* BODY for each vector of tile T, with `i` its index and `part` its number of valid lanes (0: all; a constant then), `j` its
  * place in a run of RUN vectors; FLUSH after every run. */
+/* clang-format off */
 #undef EACH
 #undef RUNS
 #define RUNS(T, BODY, FLUSH)                                                                                           \
@@ -22,18 +23,24 @@ typedef struct FN(tile) {
         ptrdiff_t i = 0;                                                                                               \
         while (i + RUN <= (T)->full) {                                                                                 \
             enum { part = 0 };                                                                                         \
-            _Pragma("GCC unroll 4") for (int j = 0; j < RUN; j++, i++) BODY FLUSH                                      \
+            _Pragma("GCC unroll 4") for (int j = 0; j < RUN; j++, i++) {                                               \
+                BODY                                                                                                   \
+            }                                                                                                          \
+            FLUSH                                                                                                      \
         }                                                                                                              \
         for (; i < (T)->full; i++) {                                                                                   \
             enum { part = 0, j = 0 };                                                                                  \
-            BODY FLUSH                                                                                                 \
+            BODY                                                                                                       \
+            FLUSH                                                                                                      \
         }                                                                                                              \
         if ((T)->tail) {                                                                                               \
             enum { j = 0 };                                                                                            \
             const int part = (T)->tail;                                                                                \
-            BODY FLUSH                                                                                                 \
+            BODY                                                                                                       \
+            FLUSH                                                                                                      \
         }                                                                                                              \
     } while (0)
+/* clang-format on */
 #define BLOCK(...) __VA_ARGS__
 #define EACH(T, ...) RUNS(T, BLOCK(__VA_ARGS__), )
 #undef GET
