@@ -430,3 +430,22 @@ def test_references_and_memory(name, rng):
     finally:
         tracemalloc.stop()
     assert grown < 20_000
+
+
+@pytest.mark.parametrize("chunks", [(2, 5), (3, 2), (6, 1)], ids=["rows", "both", "classes"])
+def test_dask_stays_lazy(chunks, rng):
+    """Chunks across the class axis are gathered lazily; values are NumPy's."""
+    dask = pytest.importorskip("dask.array", reason="dask is not installed")
+    x, y = rng.standard_normal((2, 6, 5))
+    labels = np.arange(6) % 5
+    lazy_x, lazy_y = dask.from_array(x, chunks=chunks), dask.from_array(y, chunks=chunks)
+    for name, operands, plain in [
+        ("logsumexp", (lazy_x,), (x,)),
+        ("softmax", (lazy_x,), (x,)),
+        ("kl_div_with_logits", (lazy_x, lazy_y), (x, y)),
+        ("cross_entropy_with_labels", (lazy_x, dask.from_array(labels, chunks=chunks[:1])), (x, labels)),
+    ]:
+        got = getattr(xent, name)(*operands)
+        assert isinstance(got, dask.Array), name
+        np.testing.assert_array_equal(got.compute(), getattr(xent, name)(*plain), err_msg=name)
+    np.testing.assert_array_equal(xent.softmax(lazy_x, axis=0).compute(), xent.softmax(x, axis=0))

@@ -746,7 +746,20 @@ cdef object through_gufunc(int op, tuple operands, object axis, bint keepdims, o
         options["keepdims"] = True
     if not (type(axis) is int and axis == -1):
         options["axis"] = axis
+    if OPERATIONS[op].target == XENT_TARGET_LABELS:
+        operands = (whole_classes(operands[0], axis), operands[1])
+    else:
+        operands = tuple([whole_classes(operand, axis) for operand in operands])
     return getattr(ufuncs, op_name(op))(*operands, **options)
+
+
+cdef object whole_classes(object operand, object axis):
+    """A dask array whose rows are cut into chunks, with each row in one: still lazy, and what dask's gufuncs need."""
+    if not isinstance(operand, loaded("dask.array", "Array")) or not isinstance(axis, int):
+        return operand
+    if -operand.ndim <= axis < operand.ndim and operand.numblocks[axis] > 1:
+        return operand.rechunk({axis: -1})
+    return operand
 
 
 cdef object invoke(int op, object logits, object target, object axis, object keepdims, object where, object out,
