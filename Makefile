@@ -1,6 +1,8 @@
 # make demo    build, install into .venv, print losses and speed on real logits
 # make test    the whole test suite against the installed package
 # make lint    ruff, clang-format, mypy, stubtest
+# make bench   xent beside its peers and the machine's limits; BENCH_ARGS=--quick takes about a minute
+# make bench-report   the plots and the README's table from the newest whole run
 # make clean   remove what these made
 # Needs Python >= 3.11, a C compiler and make; PYTHON=... chooses another interpreter.
 
@@ -14,7 +16,7 @@ SOURCES := pyproject.toml README.md LICENSE $(wildcard setup.py MANIFEST.in) \
 		-o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name 'py.typed' -o -name '*.npz')
 C_FILES := $(shell find kernels tests/embed -name '*.[ch]')
 
-.PHONY: all demo test lint clean
+.PHONY: all demo test lint bench bench-report clean
 all: $(VENV)/installed
 
 demo: $(VENV)/installed
@@ -31,9 +33,15 @@ lint: $(VENV)/lint
 	$(BIN)/mypy
 	$(BIN)/stubtest xent
 
+bench: $(VENV)/bench
+	$(BIN)/python -m bench.run $(BENCH_ARGS)
+
+bench-report: $(VENV)/bench
+	$(BIN)/python -m bench.report $(BENCH_ARGS)
+
 clean:
 	rm -rf $(VENV) build kernels/build src/xent.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find src tests -name __pycache__ -prune -exec rm -rf {} +
+	find src tests bench -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/created:
 	$(PYTHON) -c 'import sys; sys.exit("xent needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
@@ -46,7 +54,7 @@ $(VENV)/installed: $(VENV)/created $(SOURCES)
 	$(BIN)/python -m pip install --quiet .
 	touch $@
 
-# xent itself is there already, so these two bring only what the extras add.
-$(VENV)/test $(VENV)/lint: $(VENV)/installed pyproject.toml
+# xent itself is there already, so these bring only what the extras add.
+$(VENV)/test $(VENV)/lint $(VENV)/bench: $(VENV)/installed pyproject.toml
 	$(BIN)/python -m pip install --quiet 'xent[$(@F)]'
 	touch $@

@@ -1,0 +1,157 @@
+"""The machine's own limits, measured by limits.c: bandwidth at a working-set size, rates of exp and log in cache."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+SOURCE = Path(__file__).with_name("limits.c")
+FLAGS = {
+    "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"],
+    "avx2": ["-mavx2", "-mfma"],
+    "baseline": [],
+    "neon": [],
+}
+AHEAD = (0, 1024, 4096)  # bytes of software prefetch to try
+SMALLEST = 16 << 10  # below this a pass is as short as the barriers around it
+L1 = 16 << 10
+BYTES_A_TIMING = 64 << 20
+
+
+def aligned(nbytes: int) -> NDArray[np.uint8]:
+    """A touched buffer that starts on a page, with a page of slack for what is prefetched past the end."""
+    raw = np.ones(nbytes + 8192, np.uint8)
+    start = -raw.ctypes.data % 4096
+    return raw[start : start + nbytes]
+
+
+def build(isa: str) -> ctypes.CDLL:
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder, "limits.so")
+        compiler = os.environ.get("CC", "cc")
+        flags = ["-O3", "-std=gnu11", "-ffp-contract=fast", "-fopenmp", "-shared", "-fPIC", *FLAGS[isa]]
+        subprocess.run([compiler, *flags, str(SOURCE), "-o", str(library)], check=True)
+        return ctypes.CDLL(str(library))
+
+
+class Limits:
+    """Limits of one instruction set with a number of threads. Each figure is measured once, when first asked for."""
+
+    def __init__(self, isa: str, threads: int, budget: float = 0.05) -> None:
+        self.isa, self.threads, self.budget = isa, threads, budget
+        self._library = build(isa)
+        powers = np.exp2(np.arange(16) / 16)
+        self._library.limit_init(powers.ctypes.data_as(ctypes.c_void_p))
+        self.read, self.copy = cache(self._read), cache(self._copy)
+        self.measured: list[dict[str, float]] = []
+        self.exp, self.exp_name = self._fastest("exp_poly", "exp_table")
+        self.log, self.log_name = self._fastest("log_poly")
+
+    def _best(self, call: Callable[[], float], longer: float = 1.0) -> float:
+        stop, best, runs = time.perf_counter() + self.budget * longer, float("inf"), 0
+        while runs < 3 or time.perf_counter() < stop:
+            best, runs = min(best, call()), runs + 1
+        return best
+
+    def _timed(self, name: str, buffers: list[NDArray[np.uint8]], *extra: int) -> float:
+        """Seconds of a pass; infinite where the machine lacks it."""
+        function = getattr(self._library, name)
+        function.restype = ctypes.c_double
+        nbytes = buffers[0].nbytes
+        passes = max(1, BYTES_A_TIMING // (nbytes * len(buffers)))
+        pointers = [ctypes.c_void_p(b.ctypes.data) for b in buffers]
+        tail = [ctypes.c_size_t(e) for e in extra]
+
+        def once() -> float:
+            return float(function(*pointers, ctypes.c_size_t(nbytes), self.threads, passes, *tail))
+
+        if once() < 0:
+            return float("inf")
+        return self._best(once)
+
+    def _read(self, nbytes: int) -> float:
+        """GB/s of reading `nbytes`, again and again."""
+        nbytes = max(nbytes, SMALLEST)
+        source = aligned(nbytes)
+        rate = nbytes * 1e-9 / min(self._timed("limit_read", [source], ahead) for ahead in AHEAD)
+        self.measured.append({"bytes": nbytes, "read": rate})
+        return rate
+
+    def _copy(self, nbytes: int) -> float:
+        """GB/s, read and written together, of copying one half of `nbytes` to the other: the better of both stores."""
+        nbytes = max(nbytes, SMALLEST)
+        buffers = [aligned(nbytes // 2), aligned(nbytes // 2)]
+        plain, stream = (
+            nbytes * 1e-9 / min(self._timed(name, buffers, ahead) for ahead in AHEAD)
+            for name in ("limit_copy", "limit_stream")
+        )
+        self.measured.append({"bytes": nbytes, "copy": plain, "stream": stream})
+        return max(plain, stream)
+
+    def _fastest(self, *names: str) -> tuple[dict[str, float], dict[str, str]]:
+        """Nanoseconds an element, all threads together, of each real type; and which function that was."""
+        rates, winners = {}, {}
+        for suffix, dtype in (("f32", np.float32), ("f64", np.float64)):
+            times = {}
+            for name in names:
+                function = f"limit_{name}_{suffix}"
+                if hasattr(self._library, function):
+                    buffer = aligned(L1 * self.threads)
+                    buffer.view(dtype)[:] = np.linspace(0.01, 9, buffer.nbytes // np.dtype(dtype).itemsize)
+                    self.check(f"{name}_{suffix}")
+                    times[name] = self._rate(function, buffer) * np.dtype(dtype).itemsize / buffer.nbytes * 1e9
+            winners[suffix] = min(times, key=times.__getitem__)
+            rates[suffix] = times[winners[suffix]]
+        return rates, winners
+
+    def _rate(self, name: str, buffer: NDArray[np.uint8]) -> float:
+        function = getattr(self._library, name)
+        function.restype = ctypes.c_double
+        pointer = ctypes.c_void_p(buffer.ctypes.data)
+        # Every row rests on these few figures: take longer.
+        return self._best(lambda: float(function(pointer, ctypes.c_size_t(L1), self.threads, 400)), longer=4)
+
+    def check(self, name: str) -> float:
+        """A rate counts only if the function is right: its largest error in ULP, at most 2."""
+        kind, dtype = (np.exp, np.log)[name.startswith("log")], (np.float32, np.float64)[name.endswith("64")]
+        low, high = (1e-3, 40.0) if kind is np.log else (-40.0, 0.0)
+        x, got = (aligned(L1).view(dtype) for _ in range(2))
+        x[:] = np.linspace(low, high, x.size)
+        function = getattr(self._library, f"apply_{name}")
+        function(ctypes.c_void_p(got.ctypes.data), ctypes.c_void_p(x.ctypes.data), ctypes.c_size_t(L1))
+        exact = kind(x.astype(np.longdouble))
+        error = float(np.max(np.abs(got - exact) / np.spacing(np.abs(exact).astype(dtype))))
+        if not error <= 2:
+            raise RuntimeError(f"bench/limits.c: {name} is wrong by {error:.3g} ULP")
+        return error
+
+    def seconds(self, read: int, written: int, exps: float, logs: float, real: str) -> dict[str, float]:
+        """The least time for so much traffic and so many exp and log: {"memory": s, "compute": s}.
+
+        What is written is paired with as much that is read, at the rate of a copy; the rest is read at its own rate.
+        """
+        size = read + written
+        paired = min(read, written)
+        memory = (2 * paired / self.copy(size) if paired else 0.0) + (size - 2 * paired) / self.read(size)
+        return {"memory": memory * 1e-9, "compute": (exps * self.exp[real] + logs * self.log[real]) * 1e-9}
+
+
+if __name__ == "__main__":
+    import sys
+
+    limits = Limits(sys.argv[1], int(sys.argv[2]))
+    for kind, suffix in ((k, s) for k in ("exp", "log") for s in ("f32", "f64")):
+        rate, name = (getattr(limits, f"{kind}{field}")[suffix] for field in ("", "_name"))
+        print(f"{kind} {suffix}: {rate:.4f} ns ({name}, {limits.check(f'{name}_{suffix}'):.2f} ULP)")
+    for size in (256 << 10, 4 << 20, 64 << 20, 512 << 20):
+        limits.read(size), limits.copy(size)
+    print(*limits.measured, sep="\n")
