@@ -1,5 +1,5 @@
-/* rowstate.h: what a row is folded into, in scalar form: start, raise, merge, finish. C11 and C++, no dependency but
- * <math.h>; the vector code (state.h), the split walk and the GPU share it.
+/* rowstate.h: what a row is folded into, in scalar form: start, raise, scale, merge, and KL's finish (log sum exp's is
+ * finish.h, several rows at once). C11 and C++, no dependency but <math.h>.
  *
  * A sum of exponentials is held against a reference that is a power of two, not exp(max): with
  *     E(x) = exp(x - c) 2^-k,   k = rint(m / ln 2), c = 0     where |m| <= XENT_PLAIN   (m the largest x so far)
