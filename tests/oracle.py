@@ -320,6 +320,7 @@ def softmax_family(ar, x):
 # ---- an operation on rows ------------------------------------------------------------------------------------------
 
 # name -> (definition, what its outputs are)
+# What each operation is about; a variant's suffix says which of its results are returned.
 DEFINITIONS = {
     "logsumexp": ("softmax_family", ("lse",)),
     "log_softmax": ("softmax_family", ("logp",)),
@@ -331,16 +332,16 @@ DEFINITIONS = {
     "kl_div": ("kl_probs", ("value",)),
     "kl_div_with_logits": ("kl_logits", ("value",)),
     "kl_div_with_log_probs": ("kl_log_probs", ("value",)),
-    "cross_entropy_terms": ("cross_entropy", ("terms",)),
-    "kl_div_terms": ("kl_probs", ("terms",)),
-    "kl_div_with_logits_terms": ("kl_logits", ("terms",)),
-    "kl_div_with_log_probs_terms": ("kl_log_probs", ("terms",)),
-    "cross_entropy_value_and_grad": ("cross_entropy", ("value", "grad")),
-    "cross_entropy_with_labels_value_and_grad": ("labels", ("value", "grad")),
-    "kl_div_value_and_grad": ("kl_probs", ("value", "grad")),
-    "kl_div_with_logits_value_and_grad": ("kl_logits", ("value", "grad")),
-    "kl_div_with_log_probs_value_and_grad": ("kl_log_probs", ("value", "grad")),
 }
+VARIANTS = {"_terms": ("terms",), "_value_and_grad": ("value", "grad")}
+
+
+def definition_of(name):
+    """The definition behind an operation, and which of its results the operation returns."""
+    for suffix, outputs in VARIANTS.items():
+        if name.endswith(suffix):
+            return DEFINITIONS[name.removesuffix(suffix)][0], outputs
+    return DEFINITIONS[name]
 
 
 def _row(ar, definition, x, target, dtype):
@@ -369,7 +370,7 @@ def _row(ar, definition, x, target, dtype):
 
 def evaluate(name, logits, target=None, *, wide=False):
     """The outputs of operation `name` on (rows, classes) operands: one Ref an output."""
-    definition, outputs = DEFINITIONS[name]
+    definition, outputs = definition_of(name)
     ar = Wide if wide and WIDE_IS_WIDE else Exact
     logits = np.asarray(logits)
     dtype = np.asarray(target).dtype if target is not None else None
