@@ -5,6 +5,7 @@ Imports and memory are measured in processes of their own, which know nothing of
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from bench import cases
+from bench.peers import Call, out_call, plain_call
 from bench.targets import BYTES_A_THREAD, CALL_TIMES, IMPORT_SECONDS, Verdict
 
 # Freed memory stays with the process, so that the growth of its pages is the most that a call ever held; and no stack
@@ -33,6 +35,7 @@ KEEP_PAGES = {
 MEMORY_SHAPES = ("512x32000", "1000000x10", "1000x4096@0", "8x21x256x256@1", "1x50000000")
 FRESH_SHAPE = "512x32000"
 STARTS = 200
+PR_SET_THP_DISABLE = 41
 
 
 def _fresh(code: str, *arguments: str, **environment: str) -> Any:
@@ -109,7 +112,10 @@ def _page_faults(isa: str) -> dict[str, dict[str, float]]:
     xent.set_num_threads(1)
     x = cases.Data(cases.SHAPES[FRESH_SHAPE], "float32").x
     out = np.ones_like(x)
-    calls = {"fresh": lambda: xent.log_softmax(x), "reused": lambda: xent.log_softmax(x, out=out)}
+    calls: dict[str, Call] = {
+        "fresh": lambda: xent.log_softmax(x),
+        "reused": lambda: xent.log_softmax(x, out=out),
+    }
     result = {}
     for name, call in calls.items():
         call()
@@ -126,54 +132,70 @@ def _page_faults(isa: str) -> dict[str, dict[str, float]]:
 def memory(isa: str, threads: int, quick: bool) -> dict[str, Any]:
     """Bytes of memory beyond operands and results, each operation at the shape that takes most; threads started.
 
-    Counted are the pages that a call makes the process touch for the first time: stacks, scratch, and what the system
-    needs to start a thread. The call runs in a thread whose stack has seen the same call on a tiny array, no more.
+    Counted are the pages that a call makes the process touch: the stack of the thread that calls, which has just been
+    started, scratch, and the stacks of the threads that help. Python's own frames are in it.
     """
     code = "import json, sys; from bench import costs; print(json.dumps(costs._memory(*json.loads(sys.argv[1]))))"
     return dict(_fresh(code, json.dumps([isa, threads, quick]), **KEEP_PAGES))
 
 
-def anonymous_bytes() -> int:
+def _anonymous_bytes() -> int:
     """Pages of this process that belong to no file: exact, unlike the counters in /proc/self/status."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("Anonymous:"))
 
 
-def _memory(isa: str, threads: int, quick: bool) -> dict[str, Any]:
-    import ctypes
-
-    import xent
-    from bench.peers import xent_calls
-
+def _growth(call: Call) -> int:
+    """The pages that a call adds in a thread that has not done anything yet."""
     libc = ctypes.CDLL(None)
-    libc.prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: a stack's first page would be a huge one
+    started, go, done, leave = (threading.Event() for _ in range(4))
+
+    def run() -> None:
+        started.set()
+        go.wait()
+        call()
+        done.set()
+        leave.wait()  # with its stack, and those of its helpers
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    started.wait()
+    libc.malloc_trim(0)
+    before = _anonymous_bytes()
+    go.set()
+    done.wait()
+    grown = _anonymous_bytes() - before
+    leave.set()
+    thread.join()
+    return grown
+
+
+def _memory(isa: str, threads: int, quick: bool) -> dict[str, Any]:
+    import xent
+
+    ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)  # else a stack's first page may be a huge one
     xent.set_isa(isa)
     running = len(os.listdir("/proc/self/task"))
-    tiny = {dtype: cases.Data(cases.SHAPES[cases.TINY], dtype) for dtype in ("float32", "float64")}
-    for data in tiny.values():
+    for dtype in ("float32", "float64"):
+        tiny = cases.Data(cases.SHAPES[cases.TINY], dtype)
         for operation in cases.OPERATIONS.values():
+            call = plain_call(operation, tiny, threads)
             for _ in range(STARTS):
-                xent_calls(operation, data, threads)()
+                call()
     started = len(os.listdir("/proc/self/task")) - running
+    _growth(call)  # what is touched once in a process, by threads too
     most: dict[str, dict[str, Any]] = {}
     for shape in (cases.SHAPES[name] for name in (MEMORY_SHAPES[:1] if quick else MEMORY_SHAPES)):
-        for dtype in ("float32",) if quick or shape.repeats > 1 else tuple(tiny):
+        for dtype in ("float32",) if quick or shape.repeats > 1 else ("float32", "float64"):
             data = cases.Data(shape, dtype)
             for operation in cases.OPERATIONS.values():
-                warm, call = (xent_calls(operation, d, threads) for d in (tiny[dtype], data))
-                grown: list[int] = []
-
-                def measured(warm: Any = warm, call: Any = call, grown: list[int] = grown) -> None:
-                    warm(), anonymous_bytes(), libc.malloc_trim(0)
-                    before = anonymous_bytes()
-                    call()
-                    grown.append(anonymous_bytes() - before)
-
-                thread = threading.Thread(target=measured)
-                thread.start()
-                thread.join()
-                if grown[0] > most.get(operation.name, {"bytes": -1})["bytes"]:
-                    most[operation.name] = {"bytes": grown[0], "at": f"{dtype} {shape.name}"}
+                reusing = out_call(operation, data, threads)
+                call = reusing or plain_call(operation, data, threads)
+                call()  # and once by an operation
+                # losses has no out=: its result, a value a row, is new.
+                grown = _growth(call) - (0 if reusing else data.new_value().nbytes)
+                if grown > most.get(operation.name, {"bytes": -1})["bytes"]:
+                    most[operation.name] = {"bytes": grown, "at": f"{dtype} {shape.name}"}
     return {"threads": threads, "most": most, "started_by_tiny_calls": started}
 
 
@@ -196,13 +218,16 @@ def measure(isa: str, threads: list[int], quick: bool) -> dict[str, Any]:
 def lines(costs: dict[str, Any]) -> list[str]:
     seconds, calls, faults = costs["import"], costs["calls"], costs["page_faults"]
     text = [
-        f"import: numpy {seconds['numpy'] * 1e3:.1f} ms, xent {seconds['xent'] * 1e3:.1f} ms, NumPy's part of it in both",
+        f"import: numpy {seconds['numpy'] * 1e3:.1f} ms, xent, which imports it, {seconds['xent'] * 1e3:.1f} ms",
         f"log_softmax {FRESH_SHAPE} float32: "
-        + ", ".join(f"{name} result {f['seconds'] * 1e3:.2f} ms, {f['faults']:.0f} page faults" for name, f in faults.items()),
+        + ", ".join(
+            f"{n} result {f['seconds'] * 1e3:.2f} ms, {f['faults']:.0f} page faults" for n, f in faults.items()
+        ),
     ]
     text.append(f"{'a call on ' + cases.TINY + ', ns':28}" + "".join(f"{key:>15}" for key in calls[0]["seconds"]))
     for row in calls:
-        text.append(f"{row['operation']:18}{row['dtype']:10}" + "".join(f"{s * 1e9:15.0f}" for s in row["seconds"].values()))
+        times = "".join(f"{s * 1e9:15.0f}" for s in row["seconds"].values())
+        text.append(f"{row['operation']:18}{row['dtype']:10}{times}")
     for measured in costs["memory"]:
         n = measured["threads"]
         most = max(measured["most"].items(), key=lambda item: item[1]["bytes"])
@@ -222,12 +247,11 @@ def verdicts(costs: dict[str, Any]) -> list[Verdict]:
                 (seconds["numpy"] + IMPORT_SECONDS) * 1e3, most=True)
     ]  # fmt: skip
     for row in costs["calls"]:
-        for suffix in ("", " out="):
-            for name, times in CALL_TIMES.items():
-                found.append(
-                    Verdict(f"{times}x np.vecdot", f"{row['operation']} {row['dtype']} {cases.TINY}, {name}{suffix}",
-                            row["seconds"][name + suffix] / row["seconds"]["vecdot" + suffix], times, most=True)
-                )  # fmt: skip
+        for name, times in CALL_TIMES.items():
+            found.append(
+                Verdict(f"{times}x np.vecdot", f"{row['operation']} {row['dtype']} {cases.TINY}, {name}",
+                        row["seconds"][name] / row["seconds"]["vecdot"], times, most=True)
+            )  # fmt: skip
     for measured in costs["memory"]:
         threads = measured["threads"]
         for operation, most in measured["most"].items():

@@ -133,8 +133,8 @@ def torch_calls(operation: Operation, data: Data, threads: int) -> Call | None:
     second: Any = None if operand is None else tensor(operand)
 
     def classes_second(a: Any) -> Any:
-        # cross_entropy wants the classes there. Of the two views that do it for a class axis that is first, the one with
-        # a batch of one is not copied.
+        # cross_entropy wants the classes there. Of the two views that bring a first axis there, the one with a batch of
+        # one is not copied.
         return a.unsqueeze(0) if dim == 0 else a.movedim(dim, 1)
 
     if operation.second == "labels":
@@ -316,16 +316,29 @@ PEERS = {
 }
 
 
-def xent_calls(operation: Operation, data: Data, threads: int) -> Call:
+def plain_call(operation: Operation, data: Data, threads: int) -> Call:
+    """xent's, as one would write it."""
     xent = importlib.import_module("xent")
     xent.set_num_threads(threads)
     operands = [a for a in (data.x, data.second(operation)) if a is not None]
+    options: dict[str, Any] = {} if data.axis == -1 else {"axis": data.axis}
     if operation.xent == "losses.kl_div":
-        options = {"target_kind": "logits", "temperature": TEMPERATURE, "reduction": "none", "axis": data.axis}
+        options |= {"target_kind": "logits", "temperature": TEMPERATURE, "reduction": "none"}
         return lambda: xent.losses.kl_div(*operands, **options)
     function = getattr(xent, operation.xent)
-    outs = [data.new_value()] * operation.value + [data.new_array() for _ in range(operation.writes)]
+    return lambda: function(*operands, **options)
+
+
+def out_call(operation: Operation, data: Data, threads: int) -> Call | None:
+    """xent's, into the same result again; None where there is no out=."""
+    if "." in operation.xent:
+        return None
+    outs = [data.new_value()] * operation.value + [data.new_array()] * operation.writes
     out = outs[0] if len(outs) == 1 else tuple(outs)
+    xent = importlib.import_module("xent")
+    xent.set_num_threads(threads)
+    operands = [a for a in (data.x, data.second(operation)) if a is not None]
+    function = getattr(xent, operation.xent)
     if data.axis == -1:
         return lambda: function(*operands, out=out)
     return lambda: function(*operands, axis=data.axis, out=out)

@@ -2,8 +2,9 @@
 
 First every contender's result is compared with a reference in a wider type; a row of xent's that is wrong is not timed.
 Each thread count has a process of its own, bound to as many processors, so that every library keeps to them. A figure
-is the shortest of its repeats: whatever else runs can only make one longer. Every row is written to the JSON as soon as
-its shape and dtype are done; --resume goes on with a run that was cut short.
+is the shortest of its repeats: whatever else runs can only make one longer. Rows are written to the JSON as soon as
+their shape and dtype are done; --resume goes on with a run that was cut short, and times anew the rows meanwhile which
+other programs took much of the processors.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
@@ -29,21 +30,22 @@ import numpy as np
 
 from bench import cases, costs, targets
 from bench.limits import Limits
-from bench.peers import PEERS, Call, as_dict, xent_calls
+from bench.peers import PEERS, Call, as_dict, out_call, plain_call
+from bench.targets import DISTURBED
 
 RESULTS = Path(__file__).with_name("results")
+XENT = ("xent", "xent out=")
 XENT_ERROR = 8.0  # eps of the scale: the budgets of tests/cases.py are 5 ULP at most
 # A sanity check: the peers lose the digits of small losses and of long sums, which is not what is compared here.
 PEER_ERROR = {"float32": 1e5, "float64": 1e5, "float16": 50.0, "bfloat16": 50.0}
 ROUNDS = 4
-DISTURBED = 0.1  # the part of the processors that others may take
 WAKE = 0.04  # seconds until a new team has spread out
 SETTLE = 0.01  # an OpenMP team goes on spinning for milliseconds: another library's must not pay for it
 REPEATS, PATIENCE = 4, 10
 HOPELESS = 4  # budgets: a contender whose one call takes longer has had its turn
 SHORTEST = 2e-4  # a timing is of as many calls as take this long
-# Page faults are kept out. What a library allocates for a call comes from pages that the process has already: no mmap for
-# large blocks, nothing handed back, and one heap for all threads.
+# Page faults are kept out: what a library allocates for a call comes from pages that the process has already. No mmap
+# for large blocks, nothing handed back, and one heap for all threads.
 KEEP_PAGES = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_ARENA_MAX": "1"}
 
 
@@ -151,7 +153,12 @@ def cell(operation: cases.Operation, data: cases.Data, limits: Limits, options: 
     calls: dict[str, Call] = {}
     errors: dict[str, float] = {}
     failed, wrong = {}, []
-    makers = {"xent": xent_calls, **{name: PEERS[name].calls for name in options.peers if PEERS[name].takes(data)}}
+    # The figure of a tiny row is that of the call as one writes it; elsewhere a result is reused if it may be.
+    tiny = shape.name == cases.TINY
+    makers: dict[str, Callable[..., Call | None]] = {"xent": plain_call if tiny or "." in operation.xent else out_call}
+    if tiny:
+        makers["xent out="] = out_call
+    makers |= {name: PEERS[name].calls for name in options.peers if PEERS[name].takes(data)}
     for name, make in makers.items():
         try:
             call = make(operation, data, threads)
@@ -159,15 +166,15 @@ def cell(operation: cases.Operation, data: cases.Data, limits: Limits, options: 
                 continue
             result = convert(call())
             with np.errstate(all="ignore"):
-                errors[name] = cases.largest_error(result, wanted, data, which, slack=0.0 if name == "xent" else 1.0)
+                errors[name] = cases.largest_error(result, wanted, data, which, slack=0.0 if name in XENT else 1.0)
         except Exception as error:
             # A library may lack a dtype, which it says in its own way; the row shows what it said.
             failed[name] = reason(error)
             continue
-        if name == "xent" and not errors[name] <= XENT_ERROR:
+        if name in XENT and not errors[name] <= XENT_ERROR:
             failed[name] = f"wrong by {errors[name]:.3g} eps of the scale"
             continue
-        if name != "xent" and not errors[name] <= PEER_ERROR[data.dtype]:
+        if name not in XENT and not errors[name] <= PEER_ERROR[data.dtype]:
             wrong.append(name)
         calls[name] = call
     with np.errstate(all="ignore"):
@@ -224,6 +231,7 @@ class Worker:
             print("jax is left out: this system cannot bind a process to processors, and jax takes them all")
             options = replace(options, peers=tuple(p for p in options.peers if p != "jax"))
         self.options = options
+        self.columns = (*XENT[1:], *options.peers) if cases.TINY in options.shapes else options.peers
         importlib.import_module("xent").set_isa(options.isa)
         self.limits = Limits(options.isa, options.threads, budget=min(0.05, options.budget / 2))
 
@@ -235,18 +243,21 @@ class Worker:
             for real, entry in reals.items()
         ]
         print(f"\n{self.options.threads} thread(s), {self.options.isa}; in cache, ns an element: {', '.join(rates)}")
-        print(heading(self.options.peers), flush=True)
-        return {"threads": self.options.threads, "other_work": None, "rates": limits.rates}
+        print(heading(self.columns), flush=True)
+        return {"threads": self.options.threads, "rates": limits.rates}
 
-    def block(self, shape: str, dtype: str, operations: list[str]) -> tuple[list[dict[str, Any]], float | None]:
-        """The rows of one shape and dtype, printed as they come, and what others took of the processors meanwhile."""
+    def block(self, shape: str, dtype: str, operations: list[str]) -> list[dict[str, Any]]:
+        """The rows of one shape and dtype, printed as they come."""
         others = OtherWork() if self.bound else None
         rows: list[dict[str, Any]] = []
         data = cases.Data(cases.SHAPES[shape], dtype)
         for operation in (cases.OPERATIONS[name] for name in operations):
             rows.append(cell(operation, data, self.limits, self.options))
-            print(line(rows[-1], self.options.peers, self.options.isa, rows), flush=True)
-        return rows, round(others.part(), 3) if others else None
+            print(line(rows[-1], self.columns, self.options.isa, rows), flush=True)
+        part = others.part() if others else 0.0
+        if part > DISTURBED:
+            print(f"Other programs took {part:.0%} of these processors meanwhile: figures say little.", flush=True)
+        return [{**row, "other_work": part} for row in rows]
 
 
 @cache
@@ -260,9 +271,8 @@ def describe(options: Options) -> dict[str, Any]:
 
 def block(
     options: Options, shape: str, dtype: str, operations: list[str]
-) -> tuple[list[dict[str, Any]], float | None, list[dict[str, float]]]:
-    rows, other_work = worker(options).block(shape, dtype, operations)
-    return rows, other_work, worker(options).limits.measured
+) -> tuple[list[dict[str, Any]], list[dict[str, float]]]:
+    return worker(options).block(shape, dtype, operations), worker(options).limits.measured
 
 
 @contextlib.contextmanager
@@ -280,17 +290,27 @@ def environment(**names: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def rounded(value: Any) -> Any:
+    """More digits than four only make the file larger."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    return [rounded(item) for item in value] if isinstance(value, list) else value
+
+
 def save(report: dict[str, Any], output: Path) -> None:
     """All or nothing: a run that is cut short leaves a whole file."""
     part = output.with_suffix(".part")
-    part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(rounded(report), separators=(",", ":")) + "\n", encoding="utf-8")
     part.replace(output)
 
 
 def time_rows(options: Options, report: dict[str, Any], output: Path) -> None:
     """The rows of one thread count that the report lacks, into the report."""
     process = next((p for p in report["processes"] if p["threads"] == options.threads), None)
-    have = {(r["operation"], r["dtype"], r["shape"]) for r in (process["rows"] if process else ())}
+    kept = [row for row in (process["rows"] if process else ()) if row["other_work"] <= DISTURBED]
+    have = {(row["operation"], row["dtype"], row["shape"]) for row in kept}
     todo = [
         (shape, dtype, missing)
         for shape in options.shapes
@@ -307,13 +327,11 @@ def time_rows(options: Options, report: dict[str, Any], output: Path) -> None:
             report["processes"].append(process)
         before = process["bandwidth_gb_s"]
         for shape, dtype, missing in todo:
-            rows, other_work, measured = pool.submit(block, options, shape, dtype, missing).result()
-            process["rows"] += rows
+            rows, measured = pool.submit(block, options, shape, dtype, missing).result()
+            anew = {(shape, dtype, name) for name in missing}
+            old = [row for row in process["rows"] if (row["shape"], row["dtype"], row["operation"]) not in anew]
+            process["rows"] = old + rows
             process["bandwidth_gb_s"] = before + measured
-            if other_work is not None:
-                process["other_work"] = max(process["other_work"] or 0.0, other_work)
-                if other_work > DISTURBED:
-                    print(f"Other programs took {other_work:.0%} of these processors meanwhile: figures say little.")
             save(report, output)
 
 
@@ -431,7 +449,8 @@ def main(arguments: list[str] | None = None) -> int:
         save(report, output)
     print(summary(report))
     print(f"\n{time.perf_counter() - began:.0f} s; {output}")
-    wrong = [row for p in report["processes"] for row in p["rows"] if "wrong by" in row["failed"].get("xent", "")]
+    reasons = [row["failed"].get(name, "") for p in report["processes"] for row in p["rows"] for name in XENT]
+    wrong = any(why.startswith("wrong by") for why in reasons)
     return 1 if wrong else 0
 
 
