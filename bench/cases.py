@@ -265,15 +265,14 @@ def reference(operation: Operation, data: Data, which: Array) -> Reference:
         value, scale = -total(t * log_p), total(t * below)
     else:
         y = rows(data.y) / temperature
-        log_t, t, m_y, log_s_y = normalised(y)
-        value = total(t * (log_t - log_p))
-        scale = total(t * (below + np.abs(y - m_y) + log_s_y))
+        log_t, t, _, _ = normalised(y)
+        value, scale = total(t * (log_t - log_p)), total(np.abs(t * (log_t - log_p)))
     if operation.name == "kl":
         log_t = np.log(np.where(t > 0, t, 1))
         whole = total(t)
         # The divergence of what the target is when it is normalised; its own sum is 1 but for rounding.
         value = total(t * (log_t - log_p)) - whole * np.log(np.where(whole > 0, whole, 1))
-        scale = scale + total(np.abs(t * log_t))
+        scale = total(np.abs(t * (log_t - log_p)))
     result = {"value": (value, scale)}
     if operation.writes:
         # A label is in one period only: the first, by the range that labels are drawn from.
