@@ -290,6 +290,7 @@ class Peer:
     # The most elements of 16 bits: NumPy converts them one by one, seconds a call, and is never first.
     most_halves: float = math.inf
     threaded: bool = True  # uses more than one
+    held: bool = True  # knows no better instruction set than it is told to, or than it was compiled for
 
     def takes(self, data: Data) -> bool:
         return data.dtype not in HALVES or data.shape.size <= self.most_halves
@@ -309,11 +310,22 @@ PEERS = {
         Peer("numpy", ("numpy",), numpy_calls, most_halves=5e6, threaded=False),
         Peer("scipy", ("scipy",), scipy_calls, most_halves=5e6, threaded=False),
         Peer("torch", ("torch",), torch_calls),
-        Peer("jax", ("jax",), jax_calls),
-        Peer("onnxruntime", ("onnxruntime", "onnx"), onnx_calls),
+        Peer("jax", ("jax",), jax_calls, held=False),
+        Peer("onnxruntime", ("onnxruntime", "onnx"), onnx_calls, held=False),
         Peer("sklearn", ("sklearn",), sklearn_calls),
     )
 }
+
+
+def held_to(isa: str) -> dict[str, str]:
+    """Environment that keeps NumPy and PyTorch to an instruction set that is not the machine's best."""
+    umath = importlib.import_module("numpy._core._multiarray_umath")
+    beyond = ("AVX512", "X86_V4") if isa == "avx2" else ("",)
+    features = [name for name in umath.__cpu_dispatch__ if name.startswith(beyond) and umath.__cpu_features__.get(name)]
+    return {
+        "ATEN_CPU_CAPABILITY": "avx2" if isa == "avx2" else "default",
+        "NPY_DISABLE_CPU_FEATURES": " ".join(features),
+    }
 
 
 def plain_call(operation: Operation, data: Data, threads: int) -> Call:

@@ -247,7 +247,8 @@ def costs_text(costs: dict[str, Any]) -> str:
 def about(report: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {v}" for name, v in report["versions"].items() if name not in ("python", "xent"))
     python = report["versions"]["python"]
-    return f"{report['processor']}, {report['isa']}, {report['date'][:10]}; Python {python}, {versions}."
+    held = f" NumPy and PyTorch are held to {report['isa']} too." if report["held"] else ""
+    return f"{report['processor']}, {report['isa']}, {report['date'][:10]}; Python {python}, {versions}.{held}"
 
 
 def section(reports: list[dict[str, Any]], counts: dict[str, list[int]], images: list[str]) -> str:

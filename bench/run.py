@@ -1,10 +1,12 @@
 """Time xent and its peers, interleaved, beside the machine's own limits: python -m bench.run [--quick] [filters].
 
 First every contender's result is compared with a reference in a wider type; a row of xent's that is wrong is not timed.
-Each thread count has a process of its own, bound to as many processors, so that every library keeps to them. A figure
-is the shortest of its repeats: whatever else runs can only make one longer. Rows are written to the JSON as soon as
-their shape and dtype are done; --resume goes on with a run that was cut short, and times anew the rows meanwhile which
-other programs took much of the processors.
+Each thread count has a process of its own, bound to as many processors, so that every library keeps to them. With
+another --isa than the machine's best NumPy and PyTorch are held to it too, and JAX and onnxruntime, whose prebuilt
+kernels cannot be, are left out. A figure is the shortest of its repeats: whatever else runs can only make one longer.
+
+Rows are written to the JSON as soon as their shape and dtype are done. --resume goes on with a run that was cut short,
+and times those rows anew during which other programs took much of the processors.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ import numpy as np
 
 from bench import cases, costs, targets
 from bench.limits import Limits
-from bench.peers import PEERS, Call, as_dict, out_call, plain_call
+from bench.peers import PEERS, Call, as_dict, held_to, out_call, plain_call
 from bench.targets import DISTURBED
 
 RESULTS = Path(__file__).with_name("results")
@@ -320,7 +322,10 @@ def time_rows(options: Options, report: dict[str, Any], output: Path) -> None:
     if not todo:
         return
     # Spawned: what this process has loaded would carry its own thread pools over.
-    with environment(**KEEP_PAGES), ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    with (
+        environment(**KEEP_PAGES, **report["held"]),
+        ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool,
+    ):
         about = pool.submit(describe, options).result()
         if process is None:
             process = {**about, "bandwidth_gb_s": [], "rows": []}
@@ -398,7 +403,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not all(1 <= n <= processors for n in threads):
         print(f"--threads: from 1 to {processors}, the processors that this process may use", file=sys.stderr)
         return 2
-    peers = tuple(name for name in (PEERS if args.peer is None else args.peer) if PEERS[name].installed)
+    held = {} if info["isa"] == info["isas"][0] else held_to(info["isa"])
+    chosen = (PEERS[name] for name in (PEERS if args.peer is None else args.peer))
+    peers = tuple(peer.name for peer in chosen if peer.installed and (peer.held or not held))
     report: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "processor": processor(),
@@ -407,6 +414,7 @@ def main(arguments: list[str] | None = None) -> int:
         "machine": platform.machine(),
         "isa": info["isa"],
         "quick": args.quick,
+        "held": held,
         "versions": {
             "python": platform.python_version(),
             "xent": info["version"],

@@ -69,6 +69,7 @@ TARGETS = (
     Target("1.2x onnxruntime",                "peers",   1.2,  ARRAYS, ("float32",), peers=("onnxruntime",)),
     Target("4x onnxruntime",                  "peers",   4.0,  ARRAYS, ("float64",), peers=("onnxruntime",)),
     Target("1.6x torch",                      "peers",   1.6,  ARRAYS, peers=("torch",)),
+    Target("3x torch on AVX2",                "peers",   3.0,  LOSSES, peers=("torch",), isas=("avx2",)),
     Target("0.6 of reading",                  "memory",  0.6,  ("logsumexp",), ("float32",), LONG),
     Target("0.85 of reading",                 "memory",  0.85, ("logsumexp",), ("float32",), LONG, threads=2),
     Target("0.9 of copying",                  "memory",  0.9,  ("log_softmax",), ("float32",), LONG, threads=2),

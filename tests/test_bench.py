@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import oracle
 import pytest
+
 from bench import cases, costs, report, run, targets
 from bench.peers import PEERS, numpy_calls, plain_call
 
@@ -64,7 +65,9 @@ def test_the_check_passes_what_is_right_and_nothing_else(operation, dtype):
             assert not cases.largest_error(spoilt, wanted, data, which) <= run.XENT_ERROR
 
 
-@pytest.mark.parametrize("shape", [cases.Shape("long", (3, 40)), cases.Shape("first", (40, 3), 0)], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "shape", [cases.Shape("long", (3, 40)), cases.Shape("first", (40, 3), 0)], ids=lambda s: s.name
+)
 @pytest.mark.parametrize("operation", OPERATIONS, ids=named)
 def test_a_row_that_repeats_its_values_has_the_same_reference(operation, shape, monkeypatch):
     monkeypatch.setattr(cases, "LONGEST_PERIOD", 10)
@@ -82,10 +85,10 @@ def test_a_row_that_repeats_its_values_has_the_same_reference(operation, shape, 
 
 def test_targets_name_rows_that_exist():
     for target in targets.TARGETS:
-        assert target.operations and set(target.operations) <= set(cases.OPERATIONS), target
-        assert target.dtypes and set(target.dtypes) <= set(cases.DTYPES) | set(cases.HALVES), target
-        assert target.shapes and set(target.shapes) <= set(cases.SHAPES), target
-        assert target.peers and set(target.peers) <= set(PEERS), target
+        assert set() < set(target.operations) <= set(cases.OPERATIONS), target
+        assert set() < set(target.dtypes) <= set(cases.DTYPES) | set(cases.HALVES), target
+        assert set() < set(target.shapes) <= set(cases.SHAPES), target
+        assert set() < set(target.peers) <= set(PEERS), target
         assert target.threads in (1, 2)
         assert target.measure in targets._measures([]), target
     for shapes in (cases.QUICK_SHAPES, costs.MEMORY_SHAPES, (costs.FRESH_SHAPE, report.LONG, cases.TINY)):
