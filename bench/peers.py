@@ -123,7 +123,7 @@ def torch_calls(operation: Operation, data: Data, threads: int) -> Call | None:
 
     def tensor(a: Any) -> Any:
         # NumPy's bfloat16 is not torch's, their bits are the same.
-        if a.dtype == DTYPES.get("bfloat16"):
+        if a.dtype.name == "bfloat16":
             return torch.from_numpy(a.view(np.int16)).view(torch.bfloat16)
         return torch.from_numpy(a)
 

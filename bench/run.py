@@ -427,9 +427,9 @@ def main(arguments: list[str] | None = None) -> int:
     output = args.resume or args.output or RESULTS / f"{stamp}-{info['isa']}{'-quick' if args.quick else ''}.json"
     if args.resume:
         earlier = json.loads(args.resume.read_text(encoding="utf-8"))
-        differs = [key for key in ("processor", "isa", "quick", "versions") if earlier[key] != report[key]]
+        differs = [key for key in ("processor", "isa", "quick", "held", "versions") if earlier[key] != report[key]]
         if differs:
-            print(f"--resume: {args.resume} was made with another {' and '.join(differs)}", file=sys.stderr)
+            print(f"--resume: {args.resume} differs from this run in {' and '.join(differs)}", file=sys.stderr)
             return 2
         report = earlier
     output.parent.mkdir(parents=True, exist_ok=True)

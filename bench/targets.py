@@ -179,19 +179,21 @@ def of_rows(rows: list[Row], isa: str, among: list[Row] | None = None) -> Iterat
 
 
 def of_means(rows: list[Row], isa: str) -> Iterator[Verdict]:
+    """The verdicts on means; of a run of some shapes only there are none."""
     measures = _measures(rows)
     for target in TARGETS:
         if not target.mean:
             continue
-        groups: dict[tuple[str, str], list[float]] = {}
+        groups: dict[tuple[str, str], dict[str, float]] = {}
         for row in rows:
             if target.covers(row, isa) and "xent" in row["seconds"]:
                 found = measures[target.measure](row, target)
                 if found:
-                    groups.setdefault((row["operation"], row["dtype"]), []).append(found[0])
+                    groups.setdefault((row["operation"], row["dtype"]), {})[row["shape"]] = found[0]
         for (operation, dtype), values in groups.items():
-            mean = float(np.exp(np.mean(np.log(values))))
-            yield Verdict(target.name, f"{operation} {dtype}, {len(values)} shapes", mean, target.least)
+            if values.keys() == set(target.shapes):
+                mean = float(np.exp(np.mean(np.log([*values.values()]))))
+                yield Verdict(target.name, f"{operation} {dtype}, all shapes", mean, target.least)
 
 
 def of_report(report: dict[str, Any]) -> list[Verdict]:
