@@ -59,7 +59,31 @@ def build(isa: str) -> ctypes.CDLL:
         compiler = os.environ.get("CC", "cc")
         flags = ["-O3", "-std=gnu11", "-ffp-contract=fast", "-fopenmp", "-shared", "-fPIC", *FLAGS[isa]]
         subprocess.run([compiler, *flags, str(SOURCE), "-o", str(library)], check=True)
-        return ctypes.CDLL(str(library))
+        built = ctypes.CDLL(str(library))
+    tables = [np.exp2(np.arange(16) / 16), log_pairs(32, np.float32), log_pairs(16, np.float64)]
+    built.limit_init(*(table.ctypes.data_as(ctypes.c_void_p) for table in tables))
+    return built
+
+
+def functions(library: ctypes.CDLL, kind: str, real: str) -> list[str]:
+    """The ways in which it computes "exp" or "log" of "f32" or "f64"."""
+    names = (f"{kind}_{way}_{real}" for way in ("poly", "table"))
+    return [name for name in names if hasattr(library, f"limit_{name}")]
+
+
+def largest_error(library: ctypes.CDLL, name: str) -> float:
+    """In ULP, over what the operations ask for."""
+    kind, dtype = (np.exp, np.log)[name.startswith("log")], (np.float32, np.float64)[name.endswith("64")]
+    x, got = (aligned(CHECKED).view(dtype) for _ in range(2))
+    if kind is np.exp:
+        x[:] = np.linspace(-80, 0, x.size)
+    else:
+        x[: x.size // 2] = np.geomspace(1e-30, 1e3, x.size // 2)
+        x[x.size // 2 :] = np.linspace(0.5, 2, x.size - x.size // 2)
+    function = getattr(library, f"apply_{name}")
+    function(ctypes.c_void_p(got.ctypes.data), ctypes.c_void_p(x.ctypes.data), ctypes.c_size_t(x.nbytes))
+    exact = kind(x.astype(np.longdouble))
+    return float(np.max(np.abs(got - exact) / np.spacing(np.abs(exact).astype(dtype))))
 
 
 class Limits:
@@ -68,11 +92,9 @@ class Limits:
     def __init__(self, isa: str, threads: int, budget: float = 0.05) -> None:
         self.isa, self.threads, self.budget = isa, threads, budget
         self._library = build(isa)
-        tables = [np.exp2(np.arange(16) / 16), log_pairs(32, np.float32), log_pairs(16, np.float64)]
-        self._library.limit_init(*(table.ctypes.data_as(ctypes.c_void_p) for table in tables))
         self._read, self._copy = cache(self._measure_read), cache(self._measure_copy)
         self.measured: list[dict[str, float]] = []
-        self.rates = {"exp": self._fastest("exp_poly", "exp_table"), "log": self._fastest("log_poly", "log_table")}
+        self.rates = {kind: self._fastest(kind) for kind in ("exp", "log")}
 
     def _best(self, call: Callable[[], float], longer: float = 1.0) -> float:
         stop, best, runs = time.perf_counter() + self.budget * longer, float("inf"), 0
@@ -126,17 +148,21 @@ class Limits:
         self.measured.append({"bytes": nbytes, "copy": plain, "stream": stream})
         return max(plain, stream)
 
-    def _fastest(self, *names: str) -> dict[str, dict[str, Any]]:
+    def _fastest(self, kind: str) -> dict[str, dict[str, Any]]:
         """Of each real type: nanoseconds an element, all threads together, which function that was, and its error."""
         rates = {}
         for real, dtype in (("f32", np.float32), ("f64", np.float64)):
             found: list[dict[str, Any]] = []
-            for name in (f"{n}_{real}" for n in names if hasattr(self._library, f"limit_{n}_{real}")):
+            for name in functions(self._library, kind, real):
                 buffer = aligned(L1 * self.threads)
                 buffer.view(dtype)[:] = np.linspace(0.01, 9, buffer.nbytes // np.dtype(dtype).itemsize)
                 seconds = self._rate(f"limit_{name}", buffer)
                 ns = seconds * np.dtype(dtype).itemsize / buffer.nbytes * 1e9
-                found.append({"ns": ns, "function": name, "ulp": self.check(name)})
+                # A rate counts only if the function is as exact as what it is a limit for.
+                ulp = largest_error(self._library, name)
+                if not ulp <= LIMIT_ULP:
+                    raise RuntimeError(f"bench/limits.c: {name} is wrong by {ulp:.3g} ULP")
+                found.append({"ns": ns, "function": name, "ulp": ulp})
             rates[real] = min(found, key=lambda entry: float(entry["ns"]))
         return rates
 
@@ -146,23 +172,6 @@ class Limits:
         pointer = ctypes.c_void_p(buffer.ctypes.data)
         # Every row rests on these few figures: take longer.
         return self._best(lambda: float(function(pointer, ctypes.c_size_t(L1), self.threads, 400)), longer=4)
-
-    def check(self, name: str) -> float:
-        """The largest error in ULP: a rate counts only if the function is as exact as what it is a limit for."""
-        kind, dtype = (np.exp, np.log)[name.startswith("log")], (np.float32, np.float64)[name.endswith("64")]
-        x, got = (aligned(CHECKED).view(dtype) for _ in range(2))
-        if kind is np.exp:
-            x[:] = np.linspace(-80, 0, x.size)
-        else:
-            x[: x.size // 2] = np.geomspace(1e-30, 1e3, x.size // 2)
-            x[x.size // 2 :] = np.linspace(0.5, 2, x.size - x.size // 2)
-        function = getattr(self._library, f"apply_{name}")
-        function(ctypes.c_void_p(got.ctypes.data), ctypes.c_void_p(x.ctypes.data), ctypes.c_size_t(x.nbytes))
-        exact = kind(x.astype(np.longdouble))
-        error = float(np.max(np.abs(got - exact) / np.spacing(np.abs(exact).astype(dtype))))
-        if not error <= LIMIT_ULP:
-            raise RuntimeError(f"bench/limits.c: {name} is wrong by {error:.3g} ULP")
-        return error
 
     def seconds(self, read: int, written: int, exps: float, logs: float, real: str) -> dict[str, float]:
         """The least time for so much traffic and so many exp and log: {"memory": s, "compute": s}.

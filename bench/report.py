@@ -294,17 +294,14 @@ def undisturbed(report: dict[str, Any]) -> list[int]:
     return counts
 
 
-def render(sources: list[Path], readme: Path, folder: Path) -> list[Path]:
-    """Draw the plots into `folder` and write the README's part; the plots' paths."""
-    text = readme.read_text(encoding="utf-8")
-    marked = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
-    if len(marked.findall(text)) != 1:
-        raise ValueError(f"{readme.name} needs {BEGIN} and {END}, once each")
+def load(sources: list[Path]) -> tuple[list[dict[str, Any]], dict[str, list[int]]]:
+    """The runs that have undisturbed figures, and the thread counts that have, by instruction set."""
     reports = [json.loads(source.read_text(encoding="utf-8")) for source in sources]
     counts = {report["isa"]: undisturbed(report) for report in reports}
-    reports = [report for report in reports if counts[report["isa"]]]
-    if not reports:
-        raise ValueError("no run is undisturbed")
+    return [report for report in reports if counts[report["isa"]]], counts
+
+
+def draw_all(reports: list[dict[str, Any]], counts: dict[str, list[int]], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     images = []
     for report in reports:
@@ -312,10 +309,19 @@ def render(sources: list[Path], readme: Path, folder: Path) -> list[Path]:
             for draw in (ratios, roofline):
                 images.append(folder / f"{draw.__name__}-{report['isa']}-{threads}.png")
                 draw(report, threads, images[-1])
-    shown = [os.path.relpath(i, readme.parent) for i in images if i.stem.endswith(f"{reports[0]['isa']}-1")]
+    return images
+
+
+def rewrite(readme: Path, reports: list[dict[str, Any]], counts: dict[str, list[int]], images: list[Path]) -> None:
+    """The README's part between its markers, with the plots of the first report and its first thread count."""
+    text = readme.read_text(encoding="utf-8")
+    marked = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
+    if len(marked.findall(text)) != 1:
+        raise ValueError(f"{readme.name} needs {BEGIN} and {END}, once each")
+    first = reports[0]["isa"]
+    shown = [os.path.relpath(i, readme.parent) for i in images if i.stem.endswith(f"-{first}-{counts[first][0]}")]
     body = f"{BEGIN}\n{section(reports, counts, shown)}\n{END}"
     readme.write_text(marked.sub(lambda _: body, text), encoding="utf-8")
-    return images
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -330,8 +336,13 @@ def main(arguments: list[str] | None = None) -> int:
     if not sources:
         print("no whole run in bench/results/: make bench makes one", file=sys.stderr)
         return 1
+    reports, counts = load(sources)
+    if not reports:
+        print("no run is undisturbed: --resume times its disturbed rows anew", file=sys.stderr)
+        return 1
+    images = draw_all(reports, counts, args.images)
     try:
-        images = render(sources, args.readme, args.images)
+        rewrite(args.readme, reports, counts, images)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1

@@ -2,13 +2,15 @@
 
 import json
 import math
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import oracle
 import pytest
 
-from bench import cases, costs, report, run, targets
+from bench import cases, costs, limits, report, run, targets
 from bench.peers import PEERS, numpy_calls, plain_call
 
 HERE = Path(__file__).parent
@@ -156,31 +158,51 @@ def test_the_readme_has_its_markers_once():
 
 
 def test_a_recorded_run_is_rendered(recorded, tmp_path):
-    pytest.importorskip("matplotlib", reason="plots are drawn with matplotlib, of the bench extra")
     readme = tmp_path / "README.md"
     readme.write_text(f"above\n{report.BEGIN}\nold\n{report.END}\nbelow\n", encoding="utf-8")
-    images = report.render([RECORDED], readme, tmp_path / "img")
-    assert [image.name for image in images] == ["ratios-avx512-1.png", "roofline-avx512-1.png"]
-    assert all(image.read_bytes().startswith(b"\x89PNG") for image in images)
+    reports, counts = report.load([RECORDED])
+    images = [
+        tmp_path / "img" / f"{kind}-avx512-{threads}.png" for kind in ("ratios", "roofline") for threads in (1, 2)
+    ]
+    report.rewrite(readme, reports, counts, images)
     text = readme.read_text(encoding="utf-8")
     assert text.startswith("above\n")
     assert text.endswith("below\n")
     assert "old" not in text
-    for image in images:
-        assert f"](img/{image.name})" in text
+    assert [image.name for image in images if f"](img/{image.name})" in text] == [
+        "ratios-avx512-1.png",
+        "roofline-avx512-1.png",
+    ]
     long = next(r for r in report.rows_of(recorded, 1) if (r["operation"], r["shape"]) == ("kl", report.LONG))
     assert f"| `kl` | float32 | {long['seconds']['xent'] / long['elements'] * 1e9:.3g} |" in text
+    assert f"{recorded['costs']['import']['xent'] * 1e3:.0f} ms" in text
     # Rendered again it is the same: what is between the markers is replaced.
-    report.render([RECORDED], readme, tmp_path / "img")
+    report.rewrite(readme, reports, counts, images)
     assert readme.read_text(encoding="utf-8") == text
+
+
+def test_a_recorded_run_is_drawn(tmp_path):
+    pytest.importorskip("matplotlib", reason="plots are drawn with matplotlib, of the bench extra")
+    images = report.draw_all(*report.load([RECORDED]), tmp_path / "img")
+    assert [image.name for image in images] == ["ratios-avx512-1.png", "roofline-avx512-1.png"]
+    assert all(image.read_bytes().startswith(b"\x89PNG") for image in images)
 
 
 def test_a_readme_without_markers_is_left_alone(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("nothing", encoding="utf-8")
     with pytest.raises(ValueError, match="bench:begin"):
-        report.render([RECORDED], readme, tmp_path)
+        report.rewrite(readme, *report.load([RECORDED]), [])
     assert readme.read_text(encoding="utf-8") == "nothing"
+
+
+def test_disturbed_processes_are_left_out(recorded, tmp_path, capsys):
+    for entry in recorded["processes"][0]["rows"]:
+        entry["other_work"] = 0.5
+    disturbed = tmp_path / "disturbed.json"
+    disturbed.write_text(json.dumps(recorded), encoding="utf-8")
+    assert report.load([disturbed]) == ([], {"avx512": []})
+    assert "others took 50%" in capsys.readouterr().err
 
 
 def test_only_whole_runs_are_reported(recorded, tmp_path):
@@ -201,3 +223,15 @@ def test_only_whole_runs_are_reported(recorded, tmp_path):
         json.dumps({"isa": "avx512", "quick": False, "processes": [{"threads": 1, "rows": rows}]}), encoding="utf-8"
     )
     assert report.newest_whole_runs(tmp_path)[0].name[:8] == "20260104"
+
+
+@pytest.mark.skipif(shutil.which(os.environ.get("CC", "cc")) is None, reason="limits.c is compiled, and there is no cc")
+def test_functions_that_set_limits_are_right(isa):
+    library = limits.build(isa)
+    for kind in ("exp", "log"):
+        for real in ("f32", "f64"):
+            names = limits.functions(library, kind, real)
+            assert names
+            for name in names:
+                # Fast because wrong would be no limit; far better than asked for would be no fair one.
+                assert 0.5 <= limits.largest_error(library, name) <= limits.LIMIT_ULP, name
