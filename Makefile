@@ -1,8 +1,8 @@
 # make demo    build, install into .venv, print losses and speed on real logits
 # make test    the whole test suite against the installed package
 # make lint    ruff, clang-format, mypy, stubtest
-# make bench   xent beside its peers and the machine's limits; BENCH_ARGS=--quick takes about a minute
-# make bench-report   the plots and the README's table from the newest whole run
+# make bench   xent beside its peers and the machine's limits, half an hour; BENCH_ARGS=--quick takes about a minute
+# make bench-report   the plots and the README's figures from the newest whole run of each instruction set
 # make clean   remove what these made
 # Needs Python >= 3.11, a C compiler and make; PYTHON=... chooses another interpreter.
 
@@ -37,7 +37,7 @@ bench: $(VENV)/bench
 	$(BIN)/python -m bench.run $(BENCH_ARGS)
 
 bench-report: $(VENV)/bench
-	$(BIN)/python -m bench.report $(BENCH_ARGS)
+	$(BIN)/python -m bench.report $(REPORT_ARGS)
 
 clean:
 	rm -rf $(VENV) build kernels/build src/xent.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
