@@ -24,6 +24,8 @@ static inline V FN(vrel_entr)(V p, V q) {
         V put_ = (v);                                                                                                  \
         if (part)                                                                                                      \
             vstoren(out + i * os, part, put_);                                                                         \
+        else if (stream)                                                                                               \
+            vstream(out + i * os, put_);                                                                               \
         else                                                                                                           \
             vstore(out + i * os, put_);                                                                                \
     } while (0)
@@ -41,7 +43,7 @@ static inline V FN(vrel_entr)(V p, V q) {
 #define EXP_Y() (kept ? vload(keep + i * VN + TILE_REALS) : FN(vexp_ref)(GET_T(T, -INF), fy))
 
 INLINE void FN(emit_tile)(const xent_job *job, const FN(tile) * T, const group_result *r, int at, char *out,
-                          ptrdiff_t os, const bool kept, const R *keep) {
+                          ptrdiff_t os, const bool stream, const bool kept, const R *keep) {
     const V zero = vset((R)0), none = vset(-INF), inf = vset(INF);
     const bool log_target = xent_target_is_log(job);
     switch (job->op->emit) {

@@ -77,7 +77,8 @@ typedef struct operand {
 } operand;
 
 enum {
-    TILE_BYTES = 4096,    /* x, t, log t and an output stay in L1 together                     */
+    TILE_BYTES = 4096, /* x, t, log t and an output stay in L1 together                     */
+    FAR_BYTES = 1024,
     ACROSS_CLASSES = 32,  /* rows with contiguous classes: at most so many go across          */
     PIECE_CLASSES = 65536 /* a long row is folded piece by piece, whoever does the pieces     */
 };
@@ -92,8 +93,8 @@ typedef struct xent_job {
     double label_smoothing, grad_scale;
     int64_t ignore_index;
     bool has_ignore, has_labels, across, is_f32;
-    bool per_class;
-    double divisor; /* of mean; 1 elsewhere */
+    bool per_class, streams; /* streams: the output is too large to be found in a cache later */
+    double divisor;          /* of mean; 1 elsewhere */
     ptrdiff_t pieces;
     ptrdiff_t shape[XENT_MAX_NDIM];
     ptrdiff_t strides[OPERANDS][XENT_MAX_NDIM];

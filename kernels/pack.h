@@ -154,6 +154,15 @@ static const char *FN(load_operand)(const xent_job *job, const row_group *g, int
     if (!labels && FN(in_place)(job, g, at, which)) {
         src = o->data + g->off[which][at] + c0 * o->cs;
         *step = job->across ? o->cs : (ptrdiff_t)sizeof(V);
+        /* A few classes far apart (NCHW) share a set of the cache, and no prefetcher follows them: read once, and ahead. */
+        if (job->across && job->classes <= TILE_VECTORS && (*step >= FAR_BYTES || *step <= -FAR_BYTES)) {
+            for (ptrdiff_t j = 0; j < count; j++) {
+                vstore(buf + j * VN, vload(src + j * *step));
+                __builtin_prefetch(src + j * *step + 2 * (ptrdiff_t)sizeof(V));
+            }
+            src = (const char *)buf;
+            *step = sizeof(V);
+        }
     } else {
         FN(pack_tile)(job, g, at, which, c0, count, fill, buf);
     }

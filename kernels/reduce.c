@@ -11,6 +11,7 @@ enum {
     ROWS_ALONG_BYTES = 32768,
     MAX_ROWS_ALONG = 8, /* what fits a vector of states */
     KEEP_BYTES = 16384,
+    STATE_FIELDS = sizeof(group_state) / sizeof(lanes),
     ROWS_PER_CLASS_SUM = 64 /* ... of at least so many rows, so that they stay small beside the logits */
 };
 
@@ -23,9 +24,9 @@ typedef struct work {
     ptrdiff_t unit_rows, units;
     bool split, keeps;
     /* scratch */
-    group_state *piece_states; /* one a piece */
-    xent_sum *sums;            /* one a unit */
-    xent_sum *class_sums;      /* class_units x classes */
+    double *piece_states; /* of each piece, its rows' states, field by field */
+    xent_sum *sums;       /* one a unit */
+    xent_sum *class_sums; /* class_units x classes */
     ptrdiff_t class_units, class_rows;
 } work;
 
@@ -49,12 +50,18 @@ static bool sums_rows(const xent_request *req) {
     return req->reduction == XENT_SUM || req->reduction == XENT_MEAN;
 }
 
+/* A row of so many classes is alone in its group along; across, there are as many as the batch has, up to a group. */
+static size_t pieces_size(const xent_job *job) {
+    const ptrdiff_t rows = !job->across ? 1 : job->rows < MAX_LANES ? job->rows : MAX_LANES;
+    return (size_t)job->pieces * STATE_FIELDS * (size_t)rows * sizeof(double);
+}
+
 size_t xent_job_scratch(const xent_job *job, const xent_request *req) {
     work w;
     size_t size = 0;
     size_up(job, &w);
     if (job->pieces > 1)
-        size += (size_t)job->pieces * sizeof(group_state);
+        size += pieces_size(job);
     if (sums_rows(req))
         size += (size_t)w.units * sizeof(xent_sum);
     if (job->per_class)
@@ -65,9 +72,9 @@ size_t xent_job_scratch(const xent_job *job, const xent_request *req) {
 static void lay_out(const xent_job *job, xent_request *req, work *w) {
     char *p = req->scratch;
     p += (64 - (uintptr_t)p % 64) % 64;
-    w->piece_states = (group_state *)(void *)p;
+    w->piece_states = (double *)(void *)p;
     if (job->pieces > 1)
-        p += (size_t)job->pieces * sizeof(group_state);
+        p += pieces_size(job);
     w->sums = (xent_sum *)(void *)p;
     if (sums_rows(req))
         p += (size_t)w->units * sizeof(xent_sum);
@@ -90,8 +97,14 @@ static ptrdiff_t piece_end(const xent_job *job, ptrdiff_t piece) {
 
 static void reduce_piece(void *ctx, ptrdiff_t piece) {
     group_task *t = ctx;
-    t->w->k->reduce(t->w->job, t->g, piece * PIECE_CLASSES, piece_end(t->w->job, piece), t->kind,
-                    &t->w->piece_states[piece], NULL);
+    const work *w = t->w;
+    const int rows = t->g->rows;
+    group_state s;
+    memset(&s, 0, sizeof s);
+    w->k->reduce(w->job, t->g, piece * PIECE_CLASSES, piece_end(w->job, piece), t->kind, &s, NULL);
+    for (int f = 0; f < STATE_FIELDS; f++)
+        memcpy(w->piece_states + (piece * STATE_FIELDS + f) * rows, (const lanes *)&s + f,
+               (size_t)rows * sizeof(double));
 }
 
 static void emit_piece(void *ctx, ptrdiff_t piece) {
@@ -106,10 +119,21 @@ static void reduce_group(work *w, const row_group *g, reduce_kind kind, group_st
         w->k->reduce(job, g, 0, job->classes, kind, s, keep);
         return;
     }
-    xent_parallel_for(job->pieces, w->split ? w->threads : 1, reduce_piece, &t);
-    *s = w->piece_states[0];
-    for (ptrdiff_t piece = 1; piece < job->pieces; piece++)
-        w->isa->merge(job, kind, g->rows, s, &w->piece_states[piece]);
+    if (w->split)
+        xent_parallel_for(job->pieces, w->threads, reduce_piece, &t);
+    for (ptrdiff_t piece = 0; piece < job->pieces; piece++) {
+        group_state one, *into = piece == 0 ? s : &one;
+        if (piece > 0)
+            memset(&one, 0, sizeof one);
+        if (!w->split)
+            w->k->reduce(job, g, piece * PIECE_CLASSES, piece_end(job, piece), kind, into, NULL);
+        else
+            for (int f = 0; f < STATE_FIELDS; f++)
+                memcpy((lanes *)into + f, w->piece_states + (piece * STATE_FIELDS + f) * g->rows,
+                       (size_t)g->rows * sizeof(double));
+        if (piece > 0)
+            w->isa->merge(job, kind, g->rows, s, &one);
+    }
 }
 
 /* Rows whose KL left its range are folded once more, without centred sums. */

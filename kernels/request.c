@@ -3,6 +3,8 @@
 #include "internal.h"
 #include "plan.h"
 
+#define STREAM_BYTES 16e6
+
 static bool is_float(int dtype) {
     return dtype == XENT_F16 || dtype == XENT_F32 || dtype == XENT_F64;
 }
@@ -303,6 +305,8 @@ xent_status xent_make_job(xent_request *req, xent_job *job, bool read) {
         op->target == XENT_TARGET_LABELS || (op->target == XENT_TARGET_PROBS && is_label(req->target.dtype));
     job->is_f32 = req->compute == XENT_F32;
     job->per_class = req->reduction == XENT_PER_CLASS;
+    job->streams =
+        op->emit != EMIT_NONE && (double)job->rows * (double)job->classes * job->at[OPERAND_OUT].size >= STREAM_BYTES;
     /* The walk depends on the class axis alone, so that a row's bits do not depend on its batch. */
     {
         bool contiguous = req->logits.class_stride == xent_dtype_size(req->logits.dtype);

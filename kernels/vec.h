@@ -4,6 +4,8 @@
  *   V, M, I, VN             a vector, a mask, an integer vector of the same width (not with VEC_SCALEF), lanes in a vector
  *   vload vstore vset       memory at any alignment; all lanes alike
  *   vloadn vstoren          the first n lanes only (0 < n < VN): the rest is not touched; a load fills with `fill`
+ *   vstream                 a store to an address that is a multiple of the vector, past the caches where that exists;
+ *                           vstream_end() before anyone else reads it
  *   vadd vsub vmul vdiv     vfma(a, b, c) = a b + c, vfnma(a, b, c) = c - a b (one rounding where VEC_FMA is 1)
  *   vmax vmin               the SECOND operand where either is NaN: vmax(x, acc) drops a NaN x, vmax(lo, x) keeps it
  *   mlt mle meq mne         comparisons; NaN makes all false but mne

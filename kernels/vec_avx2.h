@@ -72,6 +72,9 @@ static inline void FN(vstoren_)(void *p, int n, V v) {
 #define vstore(p, v) PS(storeu)((R *)(p), v)
 #define vstoren FN(vstoren_)
 
+#define vstream(p, v) PS(stream)((R *)(p), v)
+#define vstream_end() _mm_sfence()
+
 #define vadd(a, b) PS(add)(a, b)
 #define vsub(a, b) PS(sub)(a, b)
 #define vmul(a, b) PS(mul)(a, b)

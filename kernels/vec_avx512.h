@@ -44,6 +44,9 @@
 #define vstore(p, v) PS(storeu)((R *)(p), v)
 #define vstoren(p, n, v) PS(mask_storeu)((R *)(p), (M)((1u << (n)) - 1u), v)
 
+#define vstream(p, v) PS(stream)((R *)(p), v)
+#define vstream_end() _mm_sfence()
+
 #define vadd(a, b) PS(add)(a, b)
 #define vsub(a, b) PS(sub)(a, b)
 #define vmul(a, b) PS(mul)(a, b)

@@ -69,6 +69,8 @@ static inline void FN(vstoren_)(void *p, int n, V v) {
 #define vloadn FN(vloadn_)
 #define vstore FN(vstore_)
 #define vstoren FN(vstoren_)
+#define vstream vstore
+#define vstream_end() ((void)0)
 
 #define vadd(a, b) ((a) + (b))
 #define vsub(a, b) ((a) - (b))

@@ -77,6 +77,8 @@ static inline void FN(vstoren_)(void *p, int n, V v) {
 #define vloadn FN(vloadn_)
 #define vstore FN(vstore_)
 #define vstoren FN(vstoren_)
+#define vstream vstore
+#define vstream_end() ((void)0)
 
 #define vadd(a, b) REAL(vaddq)(a, b)
 #define vsub(a, b) REAL(vsubq)(a, b)

@@ -34,15 +34,22 @@ static void FN(walk_emit)(const xent_job *job, const row_group *g, ptrdiff_t c0,
     for (int at = 0; at < g->rows; at += job->across ? VN : 1) {
         const int rows = FN(rows_at)(job, g, at);
         const bool straight = plain && FN(in_place)(job, g, at, OPERAND_OUT);
-        for (ptrdiff_t c = c0; c < c1; c += step) {
-            ptrdiff_t count = c1 - c < step ? c1 - c : step;
+        /* Streaming stores want aligned vectors: the first tile ends where the output is. */
+        const uintptr_t start = (uintptr_t)(o->data + g->off[OPERAND_OUT][at] + c0 * o->cs);
+        const bool stream = job->streams && straight && !job->across && !keep && start % sizeof(R) == 0;
+        ptrdiff_t head = stream ? (ptrdiff_t)(-start % sizeof(V) / sizeof(R)) : 0;
+        for (ptrdiff_t c = c0, count; c < c1; c += count, head = 0) {
+            count = head > 0 ? head : step;
+            count = c1 - c < count ? c1 - c : count;
             FN(tile) T = FN(load_tile)(job, g, at, c, count, !keep, xbuf, tbuf);
             char *base = straight ? o->data + g->off[OPERAND_OUT][at] + c * o->cs : (char *)obuf;
             ptrdiff_t os = straight && job->across ? o->cs : (ptrdiff_t)sizeof(V);
             if (keep)
-                FN(emit_tile)(job, &T, r, at, base, os, true, FN(kept)(job, (void *)keep, at));
+                FN(emit_tile)(job, &T, r, at, base, os, false, true, FN(kept)(job, (void *)keep, at));
+            else if (stream)
+                FN(emit_tile)(job, &T, r, at, base, os, true, false, NULL);
             else
-                FN(emit_tile)(job, &T, r, at, base, os, false, NULL);
+                FN(emit_tile)(job, &T, r, at, base, os, false, false, NULL);
             for (int l = at; labels && l < at + rows; l++)
                 if (g->label[l] >= c && g->label[l] < c + count) {
                     R patch = (R)r->patch[l];
@@ -53,6 +60,8 @@ static void FN(walk_emit)(const xent_job *job, const row_group *g, ptrdiff_t c0,
             if (!straight)
                 FN(unpack_tile)(job, g, at, c, count, obuf, acc);
         }
+        if (stream)
+            vstream_end();
     }
 }
 
