@@ -33,9 +33,9 @@ def total(
     terms: Array, axis: Axis = None, where: Array | None = None, *, dtype: np.dtype[Any], divisor: int = 1
 ) -> Any:
     """A sum accumulated in float64 and rounded once; over a divisor of 0 it is NaN, without a warning."""
-    summed = np.sum(terms, axis=axis, dtype=np.float64, where=True if where is None else where)
-    # A float16 result may overflow, as it does in the libraries.
+    # Infinities of both signs may meet, and a float16 result overflow, as they do in the libraries.
     with np.errstate(invalid="ignore", over="ignore"):
+        summed = np.sum(terms, axis=axis, dtype=np.float64, where=True if where is None else where)
         return (np.float64(summed) / divisor).astype(dtype)
 
 

@@ -11,8 +11,10 @@ Where PyTorch departs from the rest of `xent`, PyTorch wins here:
   infinite logit in the binary cross-entropies. So is every softmax of a row that holds +inf.
 * The mean is NaN where nothing is left to average: an empty batch, all labels ignored, no classes.
 * ``binary_cross_entropy`` takes no logarithm below -100, and refuses values outside 0 to 1.
-* Labels are int64 or uint8, class weights have the input's dtype; anything else is a RuntimeError. Integer input is a
-  NotImplementedError (a RuntimeError too), except in ``logsumexp``, which makes it float32.
+* Labels are int64 (uint8 too, where the input has at most two axes), class weights have the input's dtype; anything
+  else is a RuntimeError. Integer input is a NotImplementedError, except in ``logsumexp``, which makes it float32.
+* An operand without axes does not widen one that has some, and ``binary_cross_entropy_with_logits`` gives the dtype of
+  its target.
 
 Here float16 is computed in float32 and rounded once; PyTorch rounds the log-probabilities as well. Nothing records a
 graph: ``xent.losses`` has the gradients.
@@ -290,8 +292,8 @@ def _check_labels(function: str, input: Array, target: Array, weight: Array | No
     expected = input.shape[:1] + input.shape[2:]
     if (target.shape != expected) if input.ndim > 1 else (target.ndim > 1):
         raise RuntimeError(f"{function}: target has shape {target.shape}, expected {expected} for input {input.shape}")
-    if target.dtype.type not in (np.int64, np.uint8):
-        raise RuntimeError(f"{function}: labels must be int64 or uint8, not {target.dtype}")
+    if target.dtype.type is not np.int64 and (target.dtype.type is not np.uint8 or input.ndim > 2):
+        raise RuntimeError(f"{function}: labels must be int64, or uint8 for input of two axes, not {target.dtype}")
     _check_weight(function, weight, input)
     if weight is not None and weight.dtype.type is not input.dtype.type:
         raise RuntimeError(f"{function}: weight must have the dtype of input, {input.dtype}, not {weight.dtype}")
@@ -371,6 +373,8 @@ def cross_entropy(
         raise RuntimeError(f"{name}: label_smoothing must be from 0 to 1, got {label_smoothing}")
     axis = min(x.ndim - 1, 1)
     if x.shape != t.shape:
+        if x.ndim == 0:
+            raise IndexError(f"{name}: input must have at least one axis, the classes")
         _floating(name, "input", x)
         _check_labels(name, x, t, w)
         t = t.reshape(()) if x.ndim == 1 else t
@@ -379,7 +383,9 @@ def cross_entropy(
         )
         counted = t != ignored
         # Where no factor is 0, only a row that holds +inf can differ, and its loss is not finite.
-        settled = np.isfinite(value if w is None or w.all() else x).all()
+        settled = x.size == 0 or np.isfinite(value if w is None or w.all() else x).all()
+        if reduction == "mean" and w is not None and not w[t[counted]].any():
+            return value.dtype.type(np.nan)  # smoothing leaves a sum to divide by the labels' weights of 0
         if settled:
             return value
         undefined = _undefined_labels(x, np.where(counted, t, 0), w, smoothing, axis) & counted
@@ -534,6 +540,9 @@ def kl_div(
         np.broadcast_shapes(x.shape, t.shape)
     except ValueError:
         raise RuntimeError(f"{name}: input {x.shape} and target {t.shape} do not broadcast") from None
+    # An operand without axes does not widen the other.
+    shaped = [a for a in (x, t) if a.ndim] or [x, t]
+    x, t = (a.astype(float_dtype(*shaped), copy=False) for a in (x, t))
     terms = np.asarray(kl_terms_from_logs(x, t) if log_target else kl_terms(x, t))
     value = _reduced(terms, plain, terms.dtype)
     # PyTorch looks at the reduction as it was given, also where a deprecated argument has overridden it.
@@ -657,7 +666,7 @@ def binary_cross_entropy_with_logits(
     Returns
     -------
     ndarray or NumPy scalar
-        Of the wider dtype of `input` and `target`, in nats.
+        Of the dtype of `target`, in nats.
 
     Raises
     ------
@@ -690,7 +699,7 @@ def binary_cross_entropy_with_logits(
     if pos_weight is not None:
         positive = _tensor(name, "pos_weight", pos_weight)
         _check_broadcast(name, "pos_weight", positive, x.shape)
-    loss = _weighted(name, _bce.with_logits(x, t, positive), w)
+    loss = _weighted(name, _bce.with_logits(x, t, positive).astype(t.dtype.newbyteorder("="), copy=False), w)
     return _reduced(loss, reduction, loss.dtype)
 
 
