@@ -18,14 +18,14 @@ def library(name):
 
 
 class Outcome:
-    """What a call gave: arrays or an exception, and the categories of its warnings."""
+    """What a call gave: its value, raw and as arrays, or an exception; and the categories of its warnings."""
 
     def __init__(self, call, as_array):
         self.error, self.values = None, None
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                value = call()
+                self.raw = value = call()
             except Exception as error:
                 self.error = error
             else:
@@ -36,9 +36,16 @@ class Outcome:
         return repr(self.error) if self.error is not None else repr(self.values)
 
 
-# Where a library's exception has no counterpart outside it, what stands for it here: its own class, and the missing
+# Where a library's exception has no counterpart outside it, what stands for it here: its own classes, and the missing
 # method of what is no tensor.
-STANDS_FOR = {"InvalidParameterError": (TypeError, ValueError), "AttributeError": TypeError}
+STANDS_FOR = {
+    "InvalidParameterError": (TypeError, ValueError),
+    "AttributeError": TypeError,
+    "UFuncTypeError": TypeError,
+    "_UFuncNoLoopError": TypeError,
+    "_UFuncInputCastingError": TypeError,
+    "_UFuncOutputCastingError": TypeError,
+}
 
 
 def told(*parts):
@@ -59,7 +66,7 @@ def compare(what, ours, theirs, atol):
     assert ours.warnings == expected, told(ours.warnings, expected, what)
     for value, reference in zip(ours.values, theirs.values, strict=True):
         assert (value.shape, value.dtype) == (reference.shape, reference.dtype), message
-        kind = np.complex128 if value.dtype.kind == "c" else np.float64
+        kind = np.clongdouble if value.dtype.kind == "c" else np.longdouble
         value, reference = value.astype(kind), reference.astype(kind)
         same = (value == reference) | (np.isnan(value) & np.isnan(reference))
         with np.errstate(invalid="ignore"):

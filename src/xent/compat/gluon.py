@@ -19,16 +19,16 @@ float16 is computed in float32 and rounded once, so that the 1e-12 counts; in MX
 take the other operand's floating dtype, as labels do in MXNet.
 """
 
-import operator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 from numpy.typing import ArrayLike
 
 import xent
 from xent.compat import _bce
-from xent.compat._shared import Array, float_dtype, is_kernel_float, refuse_masked, total, undefined_rows
+from xent.compat._shared import Array, broadcasts_to, float_dtype, is_kernel_float, refuse_masked, total, undefined_rows
 
 __all__ = [
     "KLDivLoss",
@@ -57,9 +57,15 @@ def _log_softmax(pred: Array, axis: int) -> Array:
     return result
 
 
-@dataclass(eq=False)
 class _Loss:
     """What the losses share: operands, weights, and the mean over all axes but the batch's."""
+
+    weight: float | None
+    batch_axis: int
+
+    def __post_init__(self) -> None:
+        if self.weight is not None and not isinstance(self.weight, int | float | np.number):
+            raise TypeError(f"{type(self).__name__}: weight must be a number, not {type(self.weight).__name__}")
 
     def _operands(self, pred: ArrayLike, label: ArrayLike, same_shape: bool) -> tuple[Array, Array]:
         name = type(self).__name__
@@ -74,29 +80,18 @@ class _Loss:
                 t = t.astype(x.dtype)
         return x, t
 
-    def _mean(self, loss: Array, weight: float | None, sample_weight: ArrayLike | None, batch_axis: int) -> Any:
+    def _mean(self, loss: Array, sample_weight: ArrayLike | None) -> Any:
         name, dtype = type(self).__name__, loss.dtype
         if sample_weight is not None:
             by = _array(name, "sample_weight", sample_weight)
-            try:
-                fits = np.broadcast_shapes(loss.shape, by.shape) == loss.shape
-            except ValueError:
-                fits = False
-            if not fits:
+            if not broadcasts_to(by.shape, loss.shape):
                 raise ValueError(f"{name}: sample_weight of shape {by.shape} does not broadcast to {loss.shape}")
             loss = loss * by.astype(dtype)
-        if weight is not None:
-            loss = loss * dtype.type(weight)
-        batch = operator.index(batch_axis)
-        if not -loss.ndim <= batch < loss.ndim:
-            raise np.exceptions.AxisError(batch, loss.ndim)
-        others = tuple(i for i in range(loss.ndim) if i != batch % loss.ndim)
+        if self.weight is not None:
+            loss = loss * dtype.type(self.weight)
+        batch = normalize_axis_index(self.batch_axis, loss.ndim)
+        others = tuple(i for i in range(loss.ndim) if i != batch)
         return total(loss, others, dtype=dtype, divisor=loss.size // max(loss.shape[batch], 1))
-
-
-def _check_weight(weight: object) -> None:
-    if weight is not None and not isinstance(weight, int | float | np.number):
-        raise TypeError(f"weight must be a number or None, not {type(weight).__name__}")
 
 
 @dataclass(eq=False)
@@ -140,22 +135,19 @@ class SoftmaxCrossEntropyLoss(_Loss):
     weight: float | None = None
     batch_axis: int = 0
 
-    def __post_init__(self) -> None:
-        _check_weight(self.weight)
-
     def __call__(self, pred: ArrayLike, label: ArrayLike, sample_weight: ArrayLike | None = None) -> Any:
         x, t = self._operands(pred, label, same_shape=not self.sparse_label)
-        loss = self._sparse(x, t) if self.sparse_label else self._dense(x, t)
-        return self._mean(np.expand_dims(loss, self.axis), self.weight, sample_weight, self.batch_axis)
+        axis = normalize_axis_index(self.axis, x.ndim)
+        loss = self._sparse(x, t, axis) if self.sparse_label else self._dense(x, t, axis)
+        return self._mean(np.expand_dims(loss, axis), sample_weight)
 
-    def _sparse(self, x: Array, label: Array) -> Array:
-        axis = self.axis
+    def _sparse(self, x: Array, label: Array, axis: int) -> Array:
         if label.ndim == x.ndim and label.shape[axis] == 1:
             label = label.squeeze(axis)
-        expected = np.delete(x.shape, axis)
-        if not np.array_equal(label.shape, expected):
+        expected = x.shape[:axis] + x.shape[axis + 1 :]
+        if label.shape != expected:
             raise ValueError(
-                f"{type(self).__name__}: label has shape {label.shape}, expected {tuple(expected.tolist())}, "
+                f"{type(self).__name__}: label has shape {label.shape}, expected {expected}, "
                 f"pred's {x.shape} without axis {axis}"
             )
         # Before the conversion, which a float beyond the integers would not survive.
@@ -167,8 +159,7 @@ class SoftmaxCrossEntropyLoss(_Loss):
             loss = np.where(np.isposinf(x).any(axis), loss.dtype.type(np.nan), loss)
         return loss
 
-    def _dense(self, x: Array, target: Array) -> Array:
-        axis = self.axis
+    def _dense(self, x: Array, target: Array, axis: int) -> Array:
         if self.from_logits:
             with np.errstate(invalid="ignore", over="ignore"):
                 return np.asarray(-total(x * target, axis, dtype=float_dtype(x, target)))
@@ -216,9 +207,6 @@ class KLDivLoss(_Loss):
     weight: float | None = None
     batch_axis: int = 0
 
-    def __post_init__(self) -> None:
-        _check_weight(self.weight)
-
     def __call__(self, pred: ArrayLike, label: ArrayLike, sample_weight: ArrayLike | None = None) -> Any:
         x, t = self._operands(pred, label, same_shape=True)
         dtype = float_dtype(x, t)
@@ -228,7 +216,7 @@ class KLDivLoss(_Loss):
         # No kernel has an epsilon; a negative label gives NaN, as Gluon's logarithm does.
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             loss = t * (np.log(t + wide.type(_EPSILON)) - log_probs)
-        return self._mean(loss, self.weight, sample_weight, self.batch_axis).astype(dtype)
+        return self._mean(loss, sample_weight).astype(dtype)
 
 
 @dataclass(eq=False)
@@ -265,9 +253,6 @@ class SigmoidBinaryCrossEntropyLoss(_Loss):
     weight: float | None = None
     batch_axis: int = 0
 
-    def __post_init__(self) -> None:
-        _check_weight(self.weight)
-
     def __call__(
         self,
         pred: ArrayLike,
@@ -282,7 +267,7 @@ class SigmoidBinaryCrossEntropyLoss(_Loss):
         positive = np.ones((), wide)
         if pos_weight is not None:
             positive = _array(type(self).__name__, "pos_weight", pos_weight).astype(wide)
-            if np.broadcast_shapes(x.shape, positive.shape) != x.shape:
+            if not broadcasts_to(positive.shape, x.shape):
                 raise ValueError(
                     f"{type(self).__name__}: pos_weight of shape {positive.shape} does not broadcast to {x.shape}"
                 )
@@ -292,7 +277,7 @@ class SigmoidBinaryCrossEntropyLoss(_Loss):
                 loss = -(np.log(x + epsilon) * t * positive + np.log(1 - x + epsilon) * (1 - t))
         else:
             loss = _bce.with_logits(x, t, positive)
-        return self._mean(loss, self.weight, sample_weight, self.batch_axis).astype(dtype)
+        return self._mean(loss, sample_weight).astype(dtype)
 
 
 SigmoidBCELoss = SigmoidBinaryCrossEntropyLoss

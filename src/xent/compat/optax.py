@@ -145,8 +145,8 @@ def safe_softmax_cross_entropy(logits: Array, labels: Array) -> Any:
     loss = xent.cross_entropy(x, t)
     if np.isfinite(x).all():
         return loss
-    lost = np.isposinf(x).any(-1) & (t != 0).any(-1)
-    return np.where(lost, dtype.type(np.nan), loss)[()]
+    loss = np.where(np.isposinf(x).any(-1), dtype.type(np.nan), loss)
+    return np.where((t != 0).any(-1), loss, dtype.type(0))[()]
 
 
 def softmax_cross_entropy_with_integer_labels(
@@ -200,8 +200,8 @@ def softmax_cross_entropy_with_integer_labels(
         raise ValueError(f"{name}: labels have shape {y.shape}, expected {rows[:-1]}, one a row of logits")
     y = np.broadcast_to(y, rows[:-1])
     classes = rows[-1]
-    if y.dtype.kind == "i":
-        y = np.where(y < 0, y + classes, y)
+    y = y.astype(np.int64)
+    y = np.where(y < 0, y + classes, y)
     known = (y >= 0) & (y < classes)
     y = np.where(known, y, 0)
     if classes:
@@ -210,7 +210,8 @@ def softmax_cross_entropy_with_integer_labels(
             own = np.expand_dims(y, -1)
             # The label's class is left out of the sum, but its logit is subtracted; a row without classes stays 0.
             odd = ~np.take_along_axis(mask, own, -1).squeeze(-1) & mask.any(-1)
-            apart = xent.logsumexp(x, where=mask) - np.take_along_axis(x, own, -1).squeeze(-1)
+            with np.errstate(invalid="ignore"):
+                apart = xent.logsumexp(x, where=mask) - np.take_along_axis(x, own, -1).squeeze(-1)
             loss = np.where(odd, apart, loss)
         known = known if mask is None else known | ~mask.any(-1)
     else:

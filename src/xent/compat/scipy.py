@@ -103,6 +103,7 @@ def logsumexp(
         dtype = np.dtype(np.float64)
     axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
     x = x.astype(dtype.newbyteorder("="), copy=False)
+    w = None if w is None else w.astype(x.dtype, copy=False)
     if w is None and is_kernel_float(x):
         result = xent.logsumexp(x, axis=axes, keepdims=keepdims)
         if not return_sign:
@@ -127,8 +128,8 @@ def _weighted(a: Array, b: Array | None, axes: tuple[int, ...], keepdims: bool) 
     With one largest element m taken out it is ``exp(a_m) b_m (1 + s)``, where s sums ``b / b_m exp(a - a_m)`` over the
     others: log1p keeps an s that is tiny beside 1.
     """
-    if a.dtype.itemsize < 8:
-        a = a.astype(np.result_type(a.dtype, np.float64))
+    wide = np.result_type(a.dtype, np.float64)
+    a, b = a.astype(wide, copy=False), None if b is None else b.astype(wide, copy=False)
     kept = [i for i in range(a.ndim) if i not in axes]
     shape = [1 if i in axes else n for i, n in enumerate(a.shape)] if keepdims else [a.shape[i] for i in kept]
     rows = [a.shape[i] for i in kept]
@@ -231,7 +232,8 @@ def log_softmax(x: ArrayLike, axis: Axis = None) -> Any:
     array, result = _softmax(xent.log_softmax, "log_softmax", x, axis)
     if result is None:
         with np.errstate(all="ignore"):
-            shifted = array - np.max(array, axis=axis, keepdims=True)
+            top = np.max(array, axis=axis, keepdims=True)
+            shifted = array - np.where(np.isfinite(top), top, 0)
             return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
     return result[()]
 
@@ -272,14 +274,16 @@ def rel_entr(x: ArrayLike, y: ArrayLike, /, out: Array | None = None, *, where: 
     """
     refuse_masked("rel_entr", "x", x)
     refuse_masked("rel_entr", "y", y)
-    if np.can_cast(np.result_type(*_weak(x, y)), np.float32):
+    if _single(x, y):
         return xent.rel_entr(x, y, out=out, where=where, dtype=np.float32)
     return xent.rel_entr(x, y, out=out, where=where)
 
 
-def _weak(*operands: Any) -> list[Any]:
-    """As np.result_type wants them: Python numbers as they are, the others as arrays."""
-    return [a if isinstance(a, int | float | complex) else np.asarray(a) for a in operands]
+def _single(*operands: Any) -> bool:
+    """Whether SciPy computes in float32: where every operand, widened by Python's numbers alone, fits in it."""
+    numbers = [a for a in operands if isinstance(a, int | float | complex)]
+    dtypes = [np.result_type(np.asarray(a), *numbers) for a in operands if not isinstance(a, int | float | complex)]
+    return bool(dtypes) and all(np.can_cast(dtype, np.float32) for dtype in dtypes)
 
 
 def kl_div(x: ArrayLike, y: ArrayLike, /, out: Array | None = None, *, where: ArrayLike = True) -> Any:
@@ -295,7 +299,7 @@ def kl_div(x: ArrayLike, y: ArrayLike, /, out: Array | None = None, *, where: Ar
     """
     refuse_masked("kl_div", "x", x)
     refuse_masked("kl_div", "y", y)
-    single = np.can_cast(np.result_type(*_weak(x, y)), np.float32)
+    single = _single(x, y)
     p, q = (np.asarray(a, np.float64 if single else None) for a in (x, y))
     terms = xent.rel_entr(p, q)
     inside = ((p > 0) & (q > 0)) | ((p == 0) & (q >= 0))
@@ -362,6 +366,10 @@ def entropy(
     operands = [np.atleast_1d(_array(name, "pk", pk))]
     if qk is not None:
         operands.append(np.atleast_1d(_array(name, "qk", qk)))
+    ndim = max(a.ndim for a in operands)
+    if axis is None:
+        operands = [a.ravel() for a in operands]  # before they are broadcast, not after
+    if qk is not None:
         try:
             operands = list(np.broadcast_arrays(*operands))
         except ValueError:
@@ -384,8 +392,10 @@ def entropy(
         else:
             negative = (p < 0).any(axes) & ~np.isnan(p).any(axes)
             result = np.where(negative, dtype.type(-np.inf), xent.entropy(p, axis=axes))
+        if nan_policy == "omit":
+            result = np.where(missing.all(axes), dtype.type(0), result)
         if base is not None:
             result = np.divide(result, math.log(base), dtype=dtype)
-    if nan_policy == "omit":
-        result = np.where(missing.all(axes), dtype.type(0), result)
-    return np.expand_dims(result, axes) if keepdims else result[()]
+    if keepdims:
+        result = np.expand_dims(result, tuple(range(ndim)) if axis is None else axes)
+    return result[()]

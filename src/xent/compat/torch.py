@@ -35,6 +35,7 @@ from xent.compat import scipy as _scipy
 from xent.compat._shared import (
     KERNEL_DTYPES,
     Array,
+    broadcasts_to,
     float_dtype,
     is_kernel_float,
     kl_terms,
@@ -564,11 +565,7 @@ def _weighted(function: str, loss: Array, weight: Array | None) -> Array:
 
 
 def _check_broadcast(function: str, name: str, array: Array, shape: tuple[int, ...]) -> None:
-    try:
-        fits = np.broadcast_shapes(array.shape, shape) == shape
-    except ValueError:
-        fits = False
-    if not fits:
+    if not broadcasts_to(array.shape, shape):
         raise RuntimeError(f"{function}: {name} of shape {array.shape} does not broadcast to {shape}")
 
 
@@ -707,9 +704,13 @@ def binary_cross_entropy_with_logits(
 # Classes
 
 
-@dataclass(eq=False)
 class _Loss:
-    """The constructor that the classes share: deprecated arguments become a reduction, weights stay as they are."""
+    """What the classes share: deprecated arguments that become a reduction, and the call."""
+
+    reduction: str
+
+    def __post_init__(self, size_average: bool | None, reduce: bool | None) -> None:
+        self.reduction = _legacy(size_average, reduce, self.reduction, stacklevel=4)
 
     def __call__(self, input: Array, target: Array) -> Any:
         return self.forward(input, target)
@@ -738,9 +739,6 @@ class KLDivLoss(_Loss):
     reduction: str = "mean"
     log_target: bool = False
 
-    def __post_init__(self, size_average: bool | None, reduce: bool | None) -> None:
-        self.reduction = _legacy(size_average, reduce, self.reduction, stacklevel=4)
-
     def forward(self, input: Array, target: Array) -> Any:
         return kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
 
@@ -766,9 +764,6 @@ class CrossEntropyLoss(_Loss):
     reduce: InitVar[bool | None] = None
     reduction: str = "mean"
     label_smoothing: float = 0.0
-
-    def __post_init__(self, size_average: bool | None, reduce: bool | None) -> None:
-        self.reduction = _legacy(size_average, reduce, self.reduction, stacklevel=4)
 
     def forward(self, input: Array, target: Array) -> Any:
         return cross_entropy(
@@ -799,9 +794,6 @@ class NLLLoss(_Loss):
     reduce: InitVar[bool | None] = None
     reduction: str = "mean"
 
-    def __post_init__(self, size_average: bool | None, reduce: bool | None) -> None:
-        self.reduction = _legacy(size_average, reduce, self.reduction, stacklevel=4)
-
     def forward(self, input: Array, target: Array) -> Any:
         return nll_loss(input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
 
@@ -825,9 +817,6 @@ class BCEWithLogitsLoss(_Loss):
     reduce: InitVar[bool | None] = None
     reduction: str = "mean"
     pos_weight: Array | None = None
-
-    def __post_init__(self, size_average: bool | None, reduce: bool | None) -> None:
-        self.reduction = _legacy(size_average, reduce, self.reduction, stacklevel=4)
 
     def forward(self, input: Array, target: Array) -> Any:
         return binary_cross_entropy_with_logits(
