@@ -10,7 +10,7 @@ import xent
 Array: TypeAlias = NDArray[Any]
 Axis: TypeAlias = int | tuple[int, ...] | None
 
-KERNEL_DTYPES = (np.float16, np.float32, np.float64)
+KERNEL_DTYPES: tuple[type, ...] = (np.float16, np.float32, np.float64)
 
 
 def is_kernel_float(array: Array) -> bool:

@@ -22,7 +22,7 @@ graph: ``xent.losses`` has the gradients.
 
 import operator
 import warnings
-from dataclasses import InitVar, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -372,48 +372,59 @@ def cross_entropy(
     smoothing = max(float(label_smoothing), 0.0)
     if smoothing > 1.0:
         raise RuntimeError(f"{name}: label_smoothing must be from 0 to 1, got {label_smoothing}")
-    axis = min(x.ndim - 1, 1)
-    if x.shape != t.shape:
-        if x.ndim == 0:
-            raise IndexError(f"{name}: input must have at least one axis, the classes")
-        _floating(name, "input", x)
-        _check_labels(name, x, t, w)
-        t = t.reshape(()) if x.ndim == 1 else t
-        value = losses.cross_entropy(
-            x, t, axis=axis, weight=w, ignore_index=ignored, label_smoothing=smoothing, reduction=reduction
-        )
-        counted = t != ignored
-        # Where no factor is 0, only a row that holds +inf can differ, and its loss is not finite.
-        settled = x.size == 0 or np.isfinite(value if w is None or w.all() else x).all()
-        if reduction == "mean" and w is not None and not w[t[counted]].any():
-            return value.dtype.type(np.nan)  # smoothing leaves a sum to divide by the labels' weights of 0
-        if settled:
-            return value
-        undefined = _undefined_labels(x, np.where(counted, t, 0), w, smoothing, axis) & counted
-    else:
-        if t.dtype.kind != "f":
-            raise RuntimeError(f"{name}: a target of the shape of input holds probabilities, floating, not {t.dtype}")
-        if ignored >= 0:
-            raise RuntimeError(f"{name}: ignore_index={ignored} goes with labels; the target is probabilities")
-        if x.ndim == 0:
-            raise IndexError(f"{name}: input must have at least one axis, the classes")
-        _floating(name, "input", x)
-        _check_weight(name, w, x)
-        dtype = float_dtype(x, t) if w is None else float_dtype(x, t, w)
-        value = losses.cross_entropy(
-            x.astype(dtype, copy=False), t, axis=axis, weight=w, label_smoothing=smoothing, reduction=reduction
-        )
-        if x.size == 0 and reduction == "mean":
-            return dtype.type(np.nan)
-        if np.isfinite(x).all():
-            return value
-        factor = (1 - smoothing) * t + smoothing / x.shape[axis]
-        if w is not None:
-            factor = factor * _along_axis(w, axis, x.ndim)
-        undefined = undefined_rows(x, factor, axis)
+    of = _of_probs if x.shape == t.shape else _of_labels
+    value, undefined = of(x, t, w, ignored, smoothing, reduction)
     if reduction != "none":
-        undefined = undefined.any()
-    return np.where(undefined, np.nan, value).astype(value.dtype)[()]
+        undefined = np.any(undefined)
+    return np.where(undefined, np.nan, value).astype(value.dtype)[()] if np.any(undefined) else value
+
+
+def _of_labels(
+    x: Array, labels: Array, w: Array | None, ignored: int, smoothing: float, reduction: Literal["none", "sum", "mean"]
+) -> tuple[Any, Any]:
+    """The value, and the rows where PyTorch's is NaN instead."""
+    name, axis = "cross_entropy", min(x.ndim - 1, 1)
+    if x.ndim == 0:
+        raise IndexError(f"{name}: input must have at least one axis, the classes")
+    _floating(name, "input", x)
+    _check_labels(name, x, labels, w)
+    labels = labels.reshape(()) if x.ndim == 1 else labels
+    value = losses.cross_entropy(
+        x, labels, axis=axis, weight=w, ignore_index=ignored, label_smoothing=smoothing, reduction=reduction
+    )
+    counted = labels != ignored
+    if reduction == "mean" and w is not None and not w[labels[counted]].any():
+        return value, True  # smoothing leaves a sum to divide by the labels' weights of 0
+    # Where no factor is 0, only a row that holds +inf can differ, and its loss is not finite.
+    if x.size == 0 or np.isfinite(value if w is None or w.all() else x).all():
+        return value, False
+    return value, counted & _undefined_labels(x, np.where(counted, labels, 0), w, smoothing, axis)
+
+
+def _of_probs(
+    x: Array, target: Array, w: Array | None, ignored: int, smoothing: float, reduction: Literal["none", "sum", "mean"]
+) -> tuple[Any, Any]:
+    """The value, and the rows where PyTorch's is NaN instead."""
+    name, axis = "cross_entropy", min(x.ndim - 1, 1)
+    if target.dtype.kind != "f":
+        raise RuntimeError(f"{name}: a target of the shape of input holds probabilities, floating, not {target.dtype}")
+    if ignored >= 0:
+        raise RuntimeError(f"{name}: ignore_index={ignored} goes with labels; the target is probabilities")
+    if x.ndim == 0:
+        raise IndexError(f"{name}: input must have at least one axis, the classes")
+    _floating(name, "input", x)
+    _check_weight(name, w, x)
+    if w is not None and float_dtype(x, target) != float_dtype(x, target, w):
+        x = x.astype(w.dtype)  # weights never widen a result of the kernels
+    value = losses.cross_entropy(x, target, axis=axis, weight=w, label_smoothing=smoothing, reduction=reduction)
+    if x.size == 0:
+        return value, reduction == "mean"
+    if np.isfinite(x).all():
+        return value, False
+    factor = (1 - smoothing) * target + smoothing / x.shape[axis]
+    if w is not None:
+        factor = factor * _along_axis(w, axis, x.ndim)
+    return value, undefined_rows(x, factor, axis)
 
 
 def _along_axis(weight: Array, axis: int, ndim: int) -> Array:
@@ -705,21 +716,21 @@ def binary_cross_entropy_with_logits(
 
 
 class _Loss:
-    """What the classes share: deprecated arguments that become a reduction, and the call."""
+    """What the classes share: deprecated arguments that become a reduction, the call, and the options in the repr."""
 
-    reduction: str
-
-    def __post_init__(self, size_average: bool | None, reduce: bool | None) -> None:
-        self.reduction = _legacy(size_average, reduce, self.reduction, stacklevel=4)
+    def __init__(self, size_average: bool | None, reduce: bool | None, reduction: str) -> None:
+        self.reduction = _legacy(size_average, reduce, reduction, stacklevel=4)
 
     def __call__(self, input: Array, target: Array) -> Any:
         return self.forward(input, target)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
     def forward(self, input: Array, target: Array) -> Any:
         raise NotImplementedError
 
 
-@dataclass(eq=False)
 class KLDivLoss(_Loss):
     """`kl_div` with its options kept: `torch.nn.KLDivLoss`. Call it, or its `forward`, with (input, target).
 
@@ -734,16 +745,20 @@ class KLDivLoss(_Loss):
     np.float64(0.0)
     """
 
-    size_average: InitVar[bool | None] = None
-    reduce: InitVar[bool | None] = None
-    reduction: str = "mean"
-    log_target: bool = False
+    def __init__(
+        self,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        log_target: bool = False,
+    ) -> None:
+        super().__init__(size_average, reduce, reduction)
+        self.log_target = log_target
 
     def forward(self, input: Array, target: Array) -> Any:
         return kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
 
 
-@dataclass(eq=False)
 class CrossEntropyLoss(_Loss):
     """`cross_entropy` with its options kept: `torch.nn.CrossEntropyLoss`.
 
@@ -758,12 +773,19 @@ class CrossEntropyLoss(_Loss):
     np.float64(0.6931471805599453)
     """
 
-    weight: Array | None = None
-    size_average: InitVar[bool | None] = None
-    ignore_index: int = -100
-    reduce: InitVar[bool | None] = None
-    reduction: str = "mean"
-    label_smoothing: float = 0.0
+    def __init__(
+        self,
+        weight: Array | None = None,
+        size_average: bool | None = None,
+        ignore_index: int = -100,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        self.weight = weight
+        self.ignore_index = ignore_index
+        super().__init__(size_average, reduce, reduction)
+        self.label_smoothing = label_smoothing
 
     def forward(self, input: Array, target: Array) -> Any:
         return cross_entropy(
@@ -776,7 +798,6 @@ class CrossEntropyLoss(_Loss):
         )
 
 
-@dataclass(eq=False)
 class NLLLoss(_Loss):
     """`nll_loss` with its options kept: `torch.nn.NLLLoss`. Call it, or its `forward`, with (input, target).
 
@@ -788,17 +809,22 @@ class NLLLoss(_Loss):
     np.float64(0.75)
     """
 
-    weight: Array | None = None
-    size_average: InitVar[bool | None] = None
-    ignore_index: int = -100
-    reduce: InitVar[bool | None] = None
-    reduction: str = "mean"
+    def __init__(
+        self,
+        weight: Array | None = None,
+        size_average: bool | None = None,
+        ignore_index: int = -100,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        self.weight = weight
+        self.ignore_index = ignore_index
+        super().__init__(size_average, reduce, reduction)
 
     def forward(self, input: Array, target: Array) -> Any:
         return nll_loss(input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
 
 
-@dataclass(eq=False)
 class BCEWithLogitsLoss(_Loss):
     """`binary_cross_entropy_with_logits` with its options kept: `torch.nn.BCEWithLogitsLoss`.
 
@@ -812,11 +838,17 @@ class BCEWithLogitsLoss(_Loss):
     np.float64(1.3862943611198906)
     """
 
-    weight: Array | None = None
-    size_average: InitVar[bool | None] = None
-    reduce: InitVar[bool | None] = None
-    reduction: str = "mean"
-    pos_weight: Array | None = None
+    def __init__(
+        self,
+        weight: Array | None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        pos_weight: Array | None = None,
+    ) -> None:
+        self.weight = weight
+        super().__init__(size_average, reduce, reduction)
+        self.pos_weight = pos_weight
 
     def forward(self, input: Array, target: Array) -> Any:
         return binary_cross_entropy_with_logits(
