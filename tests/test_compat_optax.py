@@ -35,6 +35,8 @@ def test_axes_and_masks():
     # A label whose class is left out: the logsumexp of the others less its logit.
     value = optax.softmax_cross_entropy_with_integer_labels(X, np.array([1, 1]), where=keep)
     np.testing.assert_allclose(value, [np.log(np.exp(kept).sum()) - X[0, 1], 0], rtol=1e-13)
+    beyond = optax.softmax_cross_entropy_with_integer_labels(X, np.array([3, 3]), where=keep)
+    np.testing.assert_array_equal(beyond, [np.nan, 0])
     whole = optax.softmax_cross_entropy_with_integer_labels(X, np.array(4), axis=(0, 1))
     np.testing.assert_allclose(whole, np.log(np.exp(X).sum()) - X[1, 1], rtol=1e-13)
 
@@ -50,6 +52,8 @@ def test_zero_times_infinity():
     x = np.array([[0.0, 0.0, -np.inf], [np.inf, 0.0, 0.0], [0.0, 0.0, 0.0]])
     t = np.array([[0.5, 0.5, 0.0]] * 3)
     np.testing.assert_array_equal(np.isnan(optax.softmax_cross_entropy(x, t)), [True, True, False])
+    apart = optax.softmax_cross_entropy(x, t, where=np.isfinite(x))
+    np.testing.assert_allclose(apart, [np.log(2), 0.5 * np.log(2), np.log(3)], rtol=1e-14)
     np.testing.assert_array_equal(np.isnan(optax.safe_softmax_cross_entropy(x, t)), [False, True, False])
     np.testing.assert_array_equal(optax.safe_softmax_cross_entropy(x, 0 * t), [0, 0, 0])
     np.testing.assert_array_equal(np.isnan(optax.kl_divergence(x, t)), [True, False, False])

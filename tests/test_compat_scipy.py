@@ -29,6 +29,9 @@ def test_weights():
     # A factor of 0 leaves out whatever it stands before; opposite ones leave nothing.
     assert scipy.logsumexp([np.nan, np.inf, 1.0], b=[0, 0, 1]) == 1.0
     assert scipy.logsumexp([1.0, 1.0], b=[1, -1], return_sign=True) == (-np.inf, 0.0)
+    # Far from where exp overflows, and with the second outweighing the first.
+    value, sign = scipy.logsumexp([1000, 999], b=[1, -5], return_sign=True)
+    np.testing.assert_allclose([value, sign], [999 + np.log(5 - np.e), -1], rtol=1e-15)
     # log(1 + 2 exp(-50)), which no sum of doubles keeps.
     np.testing.assert_allclose(scipy.logsumexp([0, -50], b=[1, 2]), 2 * np.exp(-50.0), rtol=1e-15)
 
