@@ -87,14 +87,16 @@ def logsumexp(
     """
     name = "logsumexp"
     x = np.atleast_1d(_array(name, "a", a))
+    w = None if b is None else _array(name, "b", b)
     # A Python number does not widen the other operand; an array without dimensions does.
-    dtype = np.result_type(a if isinstance(a, int | float | complex) else x)
-    w = None
-    if b is not None:
-        w = _array(name, "b", b)
-        dtype = np.result_type(
-            a if isinstance(a, int | float | complex) else x, b if isinstance(b, int | float | complex) else w
+    dtype = np.result_type(
+        *(
+            given if isinstance(given, int | float | complex) else held
+            for given, held in ((a, x), (b, w))
+            if held is not None
         )
+    )
+    if w is not None:
         try:
             x, w = np.broadcast_arrays(x, w)
         except ValueError:
