@@ -2,8 +2,8 @@
 # make test    the whole test suite against the installed package
 # make parity  the drop-ins of xent.compat beside the libraries that they stand in for
 # make lint    ruff, clang-format, mypy, stubtest
-# make bench   xent beside its peers and the machine's limits; BENCH_ARGS=--quick takes about a minute
-# make bench-report   the plots and the README's table from the newest whole run
+# make bench   xent beside its peers and the machine's limits, half an hour; BENCH_ARGS=--quick takes about a minute
+# make bench-report   the plots and the README's figures from the newest whole run of each instruction set
 # make clean   remove what these made
 # Needs Python >= 3.11, a C compiler and make; PYTHON=... chooses another interpreter.
 
@@ -42,7 +42,7 @@ bench: $(VENV)/bench
 	$(BIN)/python -m bench.run $(BENCH_ARGS)
 
 bench-report: $(VENV)/bench
-	$(BIN)/python -m bench.report $(BENCH_ARGS)
+	$(BIN)/python -m bench.report $(REPORT_ARGS)
 
 clean:
 	rm -rf $(VENV) build kernels/build src/xent.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

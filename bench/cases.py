@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,8 +20,13 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "float64": np.dtype(np.float64),
     "float16": np.dtype(np.float16),
 }
+if importlib.util.find_spec("ml_dtypes"):
+    DTYPES["bfloat16"] = np.dtype(importlib.import_module("ml_dtypes").bfloat16)
+HALVES = ("float16", "bfloat16")
 # Elements whose rows are compared with the reference: all rows of a small case, some of a large one.
 CHECKED = 400_000
+# A longer row repeats as many values, so that a reference in a wide type takes no longer than the rest of the bench.
+LONGEST_PERIOD = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -56,8 +63,6 @@ OPERATIONS = {o.name: o for o in (
     Operation("ce_soft_grad",      "cross_entropy_value_and_grad",             "probs",  2, 1, 1, 0, True),
     Operation("kl_logits_grad",    "kl_div_with_logits_value_and_grad",        "logits", 2, 1, 2, 0, True),
     Operation("softmax_entropy",   "softmax_entropy",                          "",       1, 0, 1, 0, True),
-    # The price of the pages of a fresh result; its partner is log_softmax, where out= is reused.
-    Operation("log_softmax_fresh", "log_softmax",                              "",       1, 1, 1, 0, False),
 )}
 # fmt: on
 
@@ -81,6 +86,17 @@ class Shape:
         axis = self.axis % len(self.dims)
         return self.dims[:axis] + self.dims[axis + 1 :]
 
+    @property
+    def repeats(self) -> int:
+        """How often a row's values come again within it."""
+        return max(1, self.classes // LONGEST_PERIOD)
+
+    @property
+    def period(self) -> tuple[int, ...]:
+        """The shape of the values that are repeated along the class axis."""
+        axis = self.axis % len(self.dims)
+        return (*self.dims[:axis], self.classes // self.repeats, *self.dims[axis + 1 :])
+
 
 SHAPES = {
     s.name: s
@@ -98,16 +114,10 @@ SHAPES = {
     )
 }
 TINY = "8x10"
-FRESH_SHAPE = "512x32000"
 
 QUICK_OPERATIONS = ("logsumexp", "log_softmax", "ce_labels", "ce_soft", "kl", "distill", "ce_labels_grad")
 QUICK_SHAPES = (TINY, "64x1000", "512x32000", "1000000x10")
 QUICK_DTYPES = ("float32",)
-
-
-def covers(operation: Operation, shape: Shape, dtype: str) -> bool:
-    """Every operation meets every shape and dtype but the one that shows page faults: one row is enough."""
-    return operation.name != "log_softmax_fresh" or (shape.name == FRESH_SHAPE and dtype == "float32")
 
 
 @dataclass
@@ -126,35 +136,38 @@ class Data:
     def axis(self) -> int:
         return self.shape.axis
 
+    def _wide(self) -> type:
+        """The type that operands are made in: theirs, or float32 for 16 bits."""
+        return np.float64 if self.dtype == "float64" else np.float32
+
+    def _made(self, period: Array) -> Array:
+        whole = np.concatenate([period] * self.shape.repeats, axis=self.axis) if self.shape.repeats > 1 else period
+        return whole.astype(DTYPES[self.dtype], copy=False)
+
     def _normal(self, scale: float) -> Array:
-        real = np.float64 if self.dtype == "float64" else np.float32
-        a = self._rng.standard_normal(self.shape.dims, real)
+        a: Array = self._rng.standard_normal(self.shape.period, self._wide())
         a *= scale
-        return a.astype(DTYPES[self.dtype], copy=False)
+        return a
 
     @cached_property
     def x(self) -> Array:
-        return self._normal(3.0)
+        return self._made(self._normal(3.0))
 
     @cached_property
     def y(self) -> Array:
-        y = self._normal(1.0)
-        y += self.x
-        return y
+        return self._made(self._normal(1.0) + one_period(self.x, self.shape))
 
     @cached_property
     def t(self) -> Array:
-        real = np.float64 if self.dtype == "float64" else np.float32
-        t: Any = self.y.astype(real)
+        t: Any = one_period(self.y, self.shape).astype(self._wide())
         t -= t.max(axis=self.axis, keepdims=True)
         np.exp(t, out=t)
-        t /= t.sum(axis=self.axis, keepdims=True)
-        rounded: Array = t.astype(DTYPES[self.dtype], copy=False)
-        return rounded
+        t /= t.sum(axis=self.axis, keepdims=True) * self.shape.repeats
+        return self._made(t)
 
     @cached_property
     def labels(self) -> Array:
-        return self._rng.integers(0, self.shape.classes, self.shape.rows)
+        return self._rng.integers(0, self.shape.classes // self.shape.repeats, self.shape.rows)
 
     def second(self, operation: Operation) -> Any:
         """The operand beside the logits."""
@@ -186,22 +199,40 @@ def sampled_rows(shape: Shape) -> Array:
     return np.unique(np.linspace(0, rows - 1, max(2, min(rows, CHECKED // shape.classes))).astype(np.intp))
 
 
+def one_period(a: Array, shape: Shape) -> Array:
+    """The first of the repeated parts of an array of the logits' shape."""
+    axis = shape.axis % len(shape.dims)
+    return a[(slice(None),) * axis + (slice(shape.period[axis]),)]
+
+
 def take_rows(a: Array, shape: Shape, which: Array) -> Array:
     """Those rows of an array of the logits' shape, (rows, classes)."""
     index = np.unravel_index(which, shape.rows)
     return np.moveaxis(a, shape.axis, -1)[index]
 
 
+def finfo(dtype: str) -> Any:
+    """NumPy's, which bfloat16 has in its own package."""
+    return importlib.import_module("ml_dtypes").finfo(dtype) if dtype == "bfloat16" else np.finfo(dtype)
+
+
 Reference: TypeAlias = dict[str, tuple[Array, Array]]
 
 
 def reference(operation: Operation, data: Data, which: Array) -> Reference:
-    """The results of those rows in a wider type, each with the scale of its rounding: sum |what is added|."""
+    """The results of those rows in a wider type, each with the scale of its rounding: sum |what is added|.
+
+    Of a row that repeats its values, one period.
+    """
     wide = np.longdouble if data.dtype == "float64" else np.float64
     temperature = TEMPERATURE if operation.name == "distill" else 1.0
+    repeats = data.shape.repeats
 
     def rows(a: Array) -> Array:
-        return take_rows(a, data.shape, which).astype(wide)
+        return take_rows(one_period(a, data.shape), data.shape, which).astype(wide)
+
+    def total(a: Array) -> Array:
+        return np.asarray(repeats * a.sum(axis=-1))
 
     def normalised(a: Array) -> tuple[Array, Array, Array, Array]:
         largest = a.argmax(axis=-1, keepdims=True)
@@ -209,7 +240,7 @@ def reference(operation: Operation, data: Data, which: Array) -> Reference:
         e = np.exp(a - m)
         # log1p of the others: the logarithm of a sum that is nearly 1 has lost their digits.
         np.put_along_axis(e, largest, 0, -1)
-        others = e.sum(axis=-1, keepdims=True)
+        others = total(e)[..., None] + (repeats - 1)
         np.put_along_axis(e, largest, 1, -1)
         return a - m - np.log1p(others), e / (1 + others), m, np.log1p(others)
 
@@ -218,12 +249,12 @@ def reference(operation: Operation, data: Data, which: Array) -> Reference:
     below = np.abs(x - m) + log_s
     if operation.name == "logsumexp":
         return {"value": ((m + log_s)[..., 0], (np.abs(m) + log_s)[..., 0])}
-    if operation.name in ("log_softmax", "log_softmax_fresh"):
+    if operation.name == "log_softmax":
         return {"array": (log_p, below)}
     if operation.name == "softmax":
         return {"array": (p, p)}
     if operation.name == "softmax_entropy":
-        return {"value": (-(p * log_p).sum(axis=-1), (p * below).sum(axis=-1))}
+        return {"value": (-total(p * log_p), total(p * below))}
     if operation.second == "labels":
         at = (np.arange(len(which)), data.labels.ravel()[which])
         t = np.zeros_like(x)
@@ -231,33 +262,37 @@ def reference(operation: Operation, data: Data, which: Array) -> Reference:
         value, scale = -log_p[at], below[at]
     elif operation.second == "probs":
         t = rows(data.t)
-        value, scale = -(t * log_p).sum(axis=-1), (t * below).sum(axis=-1)
+        value, scale = -total(t * log_p), total(t * below)
     else:
         y = rows(data.y) / temperature
-        log_t, t, m_y, log_s_y = normalised(y)
-        value = (t * (log_t - log_p)).sum(axis=-1)
-        scale = (t * (below + np.abs(y - m_y) + log_s_y)).sum(axis=-1)
+        log_t, t, _, _ = normalised(y)
+        value, scale = total(t * (log_t - log_p)), total(np.abs(t * (log_t - log_p)))
     if operation.name == "kl":
         log_t = np.log(np.where(t > 0, t, 1))
-        total = t.sum(axis=-1)
+        whole = total(t)
         # The divergence of what the target is when it is normalised; its own sum is 1 but for rounding.
-        value = (t * (log_t - log_p)).sum(axis=-1) - total * np.log(np.where(total > 0, total, 1))
-        scale = scale + np.abs(t * log_t).sum(axis=-1)
+        value = total(t * (log_t - log_p)) - whole * np.log(np.where(whole > 0, whole, 1))
+        scale = total(np.abs(t * (log_t - log_p)))
     result = {"value": (value, scale)}
     if operation.writes:
-        result["array"] = (p * t.sum(axis=-1, keepdims=True) - t, p + t)
+        # A label is in one period only: the first, by the range that labels are drawn from.
+        mass = t.sum(axis=-1) if operation.second == "labels" else total(t)
+        result["array"] = (p * mass[..., None] - t, p + t)
     return result
 
 
 def largest_error(got: dict[str, Array], wanted: Reference, data: Data, which: Array, slack: float = 0.0) -> float:
     """In units of eps of the dtype times (scale + slack); NaN where a value is not a number."""
-    dtype, worst = DTYPES[data.dtype], 0.0
+    info, worst = finfo(data.dtype), 0.0
     for name, result in got.items():
         exact, scale = wanted[name]
-        rows = take_rows(result, data.shape, which) if name == "array" else result.reshape(-1)[which]
+        if name == "array":
+            rows = take_rows(one_period(result, data.shape), data.shape, which)
+        else:
+            rows = result.reshape(-1)[which]
         # The reference rounds too: it adds numbers of the size of 1 in its own type.
-        wider = float(np.finfo(exact.dtype).eps / np.finfo(dtype).eps)
+        wider = float(np.finfo(exact.dtype).eps / float(info.eps))
         # Below the normal range the spacing is that of the smallest normal number.
-        unit = np.finfo(dtype).eps * np.maximum(scale + max(slack, wider), float(np.finfo(dtype).tiny))
-        worst = float(np.maximum(worst, np.max(np.abs(rows - exact) / unit)))
+        unit = float(info.eps) * np.maximum(scale + max(slack, wider), float(info.tiny))
+        worst = float(np.maximum(worst, np.max(np.abs(rows.astype(exact.dtype) - exact) / unit)))
     return worst

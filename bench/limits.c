@@ -54,8 +54,9 @@ static double timed(pass_fn *pass, char *to, const char *from, size_t bytes, int
     return (stop - start) / passes;
 }
 
-/* In cache the threads do not share anything: each takes the shortest of its own passes, and their rates add up. A thread
- * that has to wait for its processor does not lower the limit then. The result is the seconds of all their work. */
+/* In cache the threads do not share anything: each takes the shortest of its own passes, and their rates add up. A
+ * thread that has to wait for its processor does not lower the limit then. The result is the seconds of all their
+ * work. */
 static double rated(pass_fn *pass, const char *from, size_t bytes, int threads, int passes) {
     double rate = 0;
     int team = 1;
@@ -145,8 +146,8 @@ double limit_stream(char *to, const char *from, size_t bytes, int threads, int p
 #endif
 }
 
-/* exp and log within about one ULP on ordinary arguments, with nothing for NaN, infinities and denormals: less work than
- * any library may do, which is what makes their rate a limit. */
+/* exp and log within about one ULP on ordinary arguments, with nothing for NaN, infinities and denormals: less work
+ * than any library may do, which is what makes their rate a limit. limits.py measures their errors too. */
 static inline F32 exp_poly_f32(F32 x) {
     F32 t = x * 0x1.715476p+0f + 0x1.8p23f, n = t - 0x1.8p23f;
     F32 r = (x - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f;
@@ -174,17 +175,20 @@ static inline F64 exp_poly_f64(F64 x) {
     return (F64)((I64)q + ((I64)t << 52));
 }
 
+/* Tables that fit a register or two make the polynomials short; limits.py fills them. Those of powers have i taken off
+ * their exponents' place, so that n can be added there unmasked. */
+static float powers_f32[16] __attribute__((aligned(64)));
+static double powers_f64[16] __attribute__((aligned(64)));
+static float inverse_f32[32] __attribute__((aligned(64))), log_f32[32] __attribute__((aligned(64)));
+static double inverse_f64[16] __attribute__((aligned(64))), log_f64[16] __attribute__((aligned(64)));
+
 #if WIDTH == 64
-/* 2^(i/16) in registers makes the polynomial short. The entries have i taken off their exponents' place, so that n can be
- * added there unmasked. */
-static float table_f32[16] __attribute__((aligned(64)));
-static double table_f64[16] __attribute__((aligned(64)));
 
 static inline F32 exp_table_f32(F32 x) {
     F32 t = x * 0x1.715476p+4f + 0x1.8p23f, n = t - 0x1.8p23f;
     F32 r = (x - n * 0x1.62ep-5f) - n * 0x1.0bfbe8p-19f;
     F32 y = r * (r * (r * 0.16666862f + 0.50000977f)) + r;
-    F32 scale = (F32)((I32)__builtin_shuffle(*(const F32 *)table_f32, (I32)t) + ((I32)t << 19));
+    F32 scale = (F32)((I32)__builtin_shuffle(*(const F32 *)powers_f32, (I32)t) + ((I32)t << 19));
     return scale * y + scale;
 }
 
@@ -196,8 +200,18 @@ static inline F64 exp_table_f64(F64 x) {
     q = q * r + 0.166666666653016909;
     q = q * r + 0.5;
     F64 y = q * (r * r) + r;
-    const F64 *table = (const F64 *)table_f64;
+    const F64 *table = (const F64 *)powers_f64;
     F64 scale = (F64)((I64)__builtin_shuffle(table[0], table[1], (I64)t) + ((I64)t << 48));
+    return scale * y + scale;
+}
+#elif WIDTH == 32
+/* 2^(i/8) is what one register holds. */
+static inline F32 exp_table_f32(F32 x) {
+    F32 t = x * 0x1.715476p+3f + 0x1.8p23f, n = t - 0x1.8p23f;
+    F32 r = (x - n * 0x1.62e4p-4f) - n * 0x1.7f7d1cp-23f;
+    F32 q = r * 0.04167063f + 0.16668026f;
+    F32 y = (q * r + 0.5f) * (r * r) + r;
+    F32 scale = (F32)((I32)__builtin_shuffle(*(const F32 *)powers_f32, (I32)t) + ((I32)t << 20));
     return scale * y + scale;
 }
 #endif
@@ -230,6 +244,39 @@ static inline F64 log_poly_f64(F64 x) {
     return e * 0x1.62e42fefa2000p-1 - ((h - (s * (h + w * z) + e * 0x1.9ef35793c7673p-41)) - f);
 }
 
+#if WIDTH == 64
+/* x = 2^k m, m in [3/4, 3/2), and m = (1 + r) / inverse: log x = k log 2 + (-log inverse) + log(1 + r). The parts next
+ * to m = 1 have the inverse 1, so that nothing cancels there. getexp and scalef would take longer than the integers. */
+static inline F32 log_table_f32(F32 x) {
+    I32 high = ((I32)x - 0x3f400000) >> 23;
+    F32 k = __builtin_convertvector(high, F32), m = (F32)((I32)x - (high << 23));
+    const F32 *inverse = (const F32 *)inverse_f32, *log_inverse = (const F32 *)log_f32;
+    I32 i = (I32)m >> 18;
+    F32 r = m * __builtin_shuffle(inverse[0], inverse[1], i) - 1.0f;
+    F32 q = (r * -0.24417627f + 0.33337189f) * r - 0.50000122f;
+    F32 large = k * 0x1.62e4p-1f + __builtin_shuffle(log_inverse[0], log_inverse[1], i);
+    return large + (q * (r * r) + (k * 0x1.7f7d1cp-20f + r));
+}
+
+static inline F64 log_table_f64(F64 x) {
+    I64 high = ((I64)x - 0x3fe8000000000000) >> 52;
+    F64 k = __builtin_convertvector(high, F64), m = (F64)((I64)x - (high << 52));
+    const F64 *inverse = (const F64 *)inverse_f64, *log_inverse = (const F64 *)log_f64;
+    I64 i = (I64)m >> 48;
+    F64 r = m * __builtin_shuffle(inverse[0], inverse[1], i) - 1.0;
+    F64 q = r * -0.0878565440430355465 + 0.110778811908995368;
+    q = q * r - 0.125021374937258027;
+    q = q * r + 0.142858153387138948;
+    q = q * r - 0.166666657054227139;
+    q = q * r + 0.199999999253281578;
+    q = q * r - 0.250000000000531533;
+    q = q * r + 0.333333333333488973;
+    q = q * r - 0.500000000000000065;
+    F64 large = k * 0x1.62e42fefa2000p-1 + __builtin_shuffle(log_inverse[0], log_inverse[1], i);
+    return large + (q * (r * r) + (k * 0x1.9ef35793c7673p-41 + r));
+}
+#endif
+
 #define RATE(name, V)                                                                                                  \
     static void name##_pass(char *to, const char *from, size_t blocks, size_t ahead) {                                 \
         V sum[UNROLL];                                                                                                 \
@@ -252,26 +299,35 @@ RATE(exp_poly_f32, F32)
 RATE(exp_poly_f64, F64)
 RATE(log_poly_f32, F32)
 RATE(log_poly_f64, F64)
-#if WIDTH == 64
+#if WIDTH >= 32
 RATE(exp_table_f32, F32)
+#endif
+#if WIDTH == 64
 RATE(exp_table_f64, F64)
+RATE(log_table_f32, F32)
+RATE(log_table_f64, F64)
 #endif
 
-/* powers: 2^(i/16), i = 0..15. */
-void limit_init(const double *powers) {
-#if WIDTH == 64
-    for (int i = 0; i < 16; i++) {
-        float single = (float)powers[i];
+/* The tables: 2^(i/16), i = 0..15; 32 pairs of an inverse and minus its logarithm in float32; 16 in float64. */
+void limit_init(const double *powers, const double *pairs_f32, const double *pairs_f64) {
+    int step = WIDTH == 32 ? 2 : 1; /* every second power, for a register half as long */
+    for (int i = 0; i < 16 / step; i++) {
+        float single = (float)powers[i * step];
         int32_t bits32;
         int64_t bits64;
         memcpy(&bits32, &single, sizeof bits32);
         memcpy(&bits64, &powers[i], sizeof bits64);
-        bits32 -= (int32_t)i << 19;
+        bits32 -= (int32_t)i << (step == 2 ? 20 : 19);
         bits64 -= (int64_t)i << 48;
-        memcpy(&table_f32[i], &bits32, sizeof bits32);
-        memcpy(&table_f64[i], &bits64, sizeof bits64);
+        memcpy(&powers_f32[i], &bits32, sizeof bits32);
+        memcpy(&powers_f64[i], &bits64, sizeof bits64);
     }
-#else
-    (void)powers;
-#endif
+    for (int i = 0; i < 32; i++) {
+        inverse_f32[i] = (float)pairs_f32[2 * i];
+        log_f32[i] = (float)pairs_f32[2 * i + 1];
+    }
+    for (int i = 0; i < 16; i++) {
+        inverse_f64[i] = pairs_f64[2 * i];
+        log_f64[i] = pairs_f64[2 * i + 1];
+    }
 }

@@ -1,32 +1,39 @@
 """The table of peers: which library computes which operation, how, on arrays that it likes best.
 
 Each is imported when a run first needs it, and only if it is installed. Results are in the logits' layout; what a
-library has no word for has no entry. Conversions of the operands are left out of the timing.
+library has no word for has no entry. Conversions of the operands are left out of the timing. Where a library can write
+into an array that is there already, it does; the pages of what it allocates all the same are kept by the process
+(run.py), so that nobody pays for page faults.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from bench.cases import DTYPES, TEMPERATURE, TINY, Data, Operation
+from bench.cases import DTYPES, HALVES, TEMPERATURE, Data, Operation
 
 Call: TypeAlias = Callable[[], Any]
-# What to time, and how its last result becomes arrays by name ("value", "array") to be compared.
-Contender: TypeAlias = tuple[Call, Callable[[Any], dict[str, Any]]]
 
 
 def as_dict(operation: Operation) -> Callable[[Any], dict[str, Any]]:
+    """How a call's result becomes arrays by name ("value", "array") to be compared."""
     names = operation.arrays
+
+    def array(part: Any) -> Any:
+        if str(getattr(part, "dtype", "")) == "torch.bfloat16":
+            part = part.float()
+        return np.asarray(part)
 
     def convert(result: Any) -> dict[str, Any]:
         parts = result if len(names) > 1 else (result,)
-        return {name: np.asarray(part) for name, part in zip(names, parts, strict=True)}
+        return {name: array(part) for name, part in zip(names, parts, strict=True)}
 
     return convert
 
@@ -111,14 +118,30 @@ def torch_calls(operation: Operation, data: Data, threads: int) -> Call | None:
     torch = importlib.import_module("torch")
     functional = importlib.import_module("torch.nn.functional")
     torch.set_num_threads(threads)
+    graph = operation.name.endswith("_grad")
+    torch.set_grad_enabled(graph)
+
+    def tensor(a: Any) -> Any:
+        # NumPy's bfloat16 is not torch's, their bits are the same.
+        if a.dtype.name == "bfloat16":
+            return torch.from_numpy(a.view(np.int16)).view(torch.bfloat16)
+        return torch.from_numpy(a)
+
     dim = data.axis
-    x = torch.from_numpy(data.x)
+    x = tensor(data.x)
     operand = data.second(operation)
-    second: Any = None if operand is None else torch.from_numpy(operand)
-    # cross_entropy wants the classes second, and takes them there through a view.
-    logits = x.movedim(dim, 1)
-    soft = second.movedim(dim, 1) if operation.second == "probs" else second
-    value, array = (torch.from_numpy(new()) for new in (data.new_value, data.new_array))
+    second: Any = None if operand is None else tensor(operand)
+
+    def classes_second(a: Any) -> Any:
+        # cross_entropy wants the classes there. Of the two views that bring a first axis there, the one with a batch of
+        # one is not copied.
+        return a.unsqueeze(0) if dim == 0 else a.movedim(dim, 1)
+
+    if operation.second == "labels":
+        target = second.unsqueeze(0) if dim == 0 else second
+    elif operation.second == "probs":
+        target = classes_second(second)
+    value, array = tensor(data.new_value()), tensor(data.new_array())
 
     def with_grad(loss: Callable[[Any], Any]) -> Call:
         leaf = x.clone().requires_grad_()
@@ -137,7 +160,7 @@ def torch_calls(operation: Operation, data: Data, threads: int) -> Call | None:
         return functional.kl_div(log_p, t, reduction="none", log_target=True).sum(dim)
 
     def cross_entropy(a: Any) -> Any:
-        return functional.cross_entropy(a, soft, reduction="none")
+        return functional.cross_entropy(classes_second(a), target, reduction="none").view(data.shape.rows)
 
     def softmax_entropy() -> Any:
         log_p = functional.log_softmax(x, dim)
@@ -146,17 +169,16 @@ def torch_calls(operation: Operation, data: Data, threads: int) -> Call | None:
     calls: dict[str, Call] = {
         "logsumexp": lambda: torch.logsumexp(x, dim, out=value),
         "log_softmax": lambda: torch.log_softmax(x, dim, out=array),
-        "log_softmax_fresh": lambda: torch.log_softmax(x, dim),
         "softmax": lambda: torch.softmax(x, dim, out=array),
-        "ce_labels": lambda: cross_entropy(logits),
-        "ce_soft": lambda: cross_entropy(logits),
+        "ce_labels": lambda: cross_entropy(x),
+        "ce_soft": lambda: cross_entropy(x),
         "kl": lambda: functional.kl_div(functional.log_softmax(x, dim), second, reduction="none").sum(dim),
         "kl_logits": lambda: kl_logits(x, 1),
         "distill": lambda: kl_logits(x, TEMPERATURE),
         "softmax_entropy": softmax_entropy,
     }
     if operation.name in ("ce_labels_grad", "ce_soft_grad"):
-        return with_grad(lambda leaf: cross_entropy(leaf.movedim(dim, 1)))
+        return with_grad(cross_entropy)
     if operation.name == "kl_logits_grad":
         return with_grad(lambda leaf: kl_logits(leaf, 1))
     return calls.get(operation.name)
@@ -218,7 +240,7 @@ def jax_calls(operation: Operation, data: Data, threads: int) -> Call | None:
 
 def onnx_calls(operation: Operation, data: Data, threads: int) -> Call | None:
     kinds = {"logsumexp": "ReduceLogSumExp", "log_softmax": "LogSoftmax", "softmax": "Softmax"}
-    if operation.name not in kinds or data.dtype == "float16":
+    if operation.name not in kinds or data.dtype in HALVES:
         return None
     onnx = importlib.import_module("onnx")
     runtime = importlib.import_module("onnxruntime")
@@ -248,7 +270,7 @@ def onnx_calls(operation: Operation, data: Data, threads: int) -> Call | None:
 
 
 def sklearn_calls(operation: Operation, data: Data, threads: int) -> Call | None:
-    if operation.name not in ("ce_labels", "ce_labels_grad") or data.dtype == "float16" or len(data.shape.dims) != 2:
+    if operation.name not in ("ce_labels", "ce_labels_grad") or data.dtype in HALVES or len(data.shape.dims) != 2:
         return None
     if data.axis != -1:
         return None
@@ -260,20 +282,18 @@ def sklearn_calls(operation: Operation, data: Data, threads: int) -> Call | None
     return lambda: loss.loss_gradient(labels, x, loss_out=value, gradient_out=array, n_threads=threads)
 
 
-def vecdot_calls(operation: Operation, data: Data, threads: int) -> Call | None:
-    """No peer but a yardstick: what NumPy itself takes for a gufunc call on so small an array."""
-    if data.shape.name != TINY or data.dtype == "float16":
-        return None
-    x, value = data.x, data.new_value()
-    return lambda: np.vecdot(x, x, out=value)
-
-
 @dataclass(frozen=True)
 class Peer:
     name: str
     needs: tuple[str, ...]  # modules
     calls: Callable[[Operation, Data, int], Call | None]
-    compared: bool = True  # its result is the operation's
+    # The most elements of 16 bits: NumPy converts them one by one, seconds a call, and is never first.
+    most_halves: float = math.inf
+    threaded: bool = True  # uses more than one
+    held: bool = True  # knows no better instruction set than it is told to, or than it was compiled for
+
+    def takes(self, data: Data) -> bool:
+        return data.dtype not in HALVES or data.shape.size <= self.most_halves
 
     @property
     def installed(self) -> bool:
@@ -287,29 +307,50 @@ class Peer:
 PEERS = {
     p.name: p
     for p in (
-        Peer("numpy", ("numpy",), numpy_calls),
-        Peer("scipy", ("scipy",), scipy_calls),
+        Peer("numpy", ("numpy",), numpy_calls, most_halves=5e6, threaded=False),
+        Peer("scipy", ("scipy",), scipy_calls, most_halves=5e6, threaded=False),
         Peer("torch", ("torch",), torch_calls),
-        Peer("jax", ("jax",), jax_calls),
-        Peer("onnxruntime", ("onnxruntime", "onnx"), onnx_calls),
+        Peer("jax", ("jax",), jax_calls, held=False),
+        Peer("onnxruntime", ("onnxruntime", "onnx"), onnx_calls, held=False),
         Peer("sklearn", ("sklearn",), sklearn_calls),
-        Peer("np.vecdot", ("numpy",), vecdot_calls, compared=False),
     )
 }
 
 
-def xent_calls(operation: Operation, data: Data, threads: int, gufunc: bool = False) -> Call:
+def held_to(isa: str) -> dict[str, str]:
+    """Environment that keeps NumPy and PyTorch to an instruction set that is not the machine's best."""
+    umath = importlib.import_module("numpy._core._multiarray_umath")
+    beyond = ("AVX512", "X86_V4") if isa == "avx2" else ("",)
+    features = [name for name in umath.__cpu_dispatch__ if name.startswith(beyond) and umath.__cpu_features__.get(name)]
+    return {
+        "ATEN_CPU_CAPABILITY": "avx2" if isa == "avx2" else "default",
+        "NPY_DISABLE_CPU_FEATURES": " ".join(features),
+    }
+
+
+def plain_call(operation: Operation, data: Data, threads: int) -> Call:
+    """xent's, as one would write it."""
     xent = importlib.import_module("xent")
     xent.set_num_threads(threads)
     operands = [a for a in (data.x, data.second(operation)) if a is not None]
+    options: dict[str, Any] = {} if data.axis == -1 else {"axis": data.axis}
     if operation.xent == "losses.kl_div":
-        options = {"target_kind": "logits", "temperature": TEMPERATURE, "reduction": "none", "axis": data.axis}
+        options |= {"target_kind": "logits", "temperature": TEMPERATURE, "reduction": "none"}
         return lambda: xent.losses.kl_div(*operands, **options)
-    function = getattr(xent.ufuncs if gufunc else xent, operation.xent)
-    if operation.name == "log_softmax_fresh":
-        return lambda: function(*operands, axis=data.axis)
-    outs = [data.new_value()] * operation.value + [data.new_array() for _ in range(operation.writes)]
+    function = getattr(xent, operation.xent)
+    return lambda: function(*operands, **options)
+
+
+def out_call(operation: Operation, data: Data, threads: int) -> Call | None:
+    """xent's, into the same result again; None where there is no out=."""
+    if "." in operation.xent:
+        return None
+    outs = [data.new_value()] * operation.value + [data.new_array()] * operation.writes
     out = outs[0] if len(outs) == 1 else tuple(outs)
+    xent = importlib.import_module("xent")
+    xent.set_num_threads(threads)
+    operands = [a for a in (data.x, data.second(operation)) if a is not None]
+    function = getattr(xent, operation.xent)
     if data.axis == -1:
         return lambda: function(*operands, out=out)
     return lambda: function(*operands, axis=data.axis, out=out)

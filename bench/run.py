@@ -1,13 +1,18 @@
 """Time xent and its peers, interleaved, beside the machine's own limits: python -m bench.run [--quick] [filters].
 
-First every contender's result is compared with a reference in a wider type; xent must be right or the run ends. Each
-thread count has a process of its own, bound to as many processors, so that every library keeps to them. A figure is the
-shortest of its repeats: whatever else runs can only make one longer.
+First every contender's result is compared with a reference in a wider type; a row of xent's that is wrong is not timed.
+Each thread count has a process of its own, bound to as many processors, so that every library keeps to them. With
+another --isa than the machine's best NumPy and PyTorch are held to it too, and JAX and onnxruntime, whose prebuilt
+kernels cannot be, are left out. A figure is the shortest of its repeats: whatever else runs can only make one longer.
+
+Rows are written to the JSON as soon as their shape and dtype are done. --resume goes on with a run that was cut short,
+and times those rows anew during which other programs took much of the processors.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import importlib
 import json
@@ -16,28 +21,34 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench import cases
+from bench import cases, costs, targets
 from bench.limits import Limits
-from bench.peers import PEERS, Call, as_dict, xent_calls
+from bench.peers import PEERS, Call, as_dict, held_to, out_call, plain_call
+from bench.targets import DISTURBED
 
 RESULTS = Path(__file__).with_name("results")
+XENT = ("xent", "xent out=")
 XENT_ERROR = 8.0  # eps of the scale: the budgets of tests/cases.py are 5 ULP at most
 # A sanity check: the peers lose the digits of small losses and of long sums, which is not what is compared here.
-PEER_ERROR = {"float32": 1e5, "float64": 1e5, "float16": 50.0}
+PEER_ERROR = {"float32": 1e5, "float64": 1e5, "float16": 50.0, "bfloat16": 50.0}
 ROUNDS = 4
-DISTURBED = 0.1  # the part of the processors that others may take
 WAKE = 0.04  # seconds until a new team has spread out
 SETTLE = 0.01  # an OpenMP team goes on spinning for milliseconds: another library's must not pay for it
 REPEATS, PATIENCE = 4, 10
+HOPELESS = 4  # budgets: a contender whose one call takes longer has had its turn
 SHORTEST = 2e-4  # a timing is of as many calls as take this long
+# Page faults are kept out: what a library allocates for a call comes from pages that the process has already. No mmap
+# for large blocks, nothing handed back, and one heap for all threads.
+KEEP_PAGES = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_ARENA_MAX": "1"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,7 @@ class Options:
     isa: str
     threads: int
     budget: float
+    quick: bool
 
 
 def available_processors() -> int:
@@ -104,16 +116,17 @@ def seconds_a_call(call: Call, number: int) -> float:
 
 def interleave(calls: dict[str, Call], budget: float, threads: int) -> dict[str, float]:
     """The shortest time of each, a few repeats of one and then of the next, round after round."""
-    best = {}
+    best, spent = {}, {}
     for name, call in calls.items():
+        # What is compiled at the first call was, by the check.
         stop, best[name] = time.perf_counter() + (WAKE if threads > 1 else 0), seconds_a_call(call, 1)
+        spent[name] = budget if best[name] > HOPELESS * budget else 0.0
         # A new team shares the caller's processor until the system moves it, and each call takes milliseconds.
         while time.perf_counter() < stop:
             best[name] = min(best[name], seconds_a_call(call, 1))
-    spent = dict.fromkeys(calls, 0.0)
     for turn in range(ROUNDS):
         for name, call in calls.items():
-            if turn and spent[name] >= budget:
+            if spent[name] >= budget:
                 continue
             if threads > 1:
                 time.sleep(SETTLE)
@@ -130,39 +143,46 @@ def interleave(calls: dict[str, Call], budget: float, threads: int) -> dict[str,
     return best
 
 
+def reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
+
+
 def cell(operation: cases.Operation, data: cases.Data, limits: Limits, options: Options) -> dict[str, Any]:
     """One row: check, then time."""
     shape, threads, convert = data.shape, options.threads, as_dict(operation)
     which = cases.sampled_rows(shape)
     wanted = cases.reference(operation, data, which)
-    calls: dict[str, Call] = {"xent": xent_calls(operation, data, threads)}
-    if shape.name == cases.TINY and "." not in operation.xent:
-        calls["xent.ufuncs"] = xent_calls(operation, data, threads, gufunc=True)
-    errors, failed = {}, {}
-    for name, call in calls.items():
-        errors[name] = cases.largest_error(convert(call()), wanted, data, which)
-        if not errors[name] <= XENT_ERROR:
-            where = f"{operation.name} {data.dtype} {shape.name}"
-            raise RuntimeError(f"{name} is wrong: {where}, {threads} threads: {errors[name]:.3g} eps of the scale")
-    for name in options.peers:
+    calls: dict[str, Call] = {}
+    errors: dict[str, float] = {}
+    failed, wrong = {}, []
+    # The figure of a tiny row is that of the call as one writes it; elsewhere a result is reused if it may be.
+    tiny = shape.name == cases.TINY
+    makers: dict[str, Callable[..., Call | None]] = {"xent": plain_call if tiny or "." in operation.xent else out_call}
+    if tiny:
+        makers["xent out="] = out_call
+    makers |= {name: PEERS[name].calls for name in options.peers if PEERS[name].takes(data)}
+    for name, make in makers.items():
         try:
-            call_or_none = PEERS[name].calls(operation, data, threads)
-            if call_or_none is None:
+            call = make(operation, data, threads)
+            if call is None:
                 continue
-            result = call_or_none()
-            if PEERS[name].compared:
-                with np.errstate(all="ignore"):
-                    errors[name] = cases.largest_error(convert(result), wanted, data, which, slack=1.0)
+            result = convert(call())
+            with np.errstate(all="ignore"):
+                errors[name] = cases.largest_error(result, wanted, data, which, slack=0.0 if name in XENT else 1.0)
         except Exception as error:
-            # A peer may lack a dtype, which it says in its own way; the row shows what it said.
-            failed[name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
+            # A library may lack a dtype, which it says in its own way; the row shows what it said.
+            failed[name] = reason(error)
             continue
-        calls[name] = call_or_none
+        if name in XENT and not errors[name] <= XENT_ERROR:
+            failed[name] = f"wrong by {errors[name]:.3g} eps of the scale"
+            continue
+        if name not in XENT and not errors[name] <= PEER_ERROR[data.dtype]:
+            wrong.append(name)
+        calls[name] = call
     with np.errstate(all="ignore"):
         times = interleave(calls, options.budget, threads)
     read, written = cases.traffic(operation, shape, data.dtype)
     real = "f64" if data.dtype == "float64" else "f32"
-    limit = limits.seconds(read, written, operation.exps * shape.size, operation.logs * shape.size, real)
     return {
         "operation": operation.name,
         "dtype": data.dtype,
@@ -172,70 +192,152 @@ def cell(operation: cases.Operation, data: cases.Data, limits: Limits, options: 
         "read": read,
         "written": written,
         "seconds": times,
-        "limit": limit,
+        "limit": limits.seconds(read, written, operation.exps * shape.size, operation.logs * shape.size, real),
         "error_eps": errors,
-        "wrong": [n for n in errors if not n.startswith("xent") and not errors[n] <= PEER_ERROR[data.dtype]],
+        "wrong": wrong,
         "failed": failed,
     }
 
 
 def heading(peers: Iterable[str]) -> str:
     names = "".join(f"{name:>12}" for name in peers)
-    return f"{'operation':18}{'dtype':9}{'shape':16}{'thr':>4}{'ns/elem':>10}{'GB/s':>8}{'limit':>7} by {names}"
+    return f"{'operation':17}{'dtype':9}{'shape':15}{'thr':>4}{'ns/elem':>9}{'GB/s':>7}{'limit':>6} by {names}  target"
 
 
-def line(row: dict[str, Any], peers: Iterable[str]) -> str:
-    """ns an element, GB/s, fraction of the limit and what sets it; then each peer's time over xent's."""
+def line(row: dict[str, Any], peers: Iterable[str], isa: str, among: list[dict[str, Any]]) -> str:
+    """ns an element, GB/s, fraction of the limit and what sets it; each peer's time over xent's; the verdict."""
+    text = f"{row['operation']:17}{row['dtype']:9}{row['shape']:15}{row['threads']:4}"
+    if "xent" not in row["seconds"]:
+        return f"{text}  failed: {row['failed']['xent']}"
     ours = row["seconds"]["xent"]
     bound = max(row["limit"], key=row["limit"].__getitem__)
-    text = (
-        f"{row['operation']:18}{row['dtype']:9}{row['shape']:16}{row['threads']:4}{ours / row['elements'] * 1e9:10.3f}"
-    )
-    text += f"{(row['read'] + row['written']) / ours * 1e-9:8.1f}{row['limit'][bound] / ours:7.2f} {bound[:3]}"
+    text += f"{ours / row['elements'] * 1e9:9.3f}{(row['read'] + row['written']) / ours * 1e-9:7.1f}"
+    text += f"{row['limit'][bound] / ours:6.2f} {bound[:3]}"
     for name in peers:
         took = row["seconds"].get(name)
         mark = "!" if name in row["wrong"] else "x"
         text += f"{'failed' if name in row['failed'] else '-':>12}" if took is None else f"{took / ours:11.2f}{mark}"
+    verdicts = list(targets.of_rows([row], isa, among))
+    worst = min(verdicts, key=lambda v: v.part, default=None)
+    if worst:
+        text += "  met" if worst.met else f"  {worst.part:.2f} of {worst.target}"
     return text
 
 
-def run_process(options: Options) -> dict[str, Any]:
-    """All rows of one thread count. Prints them as they come."""
-    bound = bind(options.threads)
-    others = OtherWork() if bound else None
-    if not bound and options.threads < (os.cpu_count() or 1) and "jax" in options.peers:
-        print("jax is left out: this system cannot bind a process to processors, and jax takes them all")
-        options = Options(**{**asdict(options), "peers": tuple(p for p in options.peers if p != "jax")})
-    xent = importlib.import_module("xent")
-    xent.set_isa(options.isa)
-    limits = Limits(options.isa, options.threads, budget=min(0.05, options.budget / 2))
-    columns = ["xent.ufuncs", *options.peers] if cases.TINY in options.shapes else list(options.peers)
-    rates = ", ".join(
-        f"{kind} {suffix} {rate:.3f} ({getattr(limits, kind + '_name')[suffix]})"
-        for kind in ("exp", "log")
-        for suffix, rate in getattr(limits, kind).items()
-    )
-    print(f"\n{options.threads} thread(s), {options.isa}; in cache, ns an element: {rates}")
-    print(heading(columns), flush=True)
-    rows = []
-    for shape in (cases.SHAPES[name] for name in options.shapes):
-        for dtype in options.dtypes:
-            data = cases.Data(shape, dtype)
-            for operation in (cases.OPERATIONS[name] for name in options.operations):
-                if cases.covers(operation, shape, dtype):
-                    rows.append(cell(operation, data, limits, options))
-                    print(line(rows[-1], columns), flush=True)
-    other_work = round(others.part(), 3) if others else None
-    if other_work is not None and other_work > DISTURBED:
-        print(f"Other programs took {other_work:.0%} of these processors meanwhile: these figures say little.")
-    return {
-        "threads": options.threads,
-        "other_work": other_work,
-        "rows": rows,
-        "rates_ns": {"exp": limits.exp, "log": limits.log},
-        "rates_by": {"exp": limits.exp_name, "log": limits.log_name},
-        "bandwidth_gb_s": limits.measured,
-    }
+class Worker:
+    """What a process of one thread count keeps: its processors and the machine's limits on them."""
+
+    def __init__(self, options: Options) -> None:
+        self.bound = bind(options.threads)
+        if not self.bound and options.threads < (os.cpu_count() or 1) and "jax" in options.peers:
+            print("jax is left out: this system cannot bind a process to processors, and jax takes them all")
+            options = replace(options, peers=tuple(p for p in options.peers if p != "jax"))
+        self.options = options
+        self.columns = (*XENT[1:], *options.peers) if cases.TINY in options.shapes else options.peers
+        importlib.import_module("xent").set_isa(options.isa)
+        self.limits = Limits(options.isa, options.threads, budget=min(0.05, options.budget / 2))
+
+    def describe(self) -> dict[str, Any]:
+        limits = self.limits
+        rates = [
+            f"{kind} {real} {entry['ns']:.3f} ({entry['function']}, {entry['ulp']:.2f} ULP)"
+            for kind, reals in limits.rates.items()
+            for real, entry in reals.items()
+        ]
+        print(f"\n{self.options.threads} thread(s), {self.options.isa}; in cache, ns an element: {', '.join(rates)}")
+        print(heading(self.columns), flush=True)
+        return {"threads": self.options.threads, "rates": limits.rates}
+
+    def block(self, shape: str, dtype: str, operations: list[str]) -> list[dict[str, Any]]:
+        """The rows of one shape and dtype, printed as they come."""
+        others = OtherWork() if self.bound else None
+        rows: list[dict[str, Any]] = []
+        data = cases.Data(cases.SHAPES[shape], dtype)
+        for operation in (cases.OPERATIONS[name] for name in operations):
+            rows.append(cell(operation, data, self.limits, self.options))
+            print(line(rows[-1], self.columns, self.options.isa, rows), flush=True)
+        part = others.part() if others else 0.0
+        if part > DISTURBED:
+            print(f"Other programs took {part:.0%} of these processors meanwhile: figures say little.", flush=True)
+        return [{**row, "other_work": part} for row in rows]
+
+
+@cache
+def worker(options: Options) -> Worker:
+    return Worker(options)
+
+
+def describe(options: Options) -> dict[str, Any]:
+    return worker(options).describe()
+
+
+def block(
+    options: Options, shape: str, dtype: str, operations: list[str]
+) -> tuple[list[dict[str, Any]], list[dict[str, float]]]:
+    return worker(options).block(shape, dtype, operations), worker(options).limits.measured
+
+
+@contextlib.contextmanager
+def environment(**names: str) -> Iterator[None]:
+    """For processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def rounded(value: Any) -> Any:
+    """More digits than four only make the file larger."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    return [rounded(item) for item in value] if isinstance(value, list) else value
+
+
+def save(report: dict[str, Any], output: Path) -> None:
+    """All or nothing: a run that is cut short leaves a whole file."""
+    part = output.with_suffix(".part")
+    part.write_text(json.dumps(rounded(report), separators=(",", ":")) + "\n", encoding="utf-8")
+    part.replace(output)
+
+
+def time_rows(options: Options, report: dict[str, Any], output: Path) -> None:
+    """The rows of one thread count that the report lacks, into the report."""
+    process = next((p for p in report["processes"] if p["threads"] == options.threads), None)
+    kept = [row for row in (process["rows"] if process else ()) if row["other_work"] <= DISTURBED]
+    have = {(row["operation"], row["dtype"], row["shape"]) for row in kept}
+    todo = [
+        (shape, dtype, missing)
+        for shape in options.shapes
+        for dtype in options.dtypes
+        if (missing := [name for name in options.operations if (name, dtype, shape) not in have])
+    ]
+    if not todo:
+        return
+    # Spawned: what this process has loaded would carry its own thread pools over.
+    with (
+        environment(**KEEP_PAGES, **report["held"]),
+        ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool,
+    ):
+        about = pool.submit(describe, options).result()
+        if process is None:
+            process = {**about, "bandwidth_gb_s": [], "rows": []}
+            report["processes"].append(process)
+        before = process["bandwidth_gb_s"]
+        for shape, dtype, missing in todo:
+            rows, measured = pool.submit(block, options, shape, dtype, missing).result()
+            anew = {(shape, dtype, name) for name in missing}
+            old = [row for row in process["rows"] if (row["shape"], row["dtype"], row["operation"]) not in anew]
+            process["rows"] = old + rows
+            process["bandwidth_gb_s"] = before + measured
+            save(report, output)
 
 
 def processor() -> str:
@@ -249,15 +351,15 @@ def geometric_mean(values: list[float]) -> float:
     return float(np.exp(np.mean(np.log(values))))
 
 
-def summary(rows: list[dict[str, Any]], peers: Iterable[str]) -> str:
-    """Each operation against the best of its peers, by geometric mean and at worst, and the peers that failed."""
-    compared = [name for name in peers if PEERS[name].compared]
+def summary(report: dict[str, Any]) -> str:
+    """Each operation against the best of its peers, the peers that failed, what the costs are, and what is missed."""
+    rows = [row for process in report["processes"] for row in process["rows"]]
     text = [f"\n{'against the best peer':30}{'threads':>8}{'mean':>8}{'worst':>8}  at"]
     groups: dict[tuple[str, int], list[tuple[float, str]]] = {}
     for row in rows:
-        times = [row["seconds"][n] for n in compared if n in row["seconds"] and n not in row["wrong"]]
-        if times:
-            ratio = min(times) / row["seconds"]["xent"]
+        best = targets.best_peer(row)
+        if best and "xent" in row["seconds"]:
+            ratio = best[1] / row["seconds"]["xent"]
             groups.setdefault((row["operation"], row["threads"]), []).append((ratio, f"{row['dtype']} {row['shape']}"))
     for (operation, threads), ratios in groups.items():
         worst = min(ratios)
@@ -266,7 +368,12 @@ def summary(rows: list[dict[str, Any]], peers: Iterable[str]) -> str:
         )
     reasons = {(name, row["dtype"], why) for row in rows for name, why in row["failed"].items()}
     text += [f"{name} {dtype} failed: {why}" for name, dtype, why in sorted(reasons)]
-    return "\n".join(text)
+    if report["costs"]:
+        text += ["", *costs.lines(report["costs"])]
+    verdicts = [*targets.of_report(report), *costs.verdicts(report["costs"])]
+    missed = sorted((v for v in verdicts if not v.met), key=lambda v: v.part)
+    text.append(f"\nTargets: {len(verdicts) - len(missed)} of {len(verdicts)} met" + (", missed:" if missed else ""))
+    return "\n".join([*text, *(f"  {v}" for v in missed)])
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -279,7 +386,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--isa", help="default: the best, or XENT_ISA")
     parser.add_argument("--threads", nargs="+", type=int, help="default: 1 and all")
     parser.add_argument("--budget", type=float, help="seconds for each contender in each row")
+    parser.add_argument("--no-costs", action="store_true", help="rows only: no imports, tiny calls and memory")
     parser.add_argument("--output", type=Path, help="where the JSON goes; default: bench/results/")
+    parser.add_argument("--resume", type=Path, metavar="JSON", help="time what this run lacks, and add it there")
     return parser.parse_args(arguments)
 
 
@@ -294,12 +403,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not all(1 <= n <= processors for n in threads):
         print(f"--threads: from 1 to {processors}, the processors that this process may use", file=sys.stderr)
         return 2
-    operations = args.op or (cases.QUICK_OPERATIONS if args.quick else tuple(cases.OPERATIONS))
-    if args.quick and not args.op:
-        operations = (*operations, "log_softmax_fresh")
-    # The two that show page faults belong beside one another.
-    operations = sorted(operations, key=lambda name: [*cases.OPERATIONS].index(name.removesuffix("_fresh")))
-    peers = tuple(name for name in (PEERS if args.peer is None else args.peer) if PEERS[name].installed)
+    held = {} if info["isa"] == info["isas"][0] else held_to(info["isa"])
+    chosen = (PEERS[name] for name in (PEERS if args.peer is None else args.peer))
+    peers = tuple(peer.name for peer in chosen if peer.installed and (peer.held or not held))
     report: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "processor": processor(),
@@ -308,38 +414,52 @@ def main(arguments: list[str] | None = None) -> int:
         "machine": platform.machine(),
         "isa": info["isa"],
         "quick": args.quick,
+        "held": held,
         "versions": {
             "python": platform.python_version(),
             "xent": info["version"],
-            **{name: PEERS[name].version for name in peers if PEERS[name].compared},
+            **{name: PEERS[name].version for name in peers},
         },
+        "costs": {},
         "processes": [],
     }
+    stamp = report["date"][:19].replace(":", "").replace("-", "")
+    output = args.resume or args.output or RESULTS / f"{stamp}-{info['isa']}{'-quick' if args.quick else ''}.json"
+    if args.resume:
+        earlier = json.loads(args.resume.read_text(encoding="utf-8"))
+        differs = [key for key in ("processor", "isa", "quick", "held", "versions") if earlier[key] != report[key]]
+        if differs:
+            print(f"--resume: {args.resume} differs from this run in {' and '.join(differs)}", file=sys.stderr)
+            return 2
+        report = earlier
+    output.parent.mkdir(parents=True, exist_ok=True)
     described = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     print(f"{report['processor']}, {processors} processors, {info['isa']}; {described}")
-    print("limit: fraction of the machine's own, by memory or by computing; then the peer's time over xent's")
-    print("!: its result is off by more than the check allows; -: it has no such operation")
+    print("limit: fraction of the machine's own, by memory or by computing; then the peer's time over xent's;")
+    print("target: met, or the part of the one that is missed most")
+    print("!: its result is off by more than the check allows; -: it has no such operation, or is left out")
     began = time.perf_counter()
     for n in threads:
         options = Options(
-            operations=tuple(operations),
+            operations=tuple(args.op or (cases.QUICK_OPERATIONS if args.quick else cases.OPERATIONS)),
             shapes=tuple(args.shape or (cases.QUICK_SHAPES if args.quick else cases.SHAPES)),
             dtypes=tuple(args.dtype or (cases.QUICK_DTYPES if args.quick else cases.DTYPES)),
-            peers=peers,
+            # A library that knows one thread only says nothing new beside many.
+            peers=tuple(name for name in peers if n == 1 or PEERS[name].threaded),
             isa=info["isa"],
             threads=n,
-            budget=args.budget or (0.02 if args.quick else 0.15),
+            budget=args.budget or (0.015 if args.quick else 0.08),
+            quick=args.quick,
         )
-        # Spawned: what this process has loaded would carry its own thread pools over.
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            report["processes"].append(pool.submit(run_process, options).result())
-    print(summary([row for process in report["processes"] for row in process["rows"]], peers))
-    stamp = report["date"][:19].replace(":", "").replace("-", "")
-    output = args.output or RESULTS / f"{stamp}-{info['isa']}{'-quick' if args.quick else ''}.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        time_rows(options, report, output)
+    if not args.no_costs and not report["costs"]:
+        report["costs"] = costs.measure(info["isa"], threads, args.quick)
+        save(report, output)
+    print(summary(report))
     print(f"\n{time.perf_counter() - began:.0f} s; {output}")
-    return 0
+    reasons = [row["failed"].get(name, "") for p in report["processes"] for row in p["rows"] for name in XENT]
+    wrong = any(why.startswith("wrong by") for why in reasons)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

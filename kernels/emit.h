@@ -1,40 +1,5 @@
 /* emit.h: the second walk: what a row of finished states writes, one value a class. A line or two each; where it goes
  * (memory, another dtype, a sum over rows) is walk.h's matter. */
-typedef struct FN(factors) { /* of each row, as vectors; see row_result */
-    FN(vref) x, y;
-    V x_hi, x_lo, y_hi, y_lo, px, px_lo, py, g, poison;
-} FN(factors);
-
-/* A field of each row's result; `first` is the one of row 0. */
-static inline V FN(spread_field)(const FN(tile) * T, const double *first) {
-    R a[MAX_LANES] = {0};
-    if (!T->across)
-        return vset((R)*first);
-    for (int l = 0; l < T->rows; l++)
-        a[l] = (R)first[(size_t)l * (sizeof(row_result) / sizeof(double))];
-    return vload(a);
-}
-
-static FN(factors) FN(take_factors)(const FN(tile) * T, const row_result *r) {
-    FN(factors) f;
-    const V low = vset((R)-XENT_PLAIN - EXP_LOW);
-    f.x.c = FN(spread_field)(T, &r->fx.c);
-    f.x.k = FN(spread_field)(T, &r->fx.k);
-    f.y.c = FN(spread_field)(T, &r->fy.c);
-    f.y.k = FN(spread_field)(T, &r->fy.k);
-    f.x.low = f.y.low = low;
-    f.x_hi = FN(spread_field)(T, &r->lx_hi);
-    f.x_lo = FN(spread_field)(T, &r->lx_lo);
-    f.y_hi = FN(spread_field)(T, &r->ly_hi);
-    f.y_lo = FN(spread_field)(T, &r->ly_lo);
-    f.px = FN(spread_field)(T, &r->px);
-    f.px_lo = FN(spread_field)(T, &r->px_lo);
-    f.py = FN(spread_field)(T, &r->py);
-    f.g = FN(spread_field)(T, &r->g);
-    f.poison = FN(spread_field)(T, &r->poison);
-    return f;
-}
-
 /* p log(p / q), SciPy's rel_entr: near p = q from the exact p - q. */
 static inline V FN(vrel_entr)(V p, V q) {
     const V zero = vset((R)0);
@@ -63,65 +28,87 @@ static inline V FN(vrel_entr)(V p, V q) {
             vstore(out + i * os, put_);                                                                                \
     } while (0)
 
-static void FN(emit_tile)(const xent_job *job, const FN(tile) * T, const FN(factors) * f, char *out, ptrdiff_t os) {
+/* A number a row (group_result) as a vector; and E's reference. */
+#undef ROW
+#undef REF
+#define ROW(field) FN(spread)(r->field + at, T->across)
+#define REF(name, which) const FN(vref) name = {ROW(which##c), ROW(which##k), vset((R)(-XENT_PLAIN - EXP_LOW))}
+
+/* E(x) and E(y), as the reduction kept them or anew. */
+#undef EXP_X
+#undef EXP_Y
+#define EXP_X() (kept ? vload(keep + i * VN) : FN(vexp_ref)(GET_X(T), fx))
+#define EXP_Y() (kept ? vload(keep + i * VN + TILE_REALS) : FN(vexp_ref)(GET_T(T, -INF), fy))
+
+INLINE void FN(emit_tile)(const xent_job *job, const FN(tile) * T, const group_result *r, int at, char *out,
+                          ptrdiff_t os, const bool kept, const R *keep) {
     const V zero = vset((R)0), none = vset(-INF), inf = vset(INF);
     const bool log_target = xent_target_is_log(job);
     switch (job->op->emit) {
     case EMIT_NONE:
         break;
-    case EMIT_LOGP:
+    case EMIT_LOGP: {
+        const V x_hi = ROW(x_hi), x_lo = ROW(x_lo);
         EACH(T, {
             V x = GET_X(T);
-            PUT(vsub(vsub(x, f->x_hi), f->x_lo));
+            PUT(vsub(vsub(x, x_hi), x_lo));
         });
         break;
-    case EMIT_P:
+    }
+    case EMIT_P: {
+        REF(fx, x);
+        const V px = ROW(px), px_lo = ROW(px_lo);
         EACH(T, {
-            V x = GET_X(T), e = FN(vexp_ref)(x, f->x);
-            PUT(vfma(e, f->px, vmul(e, f->px_lo)));
+            V e = EXP_X();
+            PUT(vfma(e, px, vmul(e, px_lo)));
         });
         break;
-    case EMIT_GRAD:
+    }
+    case EMIT_GRAD: {
+        REF(fx, x);
+        REF(fy, y);
+        const V px = ROW(px), py = ROW(py), g = ROW(g);
         if (job->op->target == XENT_TARGET_LABELS)
-            EACH(T, {
-                V x = GET_X(T);
-                PUT(vmul(FN(vexp_ref)(x, f->x), f->px));
-            });
+            EACH(T, { PUT(vmul(EXP_X(), px)); });
         else if (log_target)
-            EACH(T, {
-                V x = GET_X(T), y = GET_T(T, -INF);
-                PUT(vsub(vmul(FN(vexp_ref)(x, f->x), f->px), vmul(FN(vexp_ref)(y, f->y), f->py)));
-            });
+            EACH(T, { PUT(vsub(vmul(EXP_X(), px), vmul(EXP_Y(), py))); });
         else
             EACH(T, {
-                V x = GET_X(T), t = GET_T(T, (R)0);
-                PUT(vfnma(t, f->g, vmul(FN(vexp_ref)(x, f->x), f->px)));
+                V t = GET_T(T, (R)0);
+                PUT(vfnma(t, g, vmul(EXP_X(), px)));
             });
         break;
-    case EMIT_CE_TERM:
+    }
+    case EMIT_CE_TERM: {
+        const V x_hi = ROW(x_hi), x_lo = ROW(x_lo), g = ROW(g), poison = ROW(poison);
         EACH(T, {
             V x = GET_X(T), t = GET_T(T, (R)0);
-            V v = vmul(vmul(t, f->g), vadd(f->x_lo, vsub(f->x_hi, x)));
-            PUT(vadd(vif(mne(t, zero), v), f->poison));
+            V v = vmul(vmul(t, g), vadd(x_lo, vsub(x_hi, x)));
+            PUT(vadd(vif(mne(t, zero), v), poison));
         });
         break;
-    case EMIT_KL_TERM:
+    }
+    case EMIT_KL_TERM: {
+        REF(fy, y);
+        const V x_hi = ROW(x_hi), x_lo = ROW(x_lo), y_hi = ROW(y_hi), y_lo = ROW(y_lo);
+        const V py = ROW(py), g = ROW(g), poison = ROW(poison);
         if (log_target)
             EACH(T, {
                 V x = GET_X(T), y = GET_T(T, -INF);
-                V d = vsub(vsub(vsub(y, f->y_hi), f->y_lo), vsub(vsub(x, f->x_hi), f->x_lo));
-                V t = vmul(FN(vexp_ref)(y, f->y), f->py), v = vmul(t, d);
+                V d = vsub(vsub(vsub(y, y_hi), y_lo), vsub(vsub(x, x_hi), x_lo));
+                V t = vmul(FN(vexp_ref)(y, fy), py), v = vmul(t, d);
                 M live = mne(y, none);
-                v = vsel(mand(live, meq(x, none)), vadd(vadd(t, f->x_lo), inf), v); /* NaN where either row is */
-                PUT(vadd(vif(live, v), f->poison));
+                v = vsel(mand(live, meq(x, none)), vadd(vadd(t, x_lo), inf), v); /* NaN where either row is */
+                PUT(vadd(vif(live, v), poison));
             });
         else
             EACH(T, {
                 V x = GET_X(T), t = GET_T(T, (R)0);
-                V v = vmul(vmul(t, f->g), vadd(FN(vlog)(t), vadd(vsub(f->x_hi, x), f->x_lo)));
-                PUT(vadd(vif(mne(t, zero), v), f->poison));
+                V v = vmul(vmul(t, g), vadd(FN(vlog)(t), vadd(vsub(x_hi, x), x_lo)));
+                PUT(vadd(vif(mne(t, zero), v), poison));
             });
         break;
+    }
     case EMIT_KL_POINT:
         EACH(T, {
             V x = GET_X(T), t = GET_T(T, (R)0);

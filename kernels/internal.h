@@ -10,6 +10,29 @@
 #include "include/xent.h"
 #include "rowstate.h"
 
+/* Neumaier's compensated sum. */
+typedef struct xent_sum {
+    double s, e;
+} xent_sum;
+
+static inline void xent_sum_add(xent_sum *a, double v) {
+    double t = a->s + v;
+    double big = fabs(a->s) >= fabs(v) ? a->s : v, small = fabs(a->s) >= fabs(v) ? v : a->s;
+    double e = (big - t) + small;
+    a->s = t;
+    if (e - e == 0.0) /* an infinite or NaN sum stays what it is */
+        a->e += e;
+}
+
+static inline void xent_sum_merge(xent_sum *a, xent_sum b) {
+    xent_sum_add(a, b.s);
+    a->e += b.e;
+}
+
+static inline double xent_sum_value(xent_sum a) {
+    return a.s + a.e;
+}
+
 /* ---- what ops.def speaks of ---- */
 typedef enum {
     REDUCE_NONE, /* element by element, no row                                             */
@@ -43,14 +66,6 @@ typedef struct op_entry {
     emit_kind emit;
 } op_entry;
 
-/* ---- a row's state: only the fields of the operation's reduction are used ---- */
-typedef struct row_state {
-    xent_lse x, y;
-    xent_kl kl; /* held against y's reference, or 1 for target probabilities */
-    xent_sum t; /* sum t */
-    xent_sum b; /* CE: sum t (m - x); PAIR: see above; SENT: sum E(x) (m - x); ENT: -sum p log p */
-} row_state;
-
 /* ---- the job ---- */
 enum { OPERAND_X, OPERAND_T, OPERAND_VALUE, OPERAND_OUT, OPERAND_WHERE, OPERAND_WEIGHT, OPERAND_TEMPERATURE, OPERANDS };
 
@@ -58,11 +73,11 @@ typedef struct operand {
     char *data; /* NULL: absent */
     ptrdiff_t cs;
     const ptrdiff_t *rs; /* a stride for each of the job's batch dimensions */
-    int dtype, swapped;
+    int dtype, size, swapped;
 } operand;
 
 enum {
-    MAX_LANES = 16,       /* rows that one walk across steps through together, at most        */
+    TILE_BYTES = 4096,    /* x, t, log t and an output stay in L1 together                     */
     ACROSS_CLASSES = 32,  /* rows with contiguous classes: at most so many go across          */
     PIECE_CLASSES = 65536 /* a long row is folded piece by piece, whoever does the pieces     */
 };
@@ -72,6 +87,7 @@ typedef struct xent_job {
     int ndim; /* batch dimensions after coalescing */
     ptrdiff_t rows, classes;
     operand at[OPERANDS];
+    int used[OPERANDS], n_used; /* those that have data */
     operand class_weight;
     double label_smoothing, grad_scale;
     int64_t ignore_index;
@@ -89,76 +105,89 @@ static inline bool xent_target_is_log(const xent_job *job) {
 
 /* The place of one row in every operand. */
 typedef struct row_cursor {
-    ptrdiff_t row;
     ptrdiff_t off[OPERANDS];
     ptrdiff_t index[XENT_MAX_NDIM];
 } row_cursor;
 
 static inline void cursor_seek(const xent_job *job, row_cursor *c, ptrdiff_t row) {
     ptrdiff_t rest = row;
-    c->row = row;
-    for (int o = 0; o < OPERANDS; o++)
-        c->off[o] = 0;
+    memset(c->off, 0, sizeof c->off);
     for (int d = job->ndim - 1; d >= 0; d--) {
         ptrdiff_t i = d == 0 ? rest : rest % job->shape[d];
         rest = d == 0 ? 0 : rest / job->shape[d];
         c->index[d] = i;
-        for (int o = 0; o < OPERANDS; o++)
-            if (job->at[o].data)
-                c->off[o] += i * job->at[o].rs[d];
+        for (int u = 0; u < job->n_used; u++)
+            c->off[job->used[u]] += i * job->at[job->used[u]].rs[d];
     }
 }
 
-static inline void cursor_next(const xent_job *job, row_cursor *c) {
-    c->row++;
-    for (int d = job->ndim - 1; d >= 0; d--) {
-        bool wrap = d > 0 && c->index[d] + 1 == job->shape[d];
-        ptrdiff_t step = wrap ? -c->index[d] : 1;
+/* rows more, the last of them at most one past the end of the innermost dimension. */
+static inline void cursor_skip(const xent_job *job, row_cursor *c, ptrdiff_t rows) {
+    for (int d = job->ndim - 1; d >= 0; d--, rows = 1) {
+        bool wrap = d > 0 && c->index[d] + rows == job->shape[d];
+        ptrdiff_t step = wrap ? -c->index[d] : rows;
         c->index[d] += step;
-        for (int o = 0; o < OPERANDS; o++)
-            if (job->at[o].data)
-                c->off[o] += step * job->at[o].rs[d];
+        for (int u = 0; u < job->n_used; u++)
+            c->off[job->used[u]] += step * job->at[job->used[u]].rs[d];
         if (!wrap)
             return;
     }
 }
 
-/* What emits and values need of finished rows. Arrays, one entry a lane; the walk along uses the first. */
-typedef struct row_result {
-    bool dead;                         /* does not count: value and outputs are 0 */
-    double value;                      /* times the sample weight */
-    double lx_hi, lx_lo, ly_hi, ly_lo; /* log sum exp of x and of y, in two parts */
-    xent_ref fx, fy;                   /* their references */
-    double px, px_lo, py, g;           /* factors of E(x) (two parts), E(y), t */
-    double poison;                     /* NaN where the row's terms are all NaN, else 0 */
-    double patch;                      /* gradient at the label */
-    ptrdiff_t label;                   /* -1: none */
-} row_result;
-
-/* Rows that are worked on together: one along, up to MAX_LANES across. */
+/* Rows that are worked on together: a vector's lanes across, a few short rows or one long one along. What an option
+ * leaves alone is set once, by xent_start_group. */
 typedef struct row_group {
     int rows;
+    bool any_dead;
+    bool adjacent[OPERANDS]; /* consecutive rows lie one storage element apart */
     ptrdiff_t off[OPERANDS][MAX_LANES];
     ptrdiff_t label[MAX_LANES]; /* -1: none, ignored, or its class is masked */
-    bool dead[MAX_LANES];
-    double temperature[MAX_LANES];
-    double uniform[MAX_LANES]; /* label smoothing's share of each class */
-    double weight[MAX_LANES];  /* sample weight, times the label's class weight where the target is labels alone */
+    bool dead[MAX_LANES];       /* does not count: value and outputs are 0 */
+    lanes known;                /* 1 where there is a label, else 0 */
+    lanes x_label;              /* the logit at the label, as the tiles hold it */
+    lanes temperature;
+    lanes uniform; /* label smoothing's share of each class */
+    lanes weight;  /* sample weight, times the label's class weight where the target is labels alone */
 } row_group;
+
+/* A tile's share of KL's sums on its way to a group's state; see kl.h. */
+typedef struct kl_part {
+    lane_sums w, d, a;       /* sum t, sum t (u + mean), A */
+    lanes hi, lo, most, top; /* the anchor's x - log t; the largest x and y */
+    lanes xc, xk, tc, tk;    /* references of exp(x) and of t */
+    lanes mean, factor, c, c_lo;
+} kl_part;
+
+/* What follows from a group's states. */
+typedef struct group_result {
+    lanes value;                      /* times the sample weight */
+    lanes x_hi, x_lo, y_hi, y_lo;     /* log sum exp of x and of y, in two parts */
+    lanes xc, xk, yc, yk;             /* their references */
+    lanes px, px_lo, py, g;           /* factors of E(x) (two parts), E(y), t */
+    lanes poison;                     /* NaN where the row's terms are all NaN, else 0 */
+    lanes patch;                      /* gradient at the label */
+    bool any_again, again[MAX_LANES]; /* KL left its range: fold the row again with REDUCE_PAIR */
+} group_result;
 
 /* ---- what an instruction set does: one table for each of float and double ---- */
 typedef struct isa_kernels {
-    int lanes; /* rows in a group that goes across */
-    /* Folds classes [c0, c1) of the group into states, one a row. */
-    void (*reduce)(const xent_job *, const row_group *, ptrdiff_t c0, ptrdiff_t c1, reduce_kind, row_state *states);
+    int lanes; /* in a vector */
+    /* Folds classes [c0, c1) of the group. keep, where not NULL: room for a tile (two with a log target) of each row along
+     * or of each vector of rows across, all of whose classes are in one tile: exponentials, for the emit. */
+    void (*reduce)(const xent_job *, const row_group *, ptrdiff_t c0, ptrdiff_t c1, reduce_kind, group_state *,
+                   void *keep);
     /* Writes classes [c0, c1) of the emit or, with acc (one a class), adds them over rows. */
-    void (*emit)(const xent_job *, const row_group *, ptrdiff_t c0, ptrdiff_t c1, const row_result *, xent_sum *acc);
+    void (*emit)(const xent_job *, const row_group *, ptrdiff_t c0, ptrdiff_t c1, const group_result *,
+                 const void *keep, xent_sum *acc);
 } isa_kernels;
 
 typedef struct isa_entry {
     const char *name;
     const isa_kernels *f32, *f64;
-    void (*finish_lse)(const row_state *, bool of_y, int rows, xent_lse_result *); /* x's or y's sums, finished */
+    /* a := a and b together */
+    void (*merge)(const xent_job *, reduce_kind, int rows, group_state *a, const group_state *b);
+    /* Values, the factors that emits need, and which rows need another reduction. */
+    void (*finish)(const xent_job *, reduce_kind, const row_group *, const group_state *, group_result *);
 } isa_entry;
 
 extern const isa_entry xent_isa_baseline_entry;
@@ -169,25 +198,16 @@ extern const isa_entry xent_isa_neon_entry;
 /* ---- rooms ---- */
 const op_entry *xent_op_at(int op);
 
-/* rows.c: states beyond rowstate.h, and what follows from a finished one. */
-typedef struct row_options {
-    double weight; /* sample weight, times the label's class weight */
-    double temperature;
-    double x_label;  /* the logit at the label, temperature applied */
-    ptrdiff_t label; /* -1: none, or its class is masked */
-    bool dead;       /* does not count: ignored, or no class selected */
-} row_options;
-
-row_state xent_row_start(reduce_kind);
-void xent_raise_x(const xent_job *, reduce_kind, row_state *, double m);
-void xent_raise_y(reduce_kind, row_state *, double m);
-void xent_row_merge(const xent_job *, reduce_kind, row_state *a, const row_state *b);
-/* *direct: KL left its range; fold the row again with REDUCE_PAIR. */
-void xent_finish_row(const xent_job *, reduce_kind, const row_state *, const xent_lse_result *x,
-                     const xent_lse_result *y, const row_options *, row_result *, bool *direct);
 /* Which of x and y a reduction sums up. */
-bool xent_sums_x(reduce_kind);
-bool xent_sums_y(const xent_job *, reduce_kind);
+static inline bool xent_sums_x(reduce_kind kind) {
+    return kind != REDUCE_NONE && kind != REDUCE_ENT && kind != REDUCE_KL;
+}
+static inline bool xent_sums_y(const xent_job *job, reduce_kind kind) {
+    return xent_target_is_log(job) && (kind == REDUCE_PAIR || kind == REDUCE_KLPAIR);
+}
+static inline bool xent_is_kl(reduce_kind kind) {
+    return kind == REDUCE_KL || kind == REDUCE_KLPAIR;
+}
 
 /* parallel.c */
 typedef void (*unit_fn)(void *ctx, ptrdiff_t unit);
@@ -195,8 +215,8 @@ int xent_threads_for(double elements, int most);
 void xent_parallel_for(ptrdiff_t units, int threads, unit_fn, void *ctx);
 
 /* request.c */
+void xent_start_group(const xent_job *, row_group *);
 void xent_open_group(const xent_job *, row_cursor *, int rows, row_group *); /* moves the cursor past them */
-double xent_label_logit(const xent_job *, const row_group *, int l);
 
 /* load.c: scalar access to storage */
 double xent_load_scalar(const char *p, int dtype, int swapped);

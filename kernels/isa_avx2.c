@@ -8,10 +8,10 @@
 
 #define XENT_ISA_NAME avx2
 #define XENT_ISA_VEC "vec_avx2.h"
-#define XENT_REAL 32
-#include "isa_body.h"
 #define XENT_REAL 64
 #include "isa_body.h"
+#define XENT_REAL 32
+#include "isa_body.h"
 
-const isa_entry xent_isa_avx2_entry = {"avx2", &kernels_avx2_f32, &kernels_avx2_f64, finish_lse_avx2_f64};
+const isa_entry xent_isa_avx2_entry = {"avx2", &kernels_avx2_f32, &kernels_avx2_f64, merge_avx2_f64, finish_avx2_f64};
 #endif

@@ -8,10 +8,11 @@
 
 #define XENT_ISA_NAME avx512
 #define XENT_ISA_VEC "vec_avx512.h"
-#define XENT_REAL 32
-#include "isa_body.h"
 #define XENT_REAL 64
 #include "isa_body.h"
+#define XENT_REAL 32
+#include "isa_body.h"
 
-const isa_entry xent_isa_avx512_entry = {"avx512", &kernels_avx512_f32, &kernels_avx512_f64, finish_lse_avx512_f64};
+const isa_entry xent_isa_avx512_entry = {"avx512", &kernels_avx512_f32, &kernels_avx512_f64, merge_avx512_f64,
+                                         finish_avx512_f64};
 #endif

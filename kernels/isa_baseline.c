@@ -4,10 +4,10 @@
 
 #define XENT_ISA_NAME baseline
 #define XENT_ISA_VEC "vec_baseline.h"
-#define XENT_REAL 32
-#include "isa_body.h"
 #define XENT_REAL 64
 #include "isa_body.h"
+#define XENT_REAL 32
+#include "isa_body.h"
 
-const isa_entry xent_isa_baseline_entry = {"baseline", &kernels_baseline_f32, &kernels_baseline_f64,
-                                           finish_lse_baseline_f64};
+const isa_entry xent_isa_baseline_entry = {"baseline", &kernels_baseline_f32, &kernels_baseline_f64, merge_baseline_f64,
+                                           finish_baseline_f64};

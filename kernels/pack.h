@@ -36,34 +36,38 @@ static bool FN(is_real)(const operand *o) {
     return o->dtype == (XENT_REAL == 32 ? XENT_F32 : XENT_F64) && !o->swapped;
 }
 
+/* Rows of the group that a tile at row `at` holds. */
+INLINE int FN(rows_at)(const xent_job *job, const row_group *g, int at) {
+    return !job->across ? 1 : g->rows - at < VN ? g->rows - at : VN;
+}
+
 /* Whether vectors can be loaded and stored in place. */
-static bool FN(in_place)(const xent_job *job, const row_group *g, int which) {
+static bool FN(in_place)(const xent_job *job, const row_group *g, int at, int which) {
     const operand *o = &job->at[which];
     if (!FN(is_real)(o))
         return false;
     if (!job->across)
         return o->cs == (ptrdiff_t)sizeof(R);
-    if (g->rows < VN)
-        return false;
-    for (int l = 1; l < VN; l++)
-        if (g->off[which][l] - g->off[which][0] != l * (ptrdiff_t)sizeof(R))
-            return false;
-    return true;
+    return g->adjacent[which] && FN(rows_at)(job, g, at) == VN;
 }
 
-static void FN(pack_tile)(const xent_job *job, const row_group *g, int which, ptrdiff_t c0, ptrdiff_t count, R fill,
-                          R *dst) {
-    const operand *o = &job->at[which], *where = &job->at[OPERAND_WHERE];
-    const bool is_target = which == OPERAND_T;
+/* Classes [c0, c0 + count) of rows `at` and following, as stored, to a tile. */
+static void FN(pack_tile)(const xent_job *job, const row_group *g, int at, int which, ptrdiff_t c0, ptrdiff_t count,
+                          R fill, R *dst) {
+    const operand *o = &job->at[which];
     const ptrdiff_t dcs = job->across ? VN : 1;
-    const bool tempered = job->at[OPERAND_TEMPERATURE].data && (!is_target || job->op->target == XENT_TARGET_LOGITS);
-    const bool shaped = is_target && job->op->target == XENT_TARGET_PROBS;
-    if (job->across && g->rows < VN)
+    const int rows = FN(rows_at)(job, g, at);
+    const bool labels = which == OPERAND_T && job->has_labels;
+    if (job->across && !labels && FN(is_real)(o) && o->cs == (ptrdiff_t)sizeof(R)) {
+        FN(gather_rows)(o->data + c0 * o->cs, g->off[which] + at, rows, count, fill, dst);
+        return;
+    }
+    if (job->across && rows < VN)
         for (ptrdiff_t j = 0; j < count * VN; j++)
             dst[j] = fill;
-    for (int l = 0; l < g->rows; l++) {
-        R *d = dst + (job->across ? l : 0);
-        if (is_target && job->has_labels) {
+    for (int l = at; l < at + rows; l++) {
+        R *d = dst + (l - at);
+        if (labels) {
             for (ptrdiff_t j = 0; j < count; j++)
                 d[j * dcs] = (R)0;
             if (g->label[l] >= c0 && g->label[l] < c0 + count)
@@ -71,17 +75,59 @@ static void FN(pack_tile)(const xent_job *job, const row_group *g, int which, pt
         } else {
             FN(pack_row)(o->data + g->off[which][l] + c0 * o->cs, o->cs, o->dtype, o->swapped, count, d, dcs);
         }
-        if (tempered)
-            for (ptrdiff_t j = 0; j < count; j++)
-                d[j * dcs] = (R)((double)d[j * dcs] / g->temperature[l]);
+    }
+}
+
+/* a / t, rounded once: with inv = 1 / t, a quotient and its exact remainder give it without a division. */
+INLINE V FN(vquotient)(V a, V t, V inv) {
+#if VEC_FMA
+    V q = vmul(a, inv), better = vfma(vfnma(q, t, a), inv, q);
+    return vsel(mlt(vabs(q), vset(INF)), better, q);
+#else
+    (void)inv;
+    return vdiv(a, t);
+#endif
+}
+
+/* The tile divided by its rows' temperatures, from src (dst itself, or storage) to dst. */
+static void FN(temper_tile)(const xent_job *job, const row_group *g, int at, const char *src, ptrdiff_t ss,
+                            ptrdiff_t count, R *dst) {
+    const ptrdiff_t vectors = job->across ? count : count / VN;
+    const int tail = job->across ? 0 : (int)(count % VN), rows = FN(rows_at)(job, g, at);
+    const V one = vset((R)1);
+    V t = FN(spread)(g->temperature + at, job->across), inv = vdiv(one, t);
+    bool exact = true;
+    for (int l = at; l < at + rows; l++)
+        exact = exact && (double)(R)g->temperature[l] == g->temperature[l];
+    for (ptrdiff_t i = 0; i < vectors; i++)
+        vstore(dst + i * VN, exact ? FN(vquotient)(vload(src + i * ss), t, inv) : vload(src + i * ss));
+    if (tail) {
+        V a = vloadn(src + vectors * ss, tail, one);
+        vstoren(dst + vectors * VN, tail, exact ? FN(vquotient)(a, t, inv) : a);
+    }
+    if (!exact) /* float logits and a temperature that is no float: divided in double */
+        for (int l = 0; l < rows; l++)
+            for (ptrdiff_t j = 0; j < count; j++) {
+                R *d = dst + l + j * (job->across ? VN : 1);
+                *d = (R)((double)*d / g->temperature[at + l]);
+            }
+}
+
+/* Label smoothing, class weights and masked classes of a tile in L1. */
+static void FN(shape_tile)(const xent_job *job, const row_group *g, int at, bool is_target, ptrdiff_t c0,
+                           ptrdiff_t count, R fill, R *dst) {
+    const operand *where = &job->at[OPERAND_WHERE], *cw = &job->class_weight;
+    const ptrdiff_t dcs = job->across ? VN : 1;
+    const bool shaped = is_target && job->op->target == XENT_TARGET_PROBS;
+    for (int l = at; l < at + FN(rows_at)(job, g, at); l++) {
+        R *d = dst + (l - at);
         if (shaped && job->label_smoothing > 0.0)
             for (ptrdiff_t j = 0; j < count; j++)
                 d[j * dcs] = (R)((1.0 - job->label_smoothing) * (double)d[j * dcs] + g->uniform[l]);
-        if (shaped && job->class_weight.data)
+        if (shaped && cw->data)
             for (ptrdiff_t j = 0; j < count; j++)
                 d[j * dcs] =
-                    (R)((double)d[j * dcs] * xent_load_scalar(job->class_weight.data + (c0 + j) * job->class_weight.cs,
-                                                              XENT_F64, job->class_weight.swapped));
+                    (R)((double)d[j * dcs] * xent_load_scalar(cw->data + (c0 + j) * cw->cs, XENT_F64, cw->swapped));
         if (where->data) {
             const char *w = where->data + g->off[OPERAND_WHERE][l] + c0 * where->cs;
             for (ptrdiff_t j = 0; j < count; j++)
@@ -91,49 +137,64 @@ static void FN(pack_tile)(const xent_job *job, const row_group *g, int which, pt
     }
 }
 
-/* The tile of classes [c0, c0 + count) of the group; buffers are used as needed. */
-static FN(tile)
-    FN(load_tile)(const xent_job *job, const row_group *g, ptrdiff_t c0, ptrdiff_t count, R *xbuf, R *tbuf) {
+/* x or t of a tile: where its vectors are and how far apart. buf is used as needed. */
+static const char *FN(load_operand)(const xent_job *job, const row_group *g, int at, int which, ptrdiff_t c0,
+                                    ptrdiff_t count, R *buf, ptrdiff_t *step) {
+    const operand *o = &job->at[which];
     const xent_target target = job->op->target;
-    const bool plain_x = !job->at[OPERAND_TEMPERATURE].data && !job->at[OPERAND_WHERE].data;
-    const bool plain_t = target == XENT_TARGET_PROBS       ? !job->at[OPERAND_WHERE].data && !job->has_labels &&
-                                                                 job->label_smoothing == 0.0 && !job->class_weight.data
-                         : target == XENT_TARGET_LOG_PROBS ? !job->at[OPERAND_WHERE].data
-                                                           : plain_x;
-    const bool probabilities = job->op->reduce == REDUCE_ENT || target == XENT_TARGET_POINT;
-    FN(tile) T = {.rows = g->rows, .across = job->across};
+    const bool is_target = which == OPERAND_T, labels = is_target && job->has_labels;
+    const bool probabilities =
+        is_target ? !xent_target_is_log(job) : job->op->reduce == REDUCE_ENT || target == XENT_TARGET_POINT;
+    const bool tempered = job->at[OPERAND_TEMPERATURE].data && (!is_target || target == XENT_TARGET_LOGITS);
+    const bool shaped = job->at[OPERAND_WHERE].data || (is_target && target == XENT_TARGET_PROBS &&
+                                                        (job->label_smoothing > 0.0 || job->class_weight.data));
+    const R fill = probabilities ? (R)0 : -INF;
+    const char *src = (const char *)buf;
+    *step = sizeof(V);
+    if (!labels && FN(in_place)(job, g, at, which)) {
+        src = o->data + g->off[which][at] + c0 * o->cs;
+        *step = job->across ? o->cs : (ptrdiff_t)sizeof(V);
+    } else {
+        FN(pack_tile)(job, g, at, which, c0, count, fill, buf);
+    }
+    if (tempered || (shaped && src != (const char *)buf)) {
+        if (tempered)
+            FN(temper_tile)(job, g, at, src, *step, count, buf);
+        else
+            FN(pack_tile)(job, g, at, which, c0, count, fill, buf);
+        src = (const char *)buf;
+        *step = sizeof(V);
+    }
+    if (shaped)
+        FN(shape_tile)(job, g, at, is_target, c0, count, fill, buf);
+    return src;
+}
+
+/* The tile of classes [c0, c0 + count) of rows `at` and following; without logits, where their exponentials are known. */
+static FN(tile) FN(load_tile)(const xent_job *job, const row_group *g, int at, ptrdiff_t c0, ptrdiff_t count,
+                              bool logits, R *xbuf, R *tbuf) {
+    const xent_target target = job->op->target;
+    FN(tile) T = {.across = job->across};
     T.full = job->across ? count : count / VN;
     T.tail = job->across ? 0 : (int)(count % VN);
-    if (plain_x && FN(in_place)(job, g, OPERAND_X)) {
-        T.x = job->at[OPERAND_X].data + g->off[OPERAND_X][0] + c0 * job->at[OPERAND_X].cs;
-        T.xs = job->across ? job->at[OPERAND_X].cs : (ptrdiff_t)sizeof(V);
-    } else {
-        FN(pack_tile)(job, g, OPERAND_X, c0, count, probabilities ? (R)0 : -INF, xbuf);
-        T.x = (const char *)xbuf;
-        T.xs = sizeof(V);
-    }
-    if (target == XENT_TARGET_NONE || target == XENT_TARGET_LABELS)
-        return T;
-    if (plain_t && FN(in_place)(job, g, OPERAND_T)) {
-        T.t = job->at[OPERAND_T].data + g->off[OPERAND_T][0] + c0 * job->at[OPERAND_T].cs;
-        T.ts = job->across ? job->at[OPERAND_T].cs : (ptrdiff_t)sizeof(V);
-    } else {
-        FN(pack_tile)(job, g, OPERAND_T, c0, count, xent_target_is_log(job) ? -INF : (R)0, tbuf);
-        T.t = (const char *)tbuf;
-        T.ts = sizeof(V);
-    }
+    if (logits)
+        T.x = FN(load_operand)(job, g, at, OPERAND_X, c0, count, xbuf, &T.xs);
+    if (target == XENT_TARGET_PROBS || target == XENT_TARGET_POINT || (logits && xent_target_is_log(job)))
+        T.t = FN(load_operand)(job, g, at, OPERAND_T, c0, count, tbuf, &T.ts);
     return T;
 }
 
 /* An emitted tile on its way out: dead rows and masked classes, then storage or the sums over rows. */
-static void FN(unpack_tile)(const xent_job *job, const row_group *g, const row_result *r, ptrdiff_t c0, ptrdiff_t count,
-                            R *src, xent_sum *acc) {
+static void FN(unpack_tile)(const xent_job *job, const row_group *g, int at, ptrdiff_t c0, ptrdiff_t count, R *src,
+                            xent_sum *acc) {
     const operand *o = &job->at[OPERAND_OUT], *where = &job->at[OPERAND_WHERE];
     const ptrdiff_t scs = job->across ? VN : 1;
     const R none = job->op->emit == EMIT_LOGP ? -INF : (R)0;
-    for (int l = 0; l < g->rows; l++) {
-        R *s = src + (job->across ? l : 0);
-        if (r[l].dead) {
+    const int rows = FN(rows_at)(job, g, at);
+    const bool scatter = job->across && !acc && FN(is_real)(o) && o->cs == (ptrdiff_t)sizeof(R);
+    for (int l = at; l < (scatter && !g->any_dead && !where->data ? at : at + rows); l++) {
+        R *s = src + (l - at);
+        if (g->any_dead && g->dead[l]) {
             for (ptrdiff_t j = 0; j < count; j++)
                 s[j * scs] = none;
         } else if (where->data) {
@@ -147,6 +208,8 @@ static void FN(unpack_tile)(const xent_job *job, const row_group *g, const row_r
                 xent_sum_add(&acc[c0 + j], (double)s[j * scs]);
             continue;
         }
+        if (scatter)
+            continue;
         char *p = o->data + g->off[OPERAND_OUT][l] + c0 * o->cs;
         if (FN(is_real)(o))
             for (ptrdiff_t j = 0; j < count; j++)
@@ -155,4 +218,6 @@ static void FN(unpack_tile)(const xent_job *job, const row_group *g, const row_r
             for (ptrdiff_t j = 0; j < count; j++)
                 xent_store_scalar(p + j * o->cs, o->dtype, o->swapped, (double)s[j * scs]);
     }
+    if (scatter)
+        FN(scatter_rows)(src, count, o->data + c0 * o->cs, g->off[OPERAND_OUT] + at, rows);
 }

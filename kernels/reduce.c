@@ -7,7 +7,10 @@
 enum {
     UNIT_ELEMENTS = 8192, /* rows are handed out in units of about so many elements */
     MAX_UNIT_ROWS = 4096,
-    MAX_CLASS_SUMS = 64,    /* per_class: partial sums over rows, at most so many ... */
+    MAX_CLASS_SUMS = 64, /* per_class: partial sums over rows, at most so many ... */
+    ROWS_ALONG_BYTES = 32768,
+    MAX_ROWS_ALONG = 8, /* what fits a vector of states */
+    KEEP_BYTES = 16384,
     ROWS_PER_CLASS_SUM = 64 /* ... of at least so many rows, so that they stay small beside the logits */
 };
 
@@ -18,11 +21,11 @@ typedef struct work {
     xent_request *req;
     int lanes, threads;
     ptrdiff_t unit_rows, units;
-    bool split;
+    bool split, keeps;
     /* scratch */
-    row_state *piece_states; /* pieces x lanes */
-    xent_sum *sums;          /* one a unit */
-    xent_sum *class_sums;    /* class_units x classes */
+    group_state *piece_states; /* one a piece */
+    xent_sum *sums;            /* one a unit */
+    xent_sum *class_sums;      /* class_units x classes */
     ptrdiff_t class_units, class_rows;
 } work;
 
@@ -51,7 +54,7 @@ size_t xent_job_scratch(const xent_job *job, const xent_request *req) {
     size_t size = 0;
     size_up(job, &w);
     if (job->pieces > 1)
-        size += (size_t)job->pieces * MAX_LANES * sizeof(row_state);
+        size += (size_t)job->pieces * sizeof(group_state);
     if (sums_rows(req))
         size += (size_t)w.units * sizeof(xent_sum);
     if (job->per_class)
@@ -62,9 +65,9 @@ size_t xent_job_scratch(const xent_job *job, const xent_request *req) {
 static void lay_out(const xent_job *job, xent_request *req, work *w) {
     char *p = req->scratch;
     p += (64 - (uintptr_t)p % 64) % 64;
-    w->piece_states = (row_state *)(void *)p;
+    w->piece_states = (group_state *)(void *)p;
     if (job->pieces > 1)
-        p += (size_t)job->pieces * MAX_LANES * sizeof(row_state);
+        p += (size_t)job->pieces * sizeof(group_state);
     w->sums = (xent_sum *)(void *)p;
     if (sums_rows(req))
         p += (size_t)w->units * sizeof(xent_sum);
@@ -76,7 +79,7 @@ typedef struct group_task {
     work *w;
     const row_group *g;
     reduce_kind kind;
-    const row_result *results;
+    const group_result *results;
     xent_sum *acc;
 } group_task;
 
@@ -87,82 +90,48 @@ static ptrdiff_t piece_end(const xent_job *job, ptrdiff_t piece) {
 
 static void reduce_piece(void *ctx, ptrdiff_t piece) {
     group_task *t = ctx;
-    row_state *s = t->w->piece_states + piece * MAX_LANES;
-    for (int l = 0; l < t->g->rows; l++)
-        s[l] = xent_row_start(t->kind);
-    t->w->k->reduce(t->w->job, t->g, piece * PIECE_CLASSES, piece_end(t->w->job, piece), t->kind, s);
+    t->w->k->reduce(t->w->job, t->g, piece * PIECE_CLASSES, piece_end(t->w->job, piece), t->kind,
+                    &t->w->piece_states[piece], NULL);
 }
 
 static void emit_piece(void *ctx, ptrdiff_t piece) {
     group_task *t = ctx;
-    t->w->k->emit(t->w->job, t->g, piece * PIECE_CLASSES, piece_end(t->w->job, piece), t->results, t->acc);
+    t->w->k->emit(t->w->job, t->g, piece * PIECE_CLASSES, piece_end(t->w->job, piece), t->results, NULL, t->acc);
 }
 
-static void reduce_group(work *w, const row_group *g, reduce_kind kind, row_state *s) {
+static void reduce_group(work *w, const row_group *g, reduce_kind kind, group_state *s, void *keep) {
     const xent_job *job = w->job;
-    for (int l = 0; l < g->rows; l++)
-        s[l] = xent_row_start(kind);
+    group_task t = {.w = w, .g = g, .kind = kind};
     if (job->pieces == 1) {
-        w->k->reduce(job, g, 0, job->classes, kind, s);
+        w->k->reduce(job, g, 0, job->classes, kind, s, keep);
         return;
     }
-    if (w->split) {
-        group_task t = {.w = w, .g = g, .kind = kind};
-        xent_parallel_for(job->pieces, w->threads, reduce_piece, &t);
-    }
-    for (ptrdiff_t piece = 0; piece < job->pieces; piece++) {
-        row_state one[MAX_LANES], *from = one;
-        if (w->split) {
-            from = w->piece_states + piece * MAX_LANES;
-        } else {
-            for (int l = 0; l < g->rows; l++)
-                one[l] = xent_row_start(kind);
-            w->k->reduce(job, g, piece * PIECE_CLASSES, piece_end(job, piece), kind, one);
+    xent_parallel_for(job->pieces, w->split ? w->threads : 1, reduce_piece, &t);
+    *s = w->piece_states[0];
+    for (ptrdiff_t piece = 1; piece < job->pieces; piece++)
+        w->isa->merge(job, kind, g->rows, s, &w->piece_states[piece]);
+}
+
+/* Rows whose KL left its range are folded once more, without centred sums. */
+static void fold_again(work *w, const row_group *g, group_state *s, group_result *r) {
+    group_result direct;
+    reduce_group(w, g, REDUCE_PAIR, s, NULL);
+    w->isa->finish(w->job, REDUCE_PAIR, g, s, &direct);
+    for (int l = 0; l < g->rows; l++)
+        if (r->again[l])
+            r->value[l] = direct.value[l];
+}
+
+static void store_values(const operand *o, const row_group *g, const double *v) {
+    const ptrdiff_t *off = g->off[OPERAND_VALUE];
+    if (o->dtype == XENT_F32 && !o->swapped)
+        for (int l = 0; l < g->rows; l++) {
+            float f = (float)v[l];
+            memcpy(o->data + off[l], &f, sizeof f);
         }
+    else
         for (int l = 0; l < g->rows; l++)
-            xent_row_merge(job, kind, &s[l], &from[l]);
-    }
-}
-
-/* Folds a group and turns it into results; *direct tells the rows that need another reduction. */
-static void fold_group(work *w, const row_group *g, reduce_kind kind, const row_options *o, row_result *r,
-                       bool *direct) {
-    const xent_job *job = w->job;
-    row_state s[MAX_LANES];
-    xent_lse_result x[MAX_LANES], y[MAX_LANES];
-    memset(x, 0, (size_t)g->rows * sizeof *x);
-    memset(y, 0, (size_t)g->rows * sizeof *y);
-    reduce_group(w, g, kind, s);
-    if (xent_sums_x(kind))
-        w->isa->finish_lse(s, false, g->rows, x);
-    if (xent_sums_y(job, kind))
-        w->isa->finish_lse(s, true, g->rows, y);
-    for (int l = 0; l < g->rows; l++)
-        if (direct[l])
-            xent_finish_row(job, kind, &s[l], &x[l], &y[l], &o[l], &r[l], &direct[l]);
-}
-
-static void finish_group(work *w, const row_group *g, row_result *r) {
-    const xent_job *job = w->job;
-    bool direct[MAX_LANES], any = false;
-    row_options o[MAX_LANES];
-    if (job->op->reduce == REDUCE_NONE) {
-        memset(r, 0, (size_t)g->rows * sizeof *r);
-        return;
-    }
-    for (int l = 0; l < g->rows; l++) {
-        o[l].weight = g->weight[l];
-        o[l].temperature = g->temperature[l];
-        o[l].label = g->label[l];
-        o[l].x_label = xent_label_logit(job, g, l);
-        o[l].dead = g->dead[l];
-        direct[l] = true; /* to be finished */
-    }
-    fold_group(w, g, job->op->reduce, o, r, direct);
-    for (int l = 0; l < g->rows; l++)
-        any = any || direct[l];
-    if (any)
-        fold_group(w, g, REDUCE_PAIR, o, r, direct);
+            xent_store_scalar(o->data + off[l], o->dtype, o->swapped, v[l]);
 }
 
 /* Rows [r0, r1): everything that is done with a row. */
@@ -171,24 +140,32 @@ static void do_rows(work *w, ptrdiff_t r0, ptrdiff_t r1, xent_sum *sum, xent_sum
     const operand *value = &job->at[OPERAND_VALUE];
     row_cursor cur;
     row_group g;
-    row_result r[MAX_LANES];
+    group_state s;
+    group_result r;
+    _Alignas(64) char room[KEEP_BYTES];
+    void *keep = w->keeps ? room : NULL;
+    memset(&s, 0, sizeof s); /* vectors of rows are worked on whole, be there fewer */
+    xent_start_group(job, &g);
     cursor_seek(job, &cur, r0);
     for (ptrdiff_t row = r0; row < r1; row += w->lanes) {
         xent_open_group(job, &cur, (int)(r1 - row < w->lanes ? r1 - row : w->lanes), &g);
-        finish_group(w, &g, r);
-        for (int l = 0; l < g.rows; l++) {
+        if (job->op->reduce != REDUCE_NONE) {
+            reduce_group(w, &g, job->op->reduce, &s, keep);
+            w->isa->finish(job, job->op->reduce, &g, &s, &r);
+            if (r.any_again)
+                fold_again(w, &g, &s, &r);
             if (value->data)
-                xent_store_scalar(value->data + g.off[OPERAND_VALUE][l], value->dtype, value->swapped, r[l].value);
-            if (sum)
-                xent_sum_add(sum, r[l].value);
+                store_values(value, &g, r.value);
+            for (int l = 0; sum && l < g.rows; l++)
+                xent_sum_add(sum, r.value[l]);
         }
         if (job->op->emit == EMIT_NONE || job->classes == 0)
             continue;
-        group_task t = {.w = w, .g = &g, .results = r, .acc = acc};
+        group_task t = {.w = w, .g = &g, .results = &r, .acc = acc};
         if (w->split)
             xent_parallel_for(job->pieces, w->threads, emit_piece, &t);
         else
-            w->k->emit(job, &g, 0, job->classes, r, acc);
+            w->k->emit(job, &g, 0, job->classes, &r, keep, acc);
     }
 }
 
@@ -231,6 +208,23 @@ static void write_sum(work *w) {
                       xent_sum_value(total) / w->job->divisor);
 }
 
+/* How many rows are worked on together. Across: whole vectors. Along: short rows a few at a time, so that their states are
+ * finished together; they stay in L1 meanwhile. Where the emit needs the exponentials of the reduction and a row is one tile,
+ * there are no more of them than the room for those holds. */
+static void choose_group(const xent_job *job, work *w) {
+    const int size = job->is_f32 ? 4 : 8, tiles = xent_target_is_log(job) ? 2 : 1;
+    const ptrdiff_t tile = TILE_BYTES / (job->across ? size * w->k->lanes : size);
+    ptrdiff_t rows = ROWS_ALONG_BYTES / ((job->classes + 1) * size);
+    w->keeps = (job->op->emit == EMIT_P || job->op->emit == EMIT_GRAD) && job->classes <= tile;
+    w->lanes = rows < 1 ? 1 : rows > MAX_ROWS_ALONG ? MAX_ROWS_ALONG : (int)rows;
+    if (w->keeps && w->lanes > KEEP_BYTES / (TILE_BYTES * tiles))
+        w->lanes = KEEP_BYTES / (TILE_BYTES * tiles);
+    if (job->across)
+        w->lanes = !w->keeps ? MAX_LANES : w->k->lanes * (KEEP_BYTES / (TILE_BYTES * tiles));
+    if (w->lanes > MAX_LANES)
+        w->lanes = MAX_LANES;
+}
+
 /* An element's time in units of a long row's logsumexp, roughly: what decides whether threads pay. */
 static double cost(const xent_job *job) {
     double c = job->op->reduce >= REDUCE_KL ? 4.0 : job->op->reduce == REDUCE_ENT ? 2.0 : 1.0;
@@ -240,7 +234,7 @@ static double cost(const xent_job *job) {
 void xent_do_job(const xent_job *job, xent_request *req, const isa_entry *isa) {
     work w = {.job = job, .k = job->is_f32 ? isa->f32 : isa->f64, .isa = isa, .req = req};
     double elements = (double)job->rows * (double)job->classes * cost(job);
-    w.lanes = job->across ? w.k->lanes : 1;
+    choose_group(job, &w);
     w.threads = xent_threads_for(elements, req->threads);
     size_up(job, &w);
     lay_out(job, req, &w);

@@ -134,6 +134,7 @@ static void set_batch(xent_job *job, const xent_request *req) {
 
 static operand operand_of(const xent_view *v, const ptrdiff_t *rs) {
     operand o = {.data = v->data, .cs = v->class_stride, .rs = rs, .dtype = v->dtype, .swapped = v->swapped};
+    o.size = xent_dtype_size(v->dtype);
     return o;
 }
 
@@ -142,7 +143,7 @@ static bool check_labels(const xent_job *job, xent_request *req) {
     const operand *t = &job->at[OPERAND_T];
     row_cursor cur;
     cursor_seek(job, &cur, 0);
-    for (ptrdiff_t row = 0; row < job->rows; row++, cursor_next(job, &cur)) {
+    for (ptrdiff_t row = 0; row < job->rows; row++, cursor_skip(job, &cur, 1)) {
         const char *p = t->data + cur.off[OPERAND_T];
         int64_t y = xent_load_label(p, t->dtype, t->swapped);
         if ((y < 0 || y >= job->classes) && !(job->has_ignore && y == job->ignore_index)) {
@@ -165,62 +166,82 @@ static ptrdiff_t count_where(const xent_job *job, ptrdiff_t off, bool any) {
     return n;
 }
 
-/* What the options make of one row. */
-static void open_row(const xent_job *job, const row_cursor *cur, row_group *g, int l) {
-    const operand *t = &job->at[OPERAND_T], *where = &job->at[OPERAND_WHERE], *sw = &job->at[OPERAND_WEIGHT];
-    const operand *temperature = &job->at[OPERAND_TEMPERATURE], *cw = &job->class_weight;
-    for (int o = 0; o < OPERANDS; o++)
-        g->off[o][l] = cur->off[o];
-    g->label[l] = -1;
-    g->dead[l] = false;
-    g->temperature[l] = 1.0;
-    g->uniform[l] = 0.0;
-    g->weight[l] = 1.0;
-    if (sw->data)
-        g->weight[l] = xent_load_scalar(sw->data + cur->off[OPERAND_WEIGHT], XENT_F64, sw->swapped);
-    if (temperature->data)
-        g->temperature[l] =
-            xent_load_scalar(temperature->data + cur->off[OPERAND_TEMPERATURE], XENT_F64, temperature->swapped);
-    if (job->has_labels) {
-        int64_t y = xent_load_label(t->data + cur->off[OPERAND_T], t->dtype, t->swapped);
-        g->dead[l] = job->has_ignore && y == job->ignore_index;
-        if (!g->dead[l]) {
-            g->label[l] = (ptrdiff_t)y;
-            if (cw->data && job->op->target == XENT_TARGET_LABELS)
-                g->weight[l] *= xent_load_scalar(cw->data + (ptrdiff_t)y * cw->cs, XENT_F64, cw->swapped);
-            if (where->data && !where->data[cur->off[OPERAND_WHERE] + (ptrdiff_t)y * where->cs])
-                g->label[l] = -1;
-        }
-    }
-    if (where->data && job->classes > 0) {
-        bool count = job->label_smoothing > 0.0;
-        ptrdiff_t n = count_where(job, cur->off[OPERAND_WHERE], !count);
-        g->dead[l] = g->dead[l] || n == 0;
-        if (count && n > 0)
-            g->uniform[l] = job->label_smoothing / (double)n;
-    } else if (job->classes > 0) {
-        g->uniform[l] = job->label_smoothing / (double)job->classes;
-    }
-    if (g->dead[l])
+/* ---- groups of rows ---- */
+void xent_start_group(const xent_job *job, row_group *g) {
+    memset(g, 0, sizeof *g);
+    for (int l = 0; l < MAX_LANES; l++) {
         g->label[l] = -1;
+        g->temperature[l] = g->weight[l] = 1.0;
+        g->uniform[l] = job->classes > 0 ? job->label_smoothing / (double)job->classes : 0.0;
+    }
 }
 
-void xent_open_group(const xent_job *job, row_cursor *cur, int rows, row_group *g) {
-    g->rows = rows;
-    for (int l = 0; l < rows; l++, cursor_next(job, cur))
-        open_row(job, cur, g, l);
-}
-
-double xent_label_logit(const xent_job *job, const row_group *g, int l) {
+static double label_logit(const xent_job *job, const row_group *g, int l) {
     const operand *x = &job->at[OPERAND_X];
-    double v;
-    if (g->label[l] < 0 || job->op->target != XENT_TARGET_LABELS)
-        return 0.0;
-    v = xent_load_scalar(x->data + g->off[OPERAND_X][l] + g->label[l] * x->cs, x->dtype, x->swapped);
+    double v = xent_load_scalar(x->data + g->off[OPERAND_X][l] + g->label[l] * x->cs, x->dtype, x->swapped);
     if (job->is_f32)
         v = (double)(float)v; /* as the tiles hold it */
     v /= g->temperature[l];
     return job->is_f32 ? (double)(float)v : v;
+}
+
+/* What the options make of one row. */
+static void open_row(const xent_job *job, row_group *g, int l) {
+    const operand *t = &job->at[OPERAND_T], *where = &job->at[OPERAND_WHERE], *sw = &job->at[OPERAND_WEIGHT];
+    const operand *temperature = &job->at[OPERAND_TEMPERATURE], *cw = &job->class_weight;
+    g->dead[l] = false;
+    if (sw->data)
+        g->weight[l] = xent_load_scalar(sw->data + g->off[OPERAND_WEIGHT][l], XENT_F64, sw->swapped);
+    if (temperature->data)
+        g->temperature[l] =
+            xent_load_scalar(temperature->data + g->off[OPERAND_TEMPERATURE][l], XENT_F64, temperature->swapped);
+    if (job->has_labels) {
+        int64_t y = xent_load_label(t->data + g->off[OPERAND_T][l], t->dtype, t->swapped);
+        g->dead[l] = job->has_ignore && y == job->ignore_index;
+        g->label[l] = g->dead[l] ? -1 : (ptrdiff_t)y;
+        if (cw->data && job->op->target == XENT_TARGET_LABELS) {
+            double w = sw->data ? g->weight[l] : 1.0;
+            g->weight[l] =
+                g->dead[l] ? w : w * xent_load_scalar(cw->data + (ptrdiff_t)y * cw->cs, XENT_F64, cw->swapped);
+        }
+        if (where->data && g->label[l] >= 0 && !where->data[g->off[OPERAND_WHERE][l] + (ptrdiff_t)y * where->cs])
+            g->label[l] = -1;
+    }
+    if (where->data && job->classes > 0) {
+        bool count = job->label_smoothing > 0.0;
+        ptrdiff_t n = count_where(job, g->off[OPERAND_WHERE][l], !count);
+        g->dead[l] = g->dead[l] || n == 0;
+        g->uniform[l] = count && n > 0 ? job->label_smoothing / (double)n : 0.0;
+    }
+    if (g->dead[l])
+        g->label[l] = -1;
+    g->any_dead = g->any_dead || g->dead[l];
+    g->known[l] = g->label[l] >= 0 ? 1.0 : 0.0;
+    if (job->op->target == XENT_TARGET_LABELS)
+        g->x_label[l] = g->label[l] >= 0 ? label_logit(job, g, l) : 0.0;
+}
+
+void xent_open_group(const xent_job *job, row_cursor *cur, int rows, row_group *g) {
+    const bool even = job->ndim == 0 || cur->index[job->ndim - 1] + rows <= job->shape[job->ndim - 1];
+    const bool optional = job->has_labels || job->at[OPERAND_WHERE].data || job->at[OPERAND_WEIGHT].data ||
+                          job->at[OPERAND_TEMPERATURE].data;
+    g->rows = rows;
+    g->any_dead = false;
+    for (int u = 0; u < job->n_used; u++) {
+        const int o = job->used[u];
+        const ptrdiff_t step = job->ndim > 0 ? job->at[o].rs[job->ndim - 1] : 0;
+        g->adjacent[o] = even && step == job->at[o].size;
+        for (int l = 0; even && l < rows; l++)
+            g->off[o][l] = cur->off[o] + l * step;
+    }
+    if (even)
+        cursor_skip(job, cur, rows);
+    else
+        for (int l = 0; l < rows; l++, cursor_skip(job, cur, 1))
+            for (int u = 0; u < job->n_used; u++)
+                g->off[job->used[u]][l] = cur->off[job->used[u]];
+    for (int l = 0; optional && l < rows; l++)
+        open_row(job, g, l);
 }
 
 /* Mean divides by the weights of the rows that count. */
@@ -233,15 +254,17 @@ static double weights_that_count(const xent_job *job) {
     if (!by_label && !job->at[OPERAND_WEIGHT].data && !job->has_ignore && !job->at[OPERAND_WHERE].data)
         return (double)job->rows;
     cursor_seek(job, &cur, 0);
-    for (ptrdiff_t row = 0; row < job->rows; row++, cursor_next(job, &cur)) {
-        open_row(job, &cur, &g, 0);
+    xent_start_group(job, &g);
+    for (ptrdiff_t row = 0; row < job->rows; row++) {
+        xent_open_group(job, &cur, 1, &g);
+        double weight = g.weight[0];
         if (g.dead[0])
             continue;
         if (by_label && job->op->target != XENT_TARGET_LABELS)
-            g.weight[0] *= xent_load_scalar(
-                cw->data + (ptrdiff_t)xent_load_label(t->data + cur.off[OPERAND_T], t->dtype, t->swapped) * cw->cs,
+            weight *= xent_load_scalar(
+                cw->data + (ptrdiff_t)xent_load_label(t->data + g.off[OPERAND_T][0], t->dtype, t->swapped) * cw->cs,
                 XENT_F64, cw->swapped);
-        xent_sum_add(&sum, g.weight[0]);
+        xent_sum_add(&sum, weight);
     }
     return xent_sum_value(sum);
 }
@@ -266,6 +289,10 @@ xent_status xent_make_job(xent_request *req, xent_job *job, bool read) {
             job->at[o].rs = NULL;
         }
     }
+    job->n_used = 0;
+    for (int o = 0; o < OPERANDS; o++)
+        if (job->at[o].data && job->at[o].rs)
+            job->used[job->n_used++] = o;
     set_batch(job, req);
     job->class_weight = operand_of(&req->class_weight, NULL);
     job->label_smoothing = req->label_smoothing;

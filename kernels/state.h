@@ -1,6 +1,6 @@
 /* state.h: the reductions. A tile is a few KB of compute values in L1, a vector after another: along a row (lanes are
- * classes of one row) or across rows (lane l is row l). Every function here steps through a tile the same way for both;
- * only how lanes are folded into row states differs.
+ * classes of one row) or across rows (lane l is row l). Every function here steps through a tile the same way for both; the
+ * state stays in vectors from tile to tile, and only how lanes become rows at the end differs.
  *
  * Lanes past the end hold x = -inf and t = 0 (log t = -inf): they add nothing, as an excluded class does.
  */
@@ -9,7 +9,6 @@ typedef struct FN(tile) {
     ptrdiff_t xs, ts; /* bytes from one vector to the next */
     ptrdiff_t full;   /* whole vectors */
     int tail;         /* lanes of one more, partial vector (along only) */
-    int rows;         /* row states that this tile feeds */
     bool across;
 } FN(tile);
 
@@ -54,58 +53,116 @@ typedef struct FN(tile) {
 #undef GET_T
 #define GET_T(T, fill) GET((T)->t + i * (T)->ts, part, fill)
 
-static inline V FN(spread)(const R *a, bool across) {
-    return across ? vload(a) : vset(a[0]);
-}
+#undef INLINE
+#define INLINE static inline __attribute__((always_inline))
+
 /* A sum that stays right over thousands of equal terms: RUN vectors are added as a tree (exact for equal ones), runs with
  * the rounding error kept (two-sum). About two additions a vector. */
-typedef struct FN(acc) {
-    V run[RUN], sum, err;
-} FN(acc);
+typedef struct FN(sum) {
+    V s, e;
+} FN(sum);
 
-static inline void FN(flush)(FN(acc) * a) {
-    V run = vadd(vadd(a->run[0], a->run[1]), vadd(a->run[2], a->run[3]));
-    V t = vadd(a->sum, run), back = vsub(t, a->sum);
-    a->err = vadd(a->err, vadd(vsub(a->sum, vsub(t, back)), vsub(run, back)));
-    a->sum = t;
-    a->run[1] = a->run[2] = a->run[3] = vset((R)0); /* a run may be cut short after its first vector */
+INLINE void FN(add_to)(FN(sum) * a, V v) {
+    V t = vadd(a->s, v), back = vsub(t, a->s);
+    a->e = vadd(a->e, vadd(vsub(a->s, vsub(t, back)), vsub(v, back)));
+    a->s = t;
+}
+INLINE void FN(flush)(V *run, FN(sum) * a) {
+    FN(add_to)(a, vadd(vadd(run[0], run[1]), vadd(run[2], run[3])));
+    run[1] = run[2] = run[3] = vset((R)0); /* a run may be cut short after its first vector */
+}
+INLINE void FN(scale)(FN(sum) * a, V f) {
+    a->s = vmul(a->s, f);
+    a->e = vmul(a->e, f);
+}
+INLINE V FN(value)(FN(sum) a) {
+    return vadd(a.s, vif(mlt(vabs(a.e), vset(INF)), a.e)); /* an infinite sum has no error */
 }
 
-/* The lanes of an accumulator as one sum a row. */
-static inline void FN(fold)(const FN(acc) * a, const FN(tile) * T, xent_sum *out) {
-    R sum[VN], err[VN];
-    xent_sum all = {0.0, 0.0}, rest = all;
-    vstore(sum, a->sum);
-    vstore(err, a->err);
-    if (!T->across) {
-        all = FN(vsum)(a->sum);
-        rest = FN(vsum)(a->err);
-    }
-    for (int l = 0; l < T->rows; l++) {
-        double e = T->across ? (double)err[l] : all.e + rest.s;
-        out[l].s = T->across ? (double)sum[l] : all.s;
-        out[l].e = e - e == 0.0 ? e : 0.0; /* an infinite sum has no error */
-    }
-}
-/* ... added to a field of each row's state. */
-#undef ADD_TO
-#define ADD_TO(field, a)                                                                                               \
-    do {                                                                                                               \
-        xent_sum folded_[MAX_LANES];                                                                                   \
-        FN(fold)(&(a), T, folded_);                                                                                    \
-        for (int l = 0; l < T->rows; l++)                                                                              \
-            xent_sum_merge(&s[l].field, folded_[l]);                                                                   \
-    } while (0)
-
-/* The largest of each row so far, and the reference that follows from it. */
-typedef struct FN(lead) {
+/* rowstate.h's states in vectors: partial sums of one row along (m the same in all lanes), one row a lane across. */
+typedef struct FN(top) {
+    V m, n;
     FN(vref) ref;
-    V m; /* 0 where no finite or infinite maximum is known yet, for differences */
-    V top;
-    R left_out[MAX_LANES]; /* 1 where this tile holds the new maximum: it is the element that r leaves out */
-} FN(lead);
+    FN(sum) r;
+} FN(top);
+typedef struct FN(state) {
+    FN(top) x, y;
+    FN(sum) t, b;
+} FN(state);
 
-static inline V FN(tile_max)(const char *p, ptrdiff_t step, const FN(tile) * T) {
+INLINE FN(vref) FN(vref_of)(V m) {
+    FN(vref) f;
+    M plain = mle(vabs(m), vset((R)XENT_PLAIN)), known = mlt(vset(-INF), m);
+    f.k = vif(plain, vround(vmul(m, vset((R)XENT_LOG2E))));
+    f.c = vif(mand(mnot(plain), known), m);
+    f.low = vsub(vif(plain, m), vset((R)EXP_LOW));
+    return f;
+}
+
+INLINE FN(state) FN(start)(void) {
+    const V zero = vset((R)0);
+    FN(top) top = {vset(-INF), zero, FN(vref_of)(vset(-INF)), {zero, zero}};
+    FN(state) s = {top, top, {zero, zero}, {zero, zero}};
+    return s;
+}
+
+INLINE void FN(settle)(FN(top) * s, M up, V m, FN(vref) ref) {
+    s->n = vif(mnot(up), s->n);
+    s->m = vsel(up, m, s->m);
+    s->ref.c = vsel(up, ref.c, s->ref.c);
+    s->ref.k = vsel(up, ref.k, s->ref.k);
+    s->ref.low = vsel(up, ref.low, s->ref.low);
+}
+
+/* The maxima become m where that is larger: the old ones join the sum. Returns what sums held against the old reference
+ * are multiplied by: a power of two but where |m| > XENT_PLAIN. */
+static V FN(raise)(FN(top) * s, V m) {
+    const V none = vset(-INF), one = vset((R)1);
+    M up = mlt(s->m, m), known = mand(up, mlt(none, s->m));
+    FN(vref) ref = FN(vref_of)(m);
+    if (!many(known)) { /* nothing yet that would follow */
+        FN(settle)(s, up, m, ref);
+        return one;
+    }
+    V lo, e = FN(vexp_ref_lo)(s->m, s->ref, &lo);
+    V d = vmax(vset((R)(-XENT_PLAIN - EXP_LOW)), vsub(s->ref.c, ref.c));
+    V f = vsel(known, FN(vexp2ref)(d, vsub(ref.k, s->ref.k)), one);
+    FN(add_to)(&s->r, vif(known, vmul(s->n, e)));
+    if (XENT_REAL == 64)
+        s->r.e = vadd(s->r.e, vif(known, vmul(s->n, lo)));
+    FN(scale)(&s->r, f);
+    FN(settle)(s, up, m, ref);
+    return f;
+}
+
+/* ... and the sums that hold differences from a maximum follow. */
+static void FN(raise_x)(reduce_kind kind, bool log_target, FN(state) * s, V m) {
+    const V none = vset(-INF), zero = vset((R)0);
+    M known = mand(mlt(s->x.m, m), mlt(none, s->x.m));
+    V d = vif(known, vsub(m, s->x.m)), f = FN(raise)(&s->x, m);
+    if (kind == REDUCE_LSE)
+        return;
+    if (kind == REDUCE_SENT) {
+        FN(scale)(&s->b, f);
+        FN(add_to)(&s->b, vif(known, vmul(d, FN(value)(s->x.r))));
+    } else if (!log_target) {
+        V w = FN(value)(s->t);
+        FN(add_to)(&s->b, vif(mand(known, mne(w, zero)), vmul(d, w)));
+    } else {
+        M any = mand(known, mlt(none, s->y.m));
+        V w = vadd(FN(value)(s->y.r), vmul(s->y.n, FN(vexp_ref)(s->y.m, s->y.ref)));
+        FN(add_to)(&s->b, vif(any, vmul(d, w)));
+    }
+}
+static V FN(raise_y)(FN(state) * s, V m) {
+    M known = mand(mlt(s->y.m, m), mlt(vset(-INF), s->y.m));
+    V d = vif(known, vsub(s->y.m, m)), f = FN(raise)(&s->y, m);
+    FN(scale)(&s->b, f);
+    FN(add_to)(&s->b, vif(known, vmul(d, FN(value)(s->y.r))));
+    return f;
+}
+
+INLINE V FN(tile_max)(const char *p, ptrdiff_t step, const FN(tile) * T) {
     V a = vset(-INF), b = a, c = a, d = a;
     ptrdiff_t i = 0;
     for (; i + 4 <= T->full; i += 4, p += 4 * step) {
@@ -118,343 +175,226 @@ static inline V FN(tile_max)(const char *p, ptrdiff_t step, const FN(tile) * T) 
         a = vmax(vload(p), a);
     if (T->tail)
         b = vmax(vloadn(p, T->tail, vset(-INF)), b);
-    return vmax(vmax(a, b), vmax(c, d));
+    a = vmax(vmax(a, b), vmax(c, d));
+    return a;
 }
 
-static inline FN(lead)
-    FN(take_lead)(const xent_job *job, reduce_kind kind, bool of_y, const FN(tile) * T, row_state *s) {
-    R most[MAX_LANES], c[MAX_LANES] = {0}, k[MAX_LANES] = {0}, low[MAX_LANES] = {0}, m[MAX_LANES] = {0},
-                       top[MAX_LANES] = {0};
-    FN(lead) lead;
-    V v = of_y ? FN(tile_max)(T->t, T->ts, T) : FN(tile_max)(T->x, T->xs, T);
-    if (T->across)
-        vstore(most, v);
-    else
-        most[0] = FN(vlargest)(v);
-    for (int l = 0; l < T->rows; l++) {
-        const xent_lse *now = of_y ? &s[l].y : &s[l].x;
-        lead.left_out[l] = most[l] > now->m;
-        if (lead.left_out[l] != 0 && of_y)
-            xent_raise_y(kind, &s[l], most[l]);
-        else if (lead.left_out[l] != 0)
-            xent_raise_x(job, kind, &s[l], most[l]);
-        xent_ref f = xent_ref_of(now->m);
-        c[l] = (R)f.c;
-        k[l] = (R)f.k;
-        low[l] = (R)((now->m - now->m == 0.0 ? now->m - f.c : 0.0) - EXP_LOW);
-        top[l] = (R)now->m;
-        m[l] = now->m == -INFINITY ? (R)0 : (R)now->m;
+INLINE V FN(plus)(V a, V b) {
+    return vadd(a, b);
+}
+INLINE V FN(larger)(V a, V b) {
+    return vmax(a, b);
+}
+/* All lanes added or compared in a fixed tree; the result is in every lane. */
+INLINE V FN(across_lanes)(V v, V (*both)(V, V)) {
+    UNROLL for (int n = 1; n < VN; n *= 2) v = both(vziplo(v, v), vziphi(v, v));
+    return v;
+}
+
+/* What the state's maxima become with this tile: rows' own across, one for all lanes along. */
+INLINE V FN(new_max)(V most, V now, const FN(tile) * T) {
+    most = vmax(most, now);
+    return T->across ? most : FN(across_lanes)(most, FN(larger));
+}
+
+/* Makes the state's maxima those of this tile, too; whether the tile holds any of them. */
+INLINE bool FN(lead_x)(const FN(tile) * T, reduce_kind kind, bool log_target, bool first, FN(state) * s) {
+    V most = FN(tile_max)(T->x, T->xs, T);
+    if (first) {
+        s->x.m = FN(new_max)(most, vset(-INF), T);
+        s->x.ref = FN(vref_of)(s->x.m);
+        return true;
     }
-    lead.ref.c = FN(spread)(c, T->across);
-    lead.ref.k = FN(spread)(k, T->across);
-    lead.ref.low = FN(spread)(low, T->across);
-    lead.m = FN(spread)(m, T->across);
-    lead.top = FN(spread)(top, T->across);
-    return lead;
+    if (many(mlt(s->x.m, most)))
+        FN(raise_x)(kind, log_target, s, FN(new_max)(most, s->x.m, T));
+    return many(meq(most, s->x.m));
 }
 
-/* A tile's share of an xent_lse: the sum of E over all but the maxima, and the maxima counted. */
-typedef struct FN(lse_acc) {
-    FN(acc) r;
-    V count;
-} FN(lse_acc);
-
-/* E(x), added. In double its own rounding is kept, which is most of the error of a row of few classes; float sums are
- * finished in double, and what a float rounds is left as it is. */
-static inline V FN(lse_step)(FN(lse_acc) * a, const FN(lead) * lead, int j, V x) {
-    V lo, e = FN(vexp_ref_lo)(x, lead->ref, &lo);
-    M rest = mnot(meq(x, lead->top));
-    a->r.run[j] = vif(rest, e);
-#if XENT_REAL == 64
-    a->r.err = vadd(a->r.err, vif(rest, lo));
-#endif
-    a->count = vadd(a->count, vif(mnot(rest), vset((R)1)));
+/* E(x), and its addition to everything but the maxima. In double its own rounding is kept, which is most of the error of a
+ * row of few classes; float sums are finished in double, and what a float rounds is left as it is. */
+INLINE V FN(lse_step)(const FN(top) * s, bool tops, V x, V *run, V *n, V *err) {
+    V lo, e = FN(vexp_ref_lo)(x, s->ref, &lo), rest = e;
+    if (tops) {
+        M top = meq(x, s->m);
+        *n = vadd(*n, vif(top, vset((R)1)));
+        rest = vif(mnot(top), e);
+        lo = vif(mnot(top), lo);
+    }
+    *run = rest;
+    if (XENT_REAL == 64)
+        *err = vadd(*err, lo);
     return e;
 }
 
-static inline void FN(lse_add)(const FN(tile) * T, const FN(lead) * lead, const FN(lse_acc) * a, row_state *s,
-                               bool of_y) {
-    xent_sum r[MAX_LANES];
-    R counts[VN];
-    double all = 0.0;
-    FN(fold)(&a->r, T, r);
-    vstore(counts, a->count);
-    if (!T->across)
-        all = FN(vsum)(a->count).s;
-    for (int l = 0; l < T->rows; l++) {
-        xent_lse *z = of_y ? &s[l].y : &s[l].x;
-        double more = (T->across ? (double)counts[l] : all) - lead->left_out[l];
-        if (more > 0.0 && z->m > -INFINITY)
-            xent_sum_add(&z->r, more * xent_lse_top(*z));
-        xent_sum_merge(&z->r, r[l]);
-    }
-}
+/* The variants of a reduction's loop: most tiles hold no maximum, and need not look for one; a row that is one tile may keep
+ * its E(x) (and, a tile further on, E(y)) for the emit. */
+#undef SUMS
+#undef VARIANT
+#define VARIANT(function, tops, keep, ...)                                                                             \
+    do {                                                                                                               \
+        if (keep)                                                                                                      \
+            FN(function)(T, true, __VA_ARGS__, keep);                                                                  \
+        else if (tops)                                                                                                 \
+            FN(function)(T, true, __VA_ARGS__, NULL);                                                                  \
+        else                                                                                                           \
+            FN(function)(T, false, __VA_ARGS__, NULL);                                                                 \
+    } while (0)
+#define SUMS(s)                                                                                                        \
+    V run[RUN] = {vset((R)0), vset((R)0), vset((R)0), vset((R)0)}, n = (s)->n;                                         \
+    FN(sum) r = (s)->r
 
-static void FN(reduce_lse)(const FN(tile) * T, const FN(lead) * lx, row_state *s) {
-    FN(lse_acc) z = {0};
+INLINE void FN(reduce_lse)(const FN(tile) * T, bool tops, FN(state) * s, R *keep) {
+    SUMS(&s->x);
     RUNS(T, BLOCK({
              V x = GET_X(T);
              AHEAD(T->x, T->xs);
-             FN(lse_step)(&z, lx, j, x);
+             V e = FN(lse_step)(&s->x, tops, x, &run[j], &n, &r.e);
+             if (keep)
+                 vstore(keep + i * VN, e);
          }),
-         BLOCK({ FN(flush)(&z.r); }));
-    FN(lse_add)(T, lx, &z, s, false);
+         BLOCK({ FN(flush)(run, &r); }));
+    s->x.n = n;
+    s->x.r = r;
 }
 
-static void FN(reduce_sent)(const FN(tile) * T, const FN(lead) * lx, row_state *s) {
-    FN(lse_acc) z = {0};
-    FN(acc) b = {0};
+INLINE void FN(reduce_sent)(const FN(tile) * T, bool tops, FN(state) * s) {
+    SUMS(&s->x);
+    V m = vif(mlt(vset(-INF), s->x.m), s->x.m), d[RUN] = {run[0], run[0], run[0], run[0]};
+    FN(sum) b = s->b;
     RUNS(T, BLOCK({
-             V x = GET_X(T), e = FN(lse_step)(&z, lx, j, x);
-             b.run[j] = vif(mne(x, vset(-INF)), vmul(e, vsub(lx->m, x)));
+             V x = GET_X(T), e = FN(lse_step)(&s->x, tops, x, &run[j], &n, &r.e);
+             AHEAD(T->x, T->xs);
+             d[j] = vif(mne(x, vset(-INF)), vmul(e, vsub(m, x)));
          }),
          BLOCK({
-             FN(flush)(&z.r);
-             FN(flush)(&b);
+             FN(flush)(run, &r);
+             FN(flush)(d, &b);
          }));
-    FN(lse_add)(T, lx, &z, s, false);
-    ADD_TO(b, b);
+    s->x.n = n;
+    s->x.r = r;
+    s->b = b;
 }
 
 /* With target probabilities: sum t (m - x) for cross-entropy, sum t (log t + m - x) for KL. */
-static inline void FN(reduce_probs)(const FN(tile) * T, const FN(lead) * lx, bool with_log, row_state *s) {
-    FN(lse_acc) z = {0};
-    FN(acc) b = {0}, w = {0};
+INLINE void FN(reduce_probs)(const FN(tile) * T, bool tops, bool with_log, FN(state) * s, R *keep) {
+    SUMS(&s->x);
+    V m = vif(mlt(vset(-INF), s->x.m), s->x.m);
+    V td[RUN] = {run[0], run[0], run[0], run[0]}, ts[RUN] = {run[0], run[0], run[0], run[0]};
+    FN(sum) b = s->b, w = s->t;
     RUNS(T, BLOCK({
-             V x = GET_X(T), t = GET_T(T, (R)0), d = vsub(lx->m, x);
+             V x = GET_X(T), t = GET_T(T, (R)0), d = vsub(m, x);
              AHEAD(T->x, T->xs);
              AHEAD(T->t, T->ts);
-             FN(lse_step)(&z, lx, j, x);
+             V e = FN(lse_step)(&s->x, tops, x, &run[j], &n, &r.e);
+             if (keep)
+                 vstore(keep + i * VN, e);
              if (with_log)
                  d = vadd(FN(vlog)(t), d);
-             w.run[j] = t;
-             b.run[j] = vif(mne(t, vset((R)0)), vmul(t, d));
+             ts[j] = t;
+             td[j] = vif(mne(t, vset((R)0)), vmul(t, d));
          }),
          BLOCK({
-             FN(flush)(&z.r);
-             FN(flush)(&b);
-             FN(flush)(&w);
+             FN(flush)(run, &r);
+             FN(flush)(td, &b);
+             FN(flush)(ts, &w);
          }));
-    FN(lse_add)(T, lx, &z, s, false);
-    ADD_TO(b, b);
-    ADD_TO(t, w);
+    s->x.n = n;
+    s->x.r = r;
+    s->b = b;
+    s->t = w;
 }
 
-static void FN(reduce_ent)(const FN(tile) * T, row_state *s) {
-    FN(acc) h = {0};
+static void FN(reduce_ent)(const FN(tile) * T, FN(state) * s) {
+    V h[RUN] = {vset((R)0), vset((R)0), vset((R)0), vset((R)0)};
+    FN(sum) b = s->b;
     RUNS(T, BLOCK({
              V p = GET((T)->x + i * (T)->xs, part, (R)0);
-             h.run[j] = vif(mne(p, vset((R)0)), vmul(p, vsub(vset((R)0), FN(vlog)(p))));
+             AHEAD(T->x, T->xs);
+             h[j] = vif(mne(p, vset((R)0)), vmul(p, vsub(vset((R)0), FN(vlog)(p))));
          }),
-         BLOCK({ FN(flush)(&h); }));
-    ADD_TO(b, h);
+         BLOCK({ FN(flush)(h, &b); }));
+    s->b = b;
 }
 
 /* sum E(y) ((y - m_y) - (x - m_x)) for targets in log space. */
-static void FN(reduce_logs)(const FN(tile) * T, const FN(lead) * lx, const FN(lead) * ly, row_state *s) {
+INLINE void FN(reduce_logs)(const FN(tile) * T, bool tops, FN(state) * s, R *keep) {
     const V none = vset(-INF);
-    FN(lse_acc) z = {0}, zy = {0};
-    FN(acc) b = {0};
+    SUMS(&s->x);
+    V mx = vif(mlt(none, s->x.m), s->x.m), my = vif(mlt(none, s->y.m), s->y.m), ny = s->y.n;
+    V ys[RUN] = {run[0], run[0], run[0], run[0]}, ds[RUN] = {run[0], run[0], run[0], run[0]};
+    FN(sum) b = s->b, ry = s->y.r;
     RUNS(T, BLOCK({
-             V x = GET_X(T), y = GET_T(T, -INF), t = FN(lse_step)(&zy, ly, j, y);
-             FN(lse_step)(&z, lx, j, x);
-             V d = vmul(t, vsub(vsub(y, ly->m), vsub(x, lx->m)));
-             M live = mne(y, none); /* a target of 0 adds nothing; one above 0 where q = 0 is infinite */
-             d = vsel(mand(live, meq(x, none)), vset(INF), d);
-             b.run[j] = vif(live, d);
-         }),
-         BLOCK({
-             FN(flush)(&z.r);
-             FN(flush)(&zy.r);
-             FN(flush)(&b);
-         }));
-    FN(lse_add)(T, lx, &z, s, false);
-    FN(lse_add)(T, ly, &zy, s, true);
-    ADD_TO(b, b);
-}
-
-/* The largest of p (t, or y) and the x beside it, of each row: an element that the others are compared with. */
-static void FN(tile_anchor)(const FN(tile) * T, R fill, R *xs, R *ts) {
-    V best = vset(-INF), at = vset(-INF);
-    R b[VN], a[VN];
-    EACH(T, {
-        V x = GET_X(T), t = GET_T(T, fill);
-        M more = mlt(best, t);
-        best = vsel(more, t, best);
-        at = vsel(more, x, at);
-    });
-    vstore(b, best);
-    vstore(a, at);
-    if (!T->across)
-        for (int l = 1; l < VN; l++)
-            if (b[l] > b[0]) {
-                b[0] = b[l];
-                a[0] = a[l];
-            }
-    for (int l = 0; l < T->rows; l++) {
-        ts[l] = b[l];
-        xs[l] = a[l];
-    }
-}
-
-/* The centred sums of rowstate.h over a tile, around c, the tile's own mean of x - log t under t. To have c and each
- * u = x - log t - c to full relative accuracy, differences are taken exactly (two-difference) and from those of an anchor,
- * the tile's most probable element, which is all that counts in a confident row. With u, an element adds
- * t (exp(u) - 1 - u): t phi(u) where -1 <= u <= 2, else q - t (1 + u) with q = t exp(u) = exp(x - c), which is taken from x
- * alone, as E(x) against x's own largest times a factor a row: nothing is rounded that exp would magnify. */
-static void FN(reduce_kl)(const FN(tile) * T, const FN(lead) * ly, row_state *s) {
-    _Alignas(64) R ts[TILE_REALS], ds[TILE_REALS]; /* t, and x - log t less the anchor's */
-    const V zero = vset((R)0), none = vset(-INF), inf = vset(INF);
-    const double lift = ly ? ldexp(1.0, (int)XENT_KL_LIFT) : 1.0;
-    FN(acc) w = {0}, d_sum = {0}, u_sum = {0}, a_sum = {0};
-    FN(vref) fy = {0}, fx;
-    V largest = none;
-    xent_sum ws[MAX_LANES], means[MAX_LANES], us[MAX_LANES], as[MAX_LANES];
-    R x_at[MAX_LANES] = {0}, t_at[MAX_LANES] = {0}, most[MAX_LANES] = {0}, xc[MAX_LANES] = {0}, xk[MAX_LANES] = {0};
-    R mean[MAX_LANES] = {0}, factor[MAX_LANES] = {0}, hi_at[MAX_LANES], lo_at[MAX_LANES];
-
-    FN(tile_anchor)(T, ly ? -INF : (R)0, x_at, t_at);
-    V anchor_x = FN(spread)(x_at, T->across), anchor_lt = FN(spread)(t_at, T->across);
-    if (ly) {
-        fy = ly->ref;
-        fy.k = vsub(fy.k, vset((R)XENT_KL_LIFT));
-    } else {
-        anchor_lt = FN(vlog)(anchor_lt);
-    }
-    /* No target in this tile, or an infinite difference: compare with nothing */
-    M sound = mlt(vabs(vsub(anchor_x, anchor_lt)), inf);
-    anchor_x = vif(sound, anchor_x);
-    anchor_lt = vif(sound, anchor_lt);
-    V hi_a = vsub(anchor_x, anchor_lt), back_a = vsub(hi_a, anchor_x);
-    V lo_a = vsub(vsub(anchor_x, vsub(hi_a, back_a)), vadd(anchor_lt, back_a));
-
-    RUNS(T, BLOCK({
-             V x = GET_X(T), t, lt;
-             if (ly) {
-                 lt = GET_T(T, -INF);
-                 t = FN(vexp_ref)(lt, fy);
-             } else {
-                 t = GET_T(T, (R)0);
-                 lt = FN(vlog)(t);
-             }
-             V hi = vsub(x, lt), back = vsub(hi, x); /* x - log t, exactly hi + lo */
-             V lo = vsub(vsub(x, vsub(hi, back)), vadd(lt, back));
-             V d = vadd(vsub(hi, hi_a), vif(mlt(vabs(hi), inf), vsub(lo, lo_a)));
-             w.run[j] = t;
-             d_sum.run[j] = vif(mne(t, zero), vmul(t, d));
-             largest = vmax(x, largest);
-             /* t > 0 where q = 0 is told to the second pass by t = inf: the divergence is infinite */
-             t = vsel(mand(meq(x, none), mlt(none, lt)), inf, t);
-             vstore(ts + i * VN, t);
-             vstore(ds + i * VN, d);
-         }),
-         BLOCK({
-             FN(flush)(&w);
-             FN(flush)(&d_sum);
-         }));
-    FN(fold)(&w, T, ws);
-    FN(fold)(&d_sum, T, means);
-    if (T->across)
-        vstore(most, largest);
-    else
-        most[0] = FN(vlargest)(largest);
-    if (T->across) {
-        R h[VN], o[VN];
-        vstore(h, hi_a);
-        vstore(o, lo_a);
-        for (int l = 0; l < T->rows; l++) {
-            hi_at[l] = h[l];
-            lo_at[l] = o[l];
-        }
-    } else {
-        hi_at[0] = FN(vlargest)(hi_a);
-        lo_at[0] = FN(vlargest)(lo_a);
-    }
-    xent_kl part[MAX_LANES];
-    for (int l = 0; l < T->rows; l++) {
-        const xent_ref x_ref = xent_ref_of(most[l]);
-        xent_ref t_ref = {0.0, 0.0};
-        double m, y_top = 0.0, hi = hi_at[l], rest, c;
-        if (ly && s[l].y.m > -INFINITY) {
-            t_ref = xent_ref_of(s[l].y.m);
-            y_top = s[l].y.m;
-        }
-        /* With no target in this tile its largest exp(x - c) becomes about 1. */
-        m = ws[l].s != 0.0 ? xent_sum_value(means[l]) / xent_sum_value(ws[l]) : most[l] - y_top - hi;
-        mean[l] = m - m == 0.0 ? (R)m : (R)0;
-        rest = (double)lo_at[l] + (double)mean[l];
-        c = hi + rest;
-        part[l].c = c;
-        part[l].c_lo = fabs(hi) >= fabs(rest) ? rest - (c - hi) : hi - (c - rest);
-        xc[l] = (R)x_ref.c;
-        xk[l] = (R)x_ref.k;
-        /* from x's reference to t's, times exp(-c) */
-        factor[l] =
-            most[l] == -INF ? (R)0 : (R)(lift * xent_exp_ln2(x_ref.c - t_ref.c - c, -part[l].c_lo, x_ref.k - t_ref.k));
-    }
-    fx.c = FN(spread)(xc, T->across);
-    fx.k = FN(spread)(xk, T->across);
-    fx.low = vset(-(R)XENT_PLAIN - EXP_LOW);
-    const V vm = FN(spread)(mean, T->across), f = FN(spread)(factor, T->across);
-    RUNS(T, BLOCK({
-             V x = GET_X(T), t = vload(ts + i * VN), u = vsub(vload(ds + i * VN), vm);
+             V x = GET_X(T), y = GET_T(T, -INF);
              AHEAD(T->x, T->xs);
              AHEAD(T->t, T->ts);
-             V tu = vif(mne(t, zero), vmul(t, u));
-             V q = vmul(FN(vexp_ref)(x, fx), f);
-             V far = vsub(vsub(q, t), tu);
-             V a = vsel(mand(mle(vset((R)-1), u), mle(u, vset((R)2))), vmul(t, FN(vphi)(u)), far);
-             a = vsel(meq(t, inf), inf, a);
-             a_sum.run[j] = a;
-             u_sum.run[j] = tu;
+             V t = FN(lse_step)(&s->y, tops, y, &ys[j], &ny, &ry.e);
+             V e = FN(lse_step)(&s->x, tops, x, &run[j], &n, &r.e);
+             if (keep) {
+                 vstore(keep + i * VN, e);
+                 vstore(keep + i * VN + TILE_REALS, t);
+             }
+             V d = vmul(t, vsub(vsub(y, my), vsub(x, mx)));
+             M live = mne(y, none); /* a target of 0 adds nothing; one above 0 where q = 0 is infinite */
+             d = vsel(mand(live, meq(x, none)), vset(INF), d);
+             ds[j] = vif(live, d);
          }),
          BLOCK({
-             FN(flush)(&a_sum);
-             FN(flush)(&u_sum);
+             FN(flush)(run, &r);
+             FN(flush)(ys, &ry);
+             FN(flush)(ds, &b);
          }));
-    FN(fold)(&u_sum, T, us);
-    FN(fold)(&a_sum, T, as);
-    for (int l = 0; l < T->rows; l++) {
-        part[l].w = ws[l];
-        part[l].u = us[l];
-        part[l].a = as[l];
-        xent_kl_merge(&s[l].kl, part[l]);
-    }
+    s->x.n = n;
+    s->x.r = r;
+    s->y.n = ny;
+    s->y.r = ry;
+    s->b = b;
 }
 
-static void FN(reduce_tile)(const xent_job *job, reduce_kind kind, const FN(tile) * T, row_state *s) {
-    const bool of_x = xent_sums_x(kind), of_y = kind >= REDUCE_KL && xent_target_is_log(job);
-    FN(lead) lx, ly;
-    if (of_x)
-        lx = FN(take_lead)(job, kind, false, T, s);
-    if (of_y)
-        ly = FN(take_lead)(job, kind, true, T, s);
-    switch (kind) {
-    case REDUCE_NONE:
-        break;
-    case REDUCE_LSE:
-        FN(reduce_lse)(T, &lx, s);
-        break;
-    case REDUCE_ENT:
-        FN(reduce_ent)(T, s);
-        break;
-    case REDUCE_SENT:
-        FN(reduce_sent)(T, &lx, s);
-        break;
-    case REDUCE_CE:
-        FN(reduce_probs)(T, &lx, false, s);
-        break;
-    case REDUCE_KL:
-        FN(reduce_kl)(T, of_y ? &ly : NULL, s);
-        break;
-    case REDUCE_KLPAIR:
-        FN(reduce_kl)(T, of_y ? &ly : NULL, s);
-        /* fall through */
-    case REDUCE_PAIR:
-        if (of_y)
-            FN(reduce_logs)(T, &lx, &ly, s);
-        else
-            FN(reduce_probs)(T, &lx, true, s);
-        break;
+/* ---- lanes to rows ---- */
+/* A vector's lanes, as doubles, to rows `at` and following, or the first to row `at`. */
+INLINE void FN(put)(V v, const FN(tile) * T, int at, double *out) {
+    R a[VN];
+    vstore(a, v);
+    if (T->across)
+        for (int l = 0; l < VN; l++)
+            out[at + l] = (double)a[l];
+    else
+        out[at] = (double)a[0];
+}
+
+/* ... and back: rows' numbers a lane each, or row 0's in all. */
+INLINE V FN(spread)(const double *a, bool across) {
+    R v[VN];
+    if (!across)
+        return vset((R)a[0]);
+    for (int l = 0; l < VN; l++)
+        v[l] = (R)a[l];
+    return vload(v);
+}
+
+/* The same of a sum, with what is rounded. */
+INLINE FN(sum) FN(total)(FN(sum) a) {
+    UNROLL for (int n = 1; n < VN; n *= 2) {
+        FN(sum) half = {vziplo(a.s, a.s), vadd(vziplo(a.e, a.e), vziphi(a.e, a.e))};
+        FN(add_to)(&half, vziphi(a.s, a.s));
+        a = half;
     }
+    return a;
+}
+
+/* The lanes of a sum as rows' sums. */
+INLINE void FN(put_sum)(FN(sum) a, const FN(tile) * T, int at, lane_sums *out) {
+    if (!T->across)
+        a = FN(total)(a);
+    a.e = vif(mlt(vabs(a.e), vset(INF)), a.e);
+    FN(put)(a.s, T, at, out->s);
+    FN(put)(a.e, T, at, out->e);
+}
+
+static void FN(put_top)(const FN(top) * s, const FN(tile) * T, int at, lane_top *out) {
+    FN(put)(s->m, T, at, out->m);
+    FN(put)(T->across ? s->n : FN(across_lanes)(s->n, FN(plus)), T, at, out->n);
+    FN(put)(s->ref.c, T, at, out->c);
+    FN(put)(s->ref.k, T, at, out->k);
+    FN(put_sum)(s->r, T, at, &out->r);
 }

@@ -8,8 +8,15 @@
  *   vmax vmin               the SECOND operand where either is NaN: vmax(x, acc) drops a NaN x, vmax(lo, x) keeps it
  *   mlt mle meq mne         comparisons; NaN makes all false but mne
  *   mand mor mnot           vsel(m, a, b) = m ? a : b, vif(m, a) = m ? a : 0 (also where a is NaN or infinite)
+ *   many(m) mall(m)         whether any lane is set, whether all are
  *   vabs vround             vround: to nearest even, |a| < 2^22
+ *   vziplo vziphi           the lanes of a and b by turns, from the first half of both or the second
+ *   P, PN, VP               a 16-byte piece of a vector, its lanes, and how many make a vector
+ *   pload pstore            ... in memory; ploadn pstoren: the first n lanes (0 < n < PN), the rest is not touched
+ *   vjoin(p) vsplit(v, p)   VP pieces to a vector, and back
+ *   vturn(a)                PN vectors: in each piece, lane j of a[i] becomes lane i of a[j]
  *   vldexp vexponent        with VEC_SCALEF: p 2^floor(k); the exponent of x > 0, both for denormals too
+ *   vmantissa               with VEC_SCALEF: of x > 0, in [3/4, 3/2); 1 of 0 and of infinity, NaN of x < 0
  *   vlookup16               with VEC_TABLE16: a table of 16 reals, indexed by the low bits of a vector
  */
 #undef R
@@ -35,4 +42,8 @@
 #endif
 #define FN3_(name, isa) FN2_(name, isa)
 #define FN(name) FN3_(name, XENT_ISA_NAME)
+#undef FN64
+#define FN64_2_(name, isa) name##_##isa##_f64
+#define FN64_3_(name, isa) FN64_2_(name, isa)
+#define FN64(name) FN64_3_(name, XENT_ISA_NAME)
 #define INF ((R)INFINITY)

@@ -4,10 +4,19 @@
 #undef I
 #undef M
 #undef VN
+#undef many
 #undef IR
 #undef PS
 #undef EPI
-#undef SI
+#undef P
+#undef PN
+#undef PS128
+#undef vturn
+#undef vjoin
+#undef vsplit
+#undef ibits
+#undef ireal
+#undef iset
 #if XENT_REAL == 32
 #define V __m256
 #define VN 8
@@ -18,9 +27,6 @@
 #define ireal(i) _mm256_castsi256_ps(i)
 #define iset(x) _mm256_set1_epi32(x)
 #else
-#undef ibits
-#undef ireal
-#undef iset
 #define V __m256d
 #define VN 4
 #define IR int64_t
@@ -82,8 +88,60 @@ static inline void FN(vstoren_)(void *p, int n, V v) {
 #define mnot(a) PS(xor)(a, ireal(iset(-1)))
 #define vsel(m, a, b) PS(blendv)(b, a, m)
 #define vif(m, a) PS(and)(m, a)
+#define many(m) (PS(movemask)(m) != 0)
+#define mall(m) (PS(movemask)(m) == (1 << VN) - 1)
 
 #define vmax(a, b) PS(max)(a, b)
 #define vmin(a, b) PS(min)(a, b)
 #define vabs(a) PS(andnot)(vset((R) - 0.0), a)
 #define vround(a) PS(round)(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+/* unpacklo and unpackhi work on each half by itself */
+#define vziplo(a, b) PS(permute2f128)(PS(unpacklo)(a, b), PS(unpackhi)(a, b), 0x20)
+#define vziphi(a, b) PS(permute2f128)(PS(unpacklo)(a, b), PS(unpackhi)(a, b), 0x31)
+
+#define VP 2
+#if XENT_REAL == 32
+#define P __m128
+#define PN 4
+#define PS128(op) _mm_##op##_ps
+#define vjoin(p) _mm256_set_m128((p)[1], (p)[0])
+#define vturn(a)                                                                                                       \
+    do {                                                                                                               \
+        V lo_ = PS(unpacklo)((a)[0], (a)[1]), hi_ = PS(unpackhi)((a)[0], (a)[1]);                                      \
+        V lo2_ = PS(unpacklo)((a)[2], (a)[3]), hi2_ = PS(unpackhi)((a)[2], (a)[3]);                                    \
+        (a)[0] = PS(shuffle)(lo_, lo2_, 0x44);                                                                         \
+        (a)[1] = PS(shuffle)(lo_, lo2_, 0xee);                                                                         \
+        (a)[2] = PS(shuffle)(hi_, hi2_, 0x44);                                                                         \
+        (a)[3] = PS(shuffle)(hi_, hi2_, 0xee);                                                                         \
+    } while (0)
+#else
+#define P __m128d
+#define PN 2
+#define PS128(op) _mm_##op##_pd
+#define vjoin(p) _mm256_set_m128d((p)[1], (p)[0])
+#define vturn(a)                                                                                                       \
+    do {                                                                                                               \
+        V lo_ = PS(unpacklo)((a)[0], (a)[1]);                                                                          \
+        (a)[1] = PS(unpackhi)((a)[0], (a)[1]);                                                                         \
+        (a)[0] = lo_;                                                                                                  \
+    } while (0)
+#endif
+#define vsplit(v, p)                                                                                                   \
+    do {                                                                                                               \
+        (p)[0] = PS(extractf128)(v, 0);                                                                                \
+        (p)[1] = PS(extractf128)(v, 1);                                                                                \
+    } while (0)
+#define pload(p) PS128(loadu)((const R *)(p))
+#define pstore(p, v) PS128(storeu)((R *)(p), v)
+static inline P FN(ploadn_)(const void *p, int n) {
+    R a[PN] = {0};
+    memcpy(a, p, (size_t)n * sizeof(R));
+    return pload(a);
+}
+static inline void FN(pstoren_)(void *p, int n, P v) {
+    R a[PN];
+    pstore(a, v);
+    memcpy(p, a, (size_t)n * sizeof(R));
+}
+#define ploadn FN(ploadn_)
+#define pstoren FN(pstoren_)

@@ -3,10 +3,20 @@
 #undef I
 #undef M
 #undef VN
+#undef many
 #undef IR
 #undef PS
 #undef PSM
 #undef vlookup16
+#undef zip_order_
+#undef P
+#undef PN
+#undef PS128
+#undef vjoin
+#undef vsplit
+#undef vturn
+#undef ploadn
+#undef pstoren
 #if XENT_REAL == 32
 #define V __m512
 #define M __mmask16
@@ -50,6 +60,8 @@
 #define mnot(a) ((M) ~(a))
 #define vsel(m, a, b) PS(mask_blend)(m, b, a)
 #define vif(m, a) PS(maskz_mov)(m, a)
+#define many(m) ((m) != 0)
+#define mall(m) ((m) == (M) - 1)
 
 #define vmax(a, b) PS(max)(a, b)
 #define vmin(a, b) PS(min)(a, b)
@@ -58,3 +70,63 @@
 /* p 2^floor(k) for k of any size, and the exponent and mantissa of x > 0 (denormals too): one instruction each. */
 #define vldexp(p, k) PS(scalef)(p, k)
 #define vexponent(x) PS(getexp)(x)
+#define vmantissa(x) PS(getmant)(x, _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_nan)
+#if XENT_REAL == 32
+#define zip_order_(h)                                                                                                  \
+    _mm512_setr_epi32(h, 16 + h, 1 + h, 17 + h, 2 + h, 18 + h, 3 + h, 19 + h, 4 + h, 20 + h, 5 + h, 21 + h, 6 + h,     \
+                      22 + h, 7 + h, 23 + h)
+#else
+#define zip_order_(h) _mm512_setr_epi64(h, 8 + h, 1 + h, 9 + h, 2 + h, 10 + h, 3 + h, 11 + h)
+#endif
+#define vziplo(a, b) PS(permutex2var)(a, zip_order_(0), b)
+#define vziphi(a, b) PS(permutex2var)(a, zip_order_(VN / 2), b)
+
+#define VP 4
+#if XENT_REAL == 32
+#define P __m128
+#define PN 4
+#define PS128(op) _mm_##op##_ps
+#define vsplit(v, p)                                                                                                   \
+    do {                                                                                                               \
+        (p)[0] = _mm512_castps512_ps128(v);                                                                            \
+        (p)[1] = _mm512_extractf32x4_ps(v, 1);                                                                         \
+        (p)[2] = _mm512_extractf32x4_ps(v, 2);                                                                         \
+        (p)[3] = _mm512_extractf32x4_ps(v, 3);                                                                         \
+    } while (0)
+#define vjoin(p)                                                                                                       \
+    _mm512_insertf32x4(_mm512_insertf32x4(_mm512_insertf32x4(_mm512_castps128_ps512((p)[0]), (p)[1], 1), (p)[2], 2),   \
+                       (p)[3], 3)
+#define vturn(a)                                                                                                       \
+    do {                                                                                                               \
+        V lo_ = PS(unpacklo)((a)[0], (a)[1]), hi_ = PS(unpackhi)((a)[0], (a)[1]);                                      \
+        V lo2_ = PS(unpacklo)((a)[2], (a)[3]), hi2_ = PS(unpackhi)((a)[2], (a)[3]);                                    \
+        (a)[0] = PS(shuffle)(lo_, lo2_, 0x44);                                                                         \
+        (a)[1] = PS(shuffle)(lo_, lo2_, 0xee);                                                                         \
+        (a)[2] = PS(shuffle)(hi_, hi2_, 0x44);                                                                         \
+        (a)[3] = PS(shuffle)(hi_, hi2_, 0xee);                                                                         \
+    } while (0)
+#else
+#define P __m128d
+#define PN 2
+#define PS128(op) _mm_##op##_pd
+#define vsplit(v, p)                                                                                                   \
+    do {                                                                                                               \
+        (p)[0] = _mm512_castpd512_pd128(v);                                                                            \
+        (p)[1] = _mm512_extractf64x2_pd(v, 1);                                                                         \
+        (p)[2] = _mm512_extractf64x2_pd(v, 2);                                                                         \
+        (p)[3] = _mm512_extractf64x2_pd(v, 3);                                                                         \
+    } while (0)
+#define vjoin(p)                                                                                                       \
+    _mm512_insertf64x2(_mm512_insertf64x2(_mm512_insertf64x2(_mm512_castpd128_pd512((p)[0]), (p)[1], 1), (p)[2], 2),   \
+                       (p)[3], 3)
+#define vturn(a)                                                                                                       \
+    do {                                                                                                               \
+        V lo_ = PS(unpacklo)((a)[0], (a)[1]);                                                                          \
+        (a)[1] = PS(unpackhi)((a)[0], (a)[1]);                                                                         \
+        (a)[0] = lo_;                                                                                                  \
+    } while (0)
+#endif
+#define pload(p) PS128(loadu)((const R *)(p))
+#define pstore(p, v) PS128(storeu)((R *)(p), v)
+#define ploadn(p, n) PS128(maskz_loadu)((__mmask8)((1u << (n)) - 1u), (const R *)(p))
+#define pstoren(p, n, v) PS128(mask_storeu)((R *)(p), (__mmask8)((1u << (n)) - 1u), v)

@@ -4,6 +4,7 @@
 #undef I
 #undef M
 #undef VN
+#undef many
 #undef IR
 #if XENT_REAL == 32
 #define VN 4
@@ -85,6 +86,20 @@ static inline void FN(vstoren_)(void *p, int n, V v) {
 #define mnot(a) (~(a))
 #define vsel(m, a, b) ireal(((m) & ibits(a)) | (~(m) & ibits(b)))
 #define vif(m, a) ireal((m) & ibits(a))
+static inline bool FN(many_)(M m) {
+    IR any = 0;
+    for (int l = 0; l < VN; l++)
+        any |= m[l];
+    return any != 0;
+}
+static inline bool FN(mall_)(M m) {
+    IR all = -1;
+    for (int l = 0; l < VN; l++)
+        all &= m[l];
+    return all != 0;
+}
+#define many FN(many_)
+#define mall FN(mall_)
 
 static inline V FN(vmax_)(V a, V b) {
     return vsel(mlt(b, a), a, b);
@@ -97,3 +112,35 @@ static inline V FN(vmin_)(V a, V b) {
 #define vabs(a) ireal(ibits(a) & ~ibits(vset((R) - 0.0)))
 /* Exact for |a| < 2^22 (2^51). */
 #define vround(a) (((a) + vset(ROUND_MAGIC)) - vset(ROUND_MAGIC))
+static inline V FN(vzip_)(V a, V b, int half) {
+    V v;
+    for (int l = 0; l < VN / 2; l++) {
+        v[2 * l] = a[l + half];
+        v[2 * l + 1] = b[l + half];
+    }
+    return v;
+}
+#define vziplo(a, b) FN(vzip_)(a, b, 0)
+#define vziphi(a, b) FN(vzip_)(a, b, VN / 2)
+
+/* a vector is one piece */
+#define VP 1
+#define P V
+#define PN VN
+#define pload vload
+#define pstore vstore
+#define ploadn(p, n) vloadn(p, n, vset((R)0))
+#define pstoren vstoren
+#define vsplit(v, p) ((p)[0] = (v))
+#define vjoin(p) ((p)[0])
+#define vturn FN(vturn_)
+static inline void FN(vturn_)(V *a) {
+    _Pragma("GCC unroll 2") for (int n = 1; n < VN; n *= 2) {
+        V b[VN];
+        _Pragma("GCC unroll 2") for (int i = 0; i < VN / 2; i++) {
+            b[2 * i] = vziplo(a[i], a[i + VN / 2]);
+            b[2 * i + 1] = vziphi(a[i], a[i + VN / 2]);
+        }
+        memcpy(a, b, sizeof b);
+    }
+}

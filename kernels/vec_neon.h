@@ -8,6 +8,10 @@
 #undef REAL
 #undef BITS
 #undef IR
+#undef ibits
+#undef ireal
+#undef many
+#undef mall
 #if XENT_REAL == 32
 #define V float32x4_t
 #define I uint32x4_t
@@ -18,8 +22,6 @@
 #define ibits(v) vreinterpretq_u32_f32(v)
 #define ireal(i) vreinterpretq_f32_u32(i)
 #else
-#undef ibits
-#undef ireal
 #define V float64x2_t
 #define I uint64x2_t
 #define VN 2
@@ -92,6 +94,13 @@ static inline void FN(vstoren_)(void *p, int n, V v) {
 #define mnot(a) BITS(veorq)(a, iset(-1))
 #define vsel(m, a, b) REAL(vbslq)(m, a, b)
 #define vif(m, a) ireal(mand(m, ibits(a)))
+#if XENT_REAL == 32
+#define many(m) (vmaxvq_u32(m) != 0)
+#define mall(m) (vminvq_u32(m) != 0)
+#else
+#define many(m) (vmaxvq_u32(vreinterpretq_u32_u64(m)) != 0)
+#define mall(m) (vminvq_u32(vreinterpretq_u32_u64(m)) != 0)
+#endif
 
 /* vmaxq gives NaN where either operand is one, vmaxnmq where both are: neither is the rule of vec.h. */
 static inline V FN(vmax_)(V a, V b) {
@@ -104,3 +113,27 @@ static inline V FN(vmin_)(V a, V b) {
 #define vmin FN(vmin_)
 #define vabs(a) REAL(vabsq)(a)
 #define vround(a) REAL(vrndnq)(a)
+#define vziplo(a, b) REAL(vzip1q)(a, b)
+#define vziphi(a, b) REAL(vzip2q)(a, b)
+
+/* a vector is one piece */
+#define VP 1
+#define P V
+#define PN VN
+#define pload vload
+#define pstore vstore
+#define ploadn(p, n) vloadn(p, n, vset((R)0))
+#define pstoren vstoren
+#define vsplit(v, p) ((p)[0] = (v))
+#define vjoin(p) ((p)[0])
+#define vturn FN(vturn_)
+static inline void FN(vturn_)(V *a) {
+    _Pragma("GCC unroll 2") for (int n = 1; n < VN; n *= 2) {
+        V b[VN];
+        _Pragma("GCC unroll 2") for (int i = 0; i < VN / 2; i++) {
+            b[2 * i] = vziplo(a[i], a[i + VN / 2]);
+            b[2 * i + 1] = vziphi(a[i], a[i + VN / 2]);
+        }
+        memcpy(a, b, sizeof b);
+    }
+}

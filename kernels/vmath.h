@@ -191,8 +191,8 @@ static inline V FN(vlogp)(V z) {
     return vfma(p, z, vset(0.666666666666667));
 #endif
 }
-/* log(x) + more, and in *low what the last addition rounded away; more is far below log(x), or x = 1. */
-static inline V FN(vlog_low)(V x, V more, V *low) {
+/* log(x) + more for finite x > 0, and in *low what the last addition rounded away; more is far below log(x), or x = 1. */
+static inline V FN(vlog_normal)(V x, V more, V *low) {
     const V one = vset((R)1);
 #if VEC_SCALEF
     V k = vadd(vexponent(vmul(x, vset((R)0.70710678118654752440))), one);
@@ -221,15 +221,82 @@ static inline V FN(vlog_low)(V x, V more, V *low) {
     rest = vadd(rest, vadd(vsub(top, large), f));
     V r = vadd(large, rest);
     *low = vadd(vsub(large, r), rest);
+    return r;
+}
+
+#if VEC_TABLE16
+/* x = m 2^k with m in [3/4, 3/2), z = m r - 1 with r the reciprocal of the nearest j/16, log x = k ln2 - log r + log1p z: no
+ * division, exact where x is near 1 (r = 1), and right for 0, infinity and negative numbers by what m and k are then. j = 12
+ * to 15 come last in the tables, j = 25 to 27 do not occur. Each r is the one near 16/j whose logarithm is nearly a machine
+ * number (Gal's method): a single table is as good as one in two parts. */
+static const R FN(log_r)[16] = {
+#if XENT_REAL == 32
+    0x1.0p+0f,      0x1.e1f452p-1f, 0x1.c711d4p-1f, 0x1.af4bf8p-1f, 0x1.99a968p-1f, 0x1.8624d2p-1f,
+    0x1.746c6cp-1f, 0x1.63ee68p-1f, 0x1.552794p-1f, 0x1.0p+0f,      0x1.0p+0f,      0x1.0p+0f,
+    0x1.552324p+0f, 0x1.3b20d8p+0f, 0x1.248eeep+0f, 0x1.11031cp+0f};
+#else
+    0x1.0000000000000p+0, 0x1.e1e1e66861e1ep-1, 0x1.c71c774f1c71cp-1, 0x1.af286a001af28p-1,
+    0x1.9999995e9999ap-1, 0x1.8618608d98618p-1, 0x1.745d139751746p-1, 0x1.642c83f932164p-1,
+    0x1.555552edd5555p-1, 0x1.0000000000000p+0, 0x1.0000000000000p+0, 0x1.0000000000000p+0,
+    0x1.5555569195555p+0, 0x1.3b13afba53b14p+0, 0x1.24924aaad2492p+0, 0x1.1111133e91111p+0};
+#endif
+static const R FN(log_l)[16] = {
+#if XENT_REAL == 32
+    0x0.0p+0f,       0x1.ef69ap-5f,   0x1.e2d004p-4f,  0x1.5f4a34p-3f, 0x1.c8b076p-3f, 0x1.165524p-2f,
+    0x1.45ee94p-2f,  0x1.745024p-2f,  0x1.9fbb8cp-2f,  0x0.0p+0f,      0x0.0p+0f,      0x0.0p+0f,
+    -0x1.25ff82p-2f, -0x1.a9944ep-3f, -0x1.11616ap-3f, -0x1.07882ap-4f};
+#else
+    0x0.0p+0,
+    0x1.f0a2bf1296870p-5,
+    0x1.e270451aaf7c1p-4,
+    0x1.5ff30f89f941ep-3,
+    0x1.c8ff7da0a9a21p-3,
+    0x1.1675cd470a61cp-2,
+    0x1.4618c641a5f8fp-2,
+    0x1.739d83ff4d031p-2,
+    0x1.9f324602798b5p-2,
+    0x0.0p+0,
+    0x0.0p+0,
+    0x0.0p+0,
+    -0x1.269624c80db76p-2,
+    -0x1.a93eca03cd986p-3,
+    -0x1.1178f2ce3e408p-3,
+    -0x1.0859ac04637f0p-4};
+#endif
+static inline V FN(vlog)(V x) {
+    const V one = vset((R)1);
+    V m = vmantissa(x), t = vadd(m, vset(XENT_REAL == 32 ? (R)0x1.8p19 : (R)0x1.8p48)); /* j in the low bits */
+    V k = vexponent(x), z = vfma(m, vlookup16(FN(log_r), t), vset((R)-1));
+    k = vsel(mlt(m, one), vadd(k, one), k);
+#if XENT_REAL == 32
+    V q = vset(0.2002601f);
+    q = vfma(q, z, vset(-0.25030345f));
+    q = vfma(q, z, vset(0.33333328f));
+    q = vfma(q, z, vset(-0.49999994f));
+    V top = vfma(k, vset(0x1.62e42ep-1f), vlookup16(FN(log_l), t));
+    return vadd(top, vfma(k, vset(0x1.efa39ep-25f), vfma(vmul(z, z), q, z)));
+#else
+    V q = vset(-0.10034175720349992);
+    q = vfma(q, z, vset(0.11148392596322762));
+    q = vfma(q, z, vset(-0.1249995335567167));
+    q = vfma(q, z, vset(0.14285663402999482));
+    q = vfma(q, z, vset(-0.16666666690235268));
+    q = vfma(q, z, vset(0.20000000025710082));
+    q = vfma(q, z, vset(-0.24999999999996786));
+    q = vfma(q, z, vset(0.3333333333332983));
+    q = vfma(q, z, vset(-0.5));
+    V top = vfma(k, vset(0x1.62e42fefa39efp-1), vlookup16(FN(log_l), t));
+    return vadd(top, vfma(k, vset(0x1.abc9e3b39803fp-56), vfma(vmul(z, z), q, z)));
+#endif
+}
+#else
+static inline V FN(vlog)(V x) {
+    V low, r = FN(vlog_normal)(x, vset((R)0), &low);
     r = vsel(mlt(x, vset(INF)), r, x); /* inf, NaN */
     r = vsel(meq(x, vset((R)0)), vset(-INF), r);
     return vsel(mlt(x, vset((R)0)), vset((R)NAN), r);
 }
-
-static inline V FN(vlog)(V x) {
-    V low;
-    return FN(vlog_low)(x, vset((R)0), &low);
-}
+#endif
 
 /* exp(u) - 1 - u for -1 <= u <= 2: all of it, relative to itself. */
 static inline V FN(vphi)(V u) {
@@ -263,28 +330,4 @@ static inline V FN(vphi)(V u) {
     q = vfma(q, u, vset(0.5));
 #endif
     return vmul(vmul(u, u), q);
-}
-
-/* Lanes added in a fixed tree, in double, with what was rounded (NaN where the sum is infinite). */
-static inline xent_sum FN(vsum)(V v) {
-    R a[VN];
-    double d[VN], e[VN] = {0};
-    vstore(a, v);
-    for (int l = 0; l < VN; l++)
-        d[l] = (double)a[l];
-    for (int n = VN / 2; n > 0; n /= 2)
-        for (int l = 0; l < n; l++) {
-            double t = d[l] + d[l + n], back = t - d[l];
-            e[l] += e[l + n] + ((d[l] - (t - back)) + (d[l + n] - back));
-            d[l] = t;
-        }
-    return (xent_sum){d[0], e[0]};
-}
-static inline R FN(vlargest)(V v) {
-    R a[VN];
-    vstore(a, v);
-    for (int n = VN / 2; n > 0; n /= 2)
-        for (int l = 0; l < n; l++)
-            a[l] = a[l] > a[l + n] ? a[l] : a[l + n];
-    return a[0];
 }

@@ -1,41 +1,58 @@
 /* walk.h: one loop over tiles, for the walk along a row, across rows, and over a piece of either (the split walk: reduce.c
  * hands pieces to threads and merges their states in order). Reduce first, then, with the finished rows, emit. */
+/* Where the row or rows at `at` keep their tiles of exponentials, if they do. */
+INLINE R *FN(kept)(const xent_job *job, void *keep, int at) {
+    const int tiles = xent_target_is_log(job) ? 2 : 1;
+    return keep ? (R *)keep + (job->across ? at / VN : at) * tiles * TILE_REALS : NULL;
+}
+
 static void FN(walk_reduce)(const xent_job *job, const row_group *g, ptrdiff_t c0, ptrdiff_t c1, reduce_kind kind,
-                            row_state *states) {
+                            group_state *rows, void *keep) {
     _Alignas(64) R xbuf[TILE_REALS], tbuf[TILE_REALS];
     const ptrdiff_t step = job->across ? TILE_VECTORS : TILE_REALS;
-    for (ptrdiff_t c = c0; c < c1; c += step) {
-        ptrdiff_t count = c1 - c < step ? c1 - c : step;
-        FN(tile) T = FN(load_tile)(job, g, c, count, xbuf, tbuf);
-        FN(reduce_tile)(job, kind, &T, states);
+    for (int at = 0; at < g->rows; at += job->across ? VN : 1) {
+        FN(tile) T = {.across = job->across};
+        FN(state) s = FN(start)();
+        for (ptrdiff_t c = c0; c < c1; c += step) {
+            ptrdiff_t count = c1 - c < step ? c1 - c : step;
+            T = FN(load_tile)(job, g, at, c, count, true, xbuf, tbuf);
+            FN(reduce_tile)(job, kind, &T, &s, c == c0, rows, at, FN(kept)(job, keep, at));
+        }
+        if (xent_is_kl(kind) && c0 == c1)
+            FN64(kl_none)(job->across ? VN : 1, at, rows);
+        FN(put_state)(job, kind, &T, &s, at, rows);
     }
 }
 
-static void FN(walk_emit)(const xent_job *job, const row_group *g, ptrdiff_t c0, ptrdiff_t c1, const row_result *r,
-                          xent_sum *acc) {
+static void FN(walk_emit)(const xent_job *job, const row_group *g, ptrdiff_t c0, ptrdiff_t c1, const group_result *r,
+                          const void *keep, xent_sum *acc) {
     _Alignas(64) R xbuf[TILE_REALS], tbuf[TILE_REALS], obuf[TILE_REALS];
     const operand *o = &job->at[OPERAND_OUT];
     const ptrdiff_t step = job->across ? TILE_VECTORS : TILE_REALS;
     const bool labels = job->op->target == XENT_TARGET_LABELS && job->op->emit == EMIT_GRAD;
-    bool straight = !acc && !job->at[OPERAND_WHERE].data && FN(in_place)(job, g, OPERAND_OUT);
-    for (int l = 0; l < g->rows; l++)
-        straight = straight && !r[l].dead;
-    for (ptrdiff_t c = c0; c < c1; c += step) {
-        ptrdiff_t count = c1 - c < step ? c1 - c : step;
-        FN(tile) T = FN(load_tile)(job, g, c, count, xbuf, tbuf);
-        FN(factors) f = FN(take_factors)(&T, r);
-        char *base = straight ? o->data + g->off[OPERAND_OUT][0] + c * o->cs : (char *)obuf;
-        ptrdiff_t os = straight && job->across ? o->cs : (ptrdiff_t)sizeof(V);
-        FN(emit_tile)(job, &T, &f, base, os);
-        for (int l = 0; labels && l < g->rows; l++)
-            if (r[l].label >= c && r[l].label < c + count) {
-                R patch = (R)r[l].patch;
-                ptrdiff_t j = r[l].label - c;
-                memcpy(job->across ? base + j * os + l * (ptrdiff_t)sizeof(R) : base + j * (ptrdiff_t)sizeof(R), &patch,
-                       sizeof(R));
-            }
-        if (!straight)
-            FN(unpack_tile)(job, g, r, c, count, obuf, acc);
+    const bool plain = !acc && !job->at[OPERAND_WHERE].data && !g->any_dead;
+    for (int at = 0; at < g->rows; at += job->across ? VN : 1) {
+        const int rows = FN(rows_at)(job, g, at);
+        const bool straight = plain && FN(in_place)(job, g, at, OPERAND_OUT);
+        for (ptrdiff_t c = c0; c < c1; c += step) {
+            ptrdiff_t count = c1 - c < step ? c1 - c : step;
+            FN(tile) T = FN(load_tile)(job, g, at, c, count, !keep, xbuf, tbuf);
+            char *base = straight ? o->data + g->off[OPERAND_OUT][at] + c * o->cs : (char *)obuf;
+            ptrdiff_t os = straight && job->across ? o->cs : (ptrdiff_t)sizeof(V);
+            if (keep)
+                FN(emit_tile)(job, &T, r, at, base, os, true, FN(kept)(job, (void *)keep, at));
+            else
+                FN(emit_tile)(job, &T, r, at, base, os, false, NULL);
+            for (int l = at; labels && l < at + rows; l++)
+                if (g->label[l] >= c && g->label[l] < c + count) {
+                    R patch = (R)r->patch[l];
+                    ptrdiff_t j = g->label[l] - c;
+                    memcpy(base + (job->across ? j * os + (l - at) * (ptrdiff_t)sizeof(R) : j * (ptrdiff_t)sizeof(R)),
+                           &patch, sizeof(R));
+                }
+            if (!straight)
+                FN(unpack_tile)(job, g, at, c, count, obuf, acc);
+        }
     }
 }
 

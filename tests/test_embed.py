@@ -131,7 +131,7 @@ def test_symbols(library):
     build, _ = library
     need("nm")
     wanted = {line.split()[-1] for line in run("nm", "-u", build / "libxent.a").splitlines() if " U " in line}
-    assert {"exp", "memset"} <= wanted, "nm's output is not understood"
+    assert {"memcpy", "memset"} <= wanted, "nm's output is not understood"
     assert not [name for name in wanted if re.match(r"_?Py", name)]
     allocate = {"malloc", "calloc", "realloc", "free", "aligned_alloc", "posix_memalign"}
     speak = {"printf", "fprintf", "puts", "fputs", "putchar", "fwrite", "perror", "stderr", "stdout", "write"}

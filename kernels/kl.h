@@ -1,0 +1,175 @@
+/* kl.h: the centred sums of rowstate.h. Included for both reals after rows.h, which does in double what is done once a
+ * tile. */
+/* The largest of each row's p (t, or y) and the x beside it: an element that the others are compared with. */
+INLINE void FN(tile_anchor)(const FN(tile) * T, R fill, V *xs, V *ts) {
+    const V none = vset(-INF);
+    V best[RUN] = {none, none, none, none}, at[RUN] = {none, none, none, none}; /* as many chains */
+    EACH(T, {
+        V x = GET_X(T), t = GET_T(T, fill);
+        M more = mlt(best[j], t);
+        best[j] = vsel(more, t, best[j]);
+        at[j] = vsel(more, x, at[j]);
+    });
+    V most = vmax(vmax(best[0], best[1]), vmax(best[2], best[3])), x = none;
+    if (!T->across)
+        most = FN(across_lanes)(most, FN(larger));
+    UNROLL for (int j = 0; j < RUN; j++) x = vmax(vsel(meq(best[j], most), at[j], none), x);
+    *ts = most;
+    *xs = T->across ? x : FN(across_lanes)(x, FN(larger));
+}
+
+/* y's maxima with this tile; KL's sums, held against y's reference, follow. */
+static void FN(lead_y)(const FN(tile) * T, reduce_kind kind, FN(state) * s, group_state *rows, int at) {
+    V most = FN(tile_max)(T->t, T->ts, T);
+    if (!many(mlt(s->y.m, most)))
+        return;
+    const FN(vref) old = s->y.ref;
+    V f = FN(raise_y)(s, FN(new_max)(most, s->y.m, T));
+    if (xent_is_kl(kind)) {
+        lanes factor, dc, dk;
+        FN(put)(f, T, 0, factor);
+        FN(put)(vsub(old.c, s->y.ref.c), T, 0, dc);
+        FN(put)(vsub(old.k, s->y.ref.k), T, 0, dk);
+        FN64(kl_follow)(T->across ? VN : 1, at, factor, dc, dk, rows);
+    }
+}
+
+/* A tile's sums, around c, the tile's own mean of x - log t under t. To have c and each u = x - log t - c to full relative
+ * accuracy, differences are taken exactly (two-difference) and from those of an anchor, the tile's most probable element,
+ * which is all that counts in a confident row. With u, an element adds t (exp(u) - 1 - u): t phi(u) where -1 <= u <= 2, else
+ * q - t (1 + u) with q = t exp(u) = exp(x - c), which is taken from x alone, as E(x) against x's own largest times a factor
+ * a row: nothing is rounded that exp would magnify. */
+INLINE void FN(reduce_kl)(const FN(tile) * T, const bool log_target, const FN(state) * s, bool first, group_state *rows,
+                          int at) {
+    _Alignas(64) R ts[TILE_REALS], ds[TILE_REALS]; /* t, and x - log t less the anchor's */
+    const V zero = vset((R)0), none = vset(-INF);
+    V r0[RUN] = {zero, zero, zero, zero}, r1[RUN] = {zero, zero, zero, zero}, most = none, anchor_x, anchor_lt;
+    FN(sum) w = {zero, zero}, d_sum = w, a_sum = w;
+    FN(vref) fy = s->y.ref, fx;
+    kl_part part;
+    if (!T->across)
+        memset(&part, 0, sizeof part); /* one row of several that are worked on */
+
+    FN(tile_anchor)(T, log_target ? -INF : (R)0, &anchor_x, &anchor_lt);
+    if (log_target)
+        fy.k = vsub(fy.k, vset((R)XENT_KL_LIFT));
+    else
+        anchor_lt = FN(vlog)(anchor_lt);
+    M sound = mlt(vabs(vsub(anchor_x, anchor_lt)), vset(INF));
+    anchor_x = vif(sound, anchor_x);
+    anchor_lt = vif(sound, anchor_lt);
+    V hi_a = vsub(anchor_x, anchor_lt), back_a = vsub(hi_a, anchor_x);
+    V lo_a = vsub(vsub(anchor_x, vsub(hi_a, back_a)), vadd(anchor_lt, back_a));
+
+    RUNS(T, BLOCK({
+             V x = GET_X(T), t, lt;
+             if (log_target) {
+                 lt = GET_T(T, -INF);
+                 t = FN(vexp_ref)(lt, fy);
+             } else {
+                 t = GET_T(T, (R)0);
+                 lt = FN(vlog)(t);
+             }
+             V hi = vsub(x, lt), back = vsub(hi, x); /* x - log t, exactly hi + lo */
+             V lo = vsub(vsub(x, vsub(hi, back)), vadd(lt, back));
+             V d = vadd(vsub(hi, hi_a), vsub(lo, lo_a)); /* NaN where t or q is 0; t = 0 adds exp(x - c) alone */
+             r0[j] = t;
+             r1[j] = vif(mne(t, zero), vmul(t, d));
+             most = vmax(x, most);
+             vstore(ts + i * VN, t);
+             vstore(ds + i * VN, d);
+         }),
+         BLOCK({
+             FN(flush)(r0, &w);
+             FN(flush)(r1, &d_sum);
+         }));
+    most = FN(new_max)(most, none, T);
+    fx = FN(vref_of)(most);
+    fx.low = vset((R)(-XENT_PLAIN - EXP_LOW));
+    FN(put_sum)(w, T, 0, &part.w);
+    FN(put_sum)(d_sum, T, 0, &part.d);
+    FN(put)(most, T, 0, part.most);
+    FN(put)(fx.c, T, 0, part.xc);
+    FN(put)(fx.k, T, 0, part.xk);
+    FN(put)(hi_a, T, 0, part.hi);
+    FN(put)(lo_a, T, 0, part.lo);
+    FN(put)(log_target ? vif(mlt(none, s->y.m), s->y.m) : zero, T, 0, part.top);
+    FN(put)(log_target ? fy.c : zero, T, 0, part.tc);
+    FN(put)(log_target ? fy.k : zero, T, 0, part.tk);
+    FN64(kl_centre)(T->across ? VN : 1, XENT_REAL == 32, &part);
+    const V vm = FN(spread)(part.mean, T->across), f = FN(spread)(part.factor, T->across);
+
+    r0[0] = zero;
+    RUNS(T, BLOCK({
+             V x = GET_X(T), t = vload(ts + i * VN), u = vsub(vload(ds + i * VN), vm);
+             AHEAD(T->x, T->xs);
+             AHEAD(T->t, T->ts);
+             V tu = vif(mne(t, zero), vmul(t, u));
+             V q = vmul(FN(vexp_ref)(x, fx), f);
+             V far = vsub(vsub(q, t), tu);
+             V a = vsel(mand(mle(vset((R)-1), u), mle(u, vset((R)2))), vmul(t, FN(vphi)(u)), far);
+             r0[j] = a;
+         }),
+         BLOCK({ FN(flush)(r0, &a_sum); }));
+    FN(put_sum)(a_sum, T, 0, &part.a);
+    FN64(kl_add)(T->across ? VN : 1, at, first, &part, rows);
+}
+
+/* ---- one tile, for every reduction ---- */
+static void FN(reduce_tile)(const xent_job *job, reduce_kind kind, const FN(tile) * T, FN(state) * s, bool first,
+                            group_state *rows, int at, R *keep) {
+    const bool log_target = xent_target_is_log(job);
+    bool tops = false;
+    if (xent_sums_x(kind))
+        tops = FN(lead_x)(T, kind, log_target, first, s);
+    if (kind >= REDUCE_KL && log_target) {
+        FN(lead_y)(T, kind, s, rows, at);
+        tops = true;
+    }
+    switch (kind) {
+    case REDUCE_NONE:
+        break;
+    case REDUCE_LSE:
+        VARIANT(reduce_lse, tops, keep, s);
+        break;
+    case REDUCE_ENT:
+        FN(reduce_ent)(T, s);
+        break;
+    case REDUCE_SENT:
+        if (tops)
+            FN(reduce_sent)(T, true, s);
+        else
+            FN(reduce_sent)(T, false, s);
+        break;
+    case REDUCE_CE:
+        VARIANT(reduce_probs, tops, keep, false, s);
+        break;
+    case REDUCE_KL:
+    case REDUCE_KLPAIR:
+        if (log_target)
+            FN(reduce_kl)(T, true, s, first, rows, at);
+        else
+            FN(reduce_kl)(T, false, s, first, rows, at);
+        if (kind == REDUCE_KL)
+            break;
+        /* fall through */
+    case REDUCE_PAIR:
+        if (log_target)
+            VARIANT(reduce_logs, true, keep, s);
+        else
+            VARIANT(reduce_probs, true, keep, true, s);
+        break;
+    }
+}
+
+static void FN(put_state)(const xent_job *job, reduce_kind kind, const FN(tile) * T, const FN(state) * s, int at,
+                          group_state *rows) {
+    if (xent_sums_x(kind))
+        FN(put_top)(&s->x, T, at, &rows->x);
+    if (kind >= REDUCE_KL && xent_target_is_log(job))
+        FN(put_top)(&s->y, T, at, &rows->y);
+    if (kind != REDUCE_LSE && kind != REDUCE_KL) {
+        FN(put_sum)(s->b, T, at, &rows->b);
+        FN(put_sum)(s->t, T, at, &rows->t);
+    }
+}
