@@ -1,5 +1,6 @@
 # make demo    build, install into .venv, print losses and speed on real logits
 # make test    the whole test suite against the installed package
+# make parity  the drop-ins of xent.compat beside the libraries that they stand in for
 # make lint    ruff, clang-format, mypy, stubtest
 # make bench   xent beside its peers and the machine's limits, half an hour; BENCH_ARGS=--quick takes about a minute
 # make bench-report   the plots and the README's figures from the newest whole run of each instruction set
@@ -16,7 +17,7 @@ SOURCES := pyproject.toml README.md LICENSE $(wildcard setup.py MANIFEST.in) \
 		-o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name 'py.typed' -o -name '*.npz')
 C_FILES := $(shell find kernels tests/embed -name '*.[ch]')
 
-.PHONY: all demo test lint bench bench-report clean
+.PHONY: all demo test parity lint bench bench-report clean
 all: $(VENV)/installed
 
 demo: $(VENV)/installed
@@ -25,6 +26,10 @@ demo: $(VENV)/installed
 # python -m pytest is run from here, where no directory is called xent: what is imported is the installed package.
 test: $(VENV)/test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Where a library is missing this fails, and `make test` skips.
+parity: $(VENV)/test $(VENV)/parity
+	XENT_PARITY=required $(BIN)/python -m pytest tests/parity $(PYTEST_ARGS)
 
 lint: $(VENV)/lint
 	$(BIN)/ruff check .
@@ -55,6 +60,6 @@ $(VENV)/installed: $(VENV)/created $(SOURCES)
 	touch $@
 
 # xent itself is there already, so these bring only what the extras add.
-$(VENV)/test $(VENV)/lint $(VENV)/bench: $(VENV)/installed pyproject.toml
+$(VENV)/test $(VENV)/parity $(VENV)/lint $(VENV)/bench: $(VENV)/installed pyproject.toml
 	$(BIN)/python -m pip install --quiet 'xent[$(@F)]'
 	touch $@

@@ -1,0 +1,73 @@
+"""What several doors need: the other libraries' promotion, wide sums, and their products of 0 and infinity."""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+import xent
+
+Array: TypeAlias = NDArray[Any]
+Axis: TypeAlias = int | tuple[int, ...] | None
+
+KERNEL_DTYPES: tuple[type, ...] = (np.float16, np.float32, np.float64)
+
+
+def is_kernel_float(array: Array) -> bool:
+    """Whether the dtype, in either byte order, is one that the kernels compute."""
+    return array.dtype.type in KERNEL_DTYPES
+
+
+def refuse_masked(function: str, name: str, value: object) -> None:
+    """TypeError for masked arrays: none of the libraries looks at the mask, so it would be lost without a word."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{function}: {name} is a masked array, whose mask would be ignored; pass its data")
+
+
+def broadcasts_to(shape: tuple[int, ...], onto: tuple[int, ...]) -> bool:
+    """Whether an operand of `shape` broadcasts with one of `onto` without widening it."""
+    try:
+        return np.broadcast_shapes(shape, onto) == onto
+    except ValueError:
+        return False
+
+
+def float_dtype(*arrays: Array) -> np.dtype[Any]:
+    """The widest floating dtype: in PyTorch and JAX, unlike NumPy, an integer or bool operand does not widen it."""
+    return np.result_type(*(array.dtype for array in arrays if array.dtype.kind == "f"))
+
+
+def total(
+    terms: Array, axis: Axis = None, where: Array | None = None, *, dtype: np.dtype[Any], divisor: int = 1
+) -> Any:
+    """A sum accumulated in float64 and rounded once; over a divisor of 0 it is NaN, without a warning."""
+    # Infinities of both signs may meet, and a float16 result overflow, as they do in the libraries.
+    with np.errstate(invalid="ignore", over="ignore"):
+        summed = np.sum(terms, axis=axis, dtype=np.float64, where=True if where is None else where)
+        return (np.float64(summed) / divisor).astype(dtype)
+
+
+def kl_terms(log_probs: Array, target: Array) -> Array:
+    """``t (log t - x)`` as PyTorch and optax have it: not 0 but NaN where t = 0 meets an x that is not finite."""
+    dtype = float_dtype(log_probs, target)
+    terms: Array = xent.kl_pointwise(log_probs.astype(dtype, copy=False), target.astype(dtype, copy=False))
+    if np.isfinite(log_probs).all():
+        return terms
+    return np.where((target == 0) & ~np.isfinite(log_probs), np.asarray(np.nan, terms.dtype), terms)
+
+
+def kl_terms_from_logs(log_probs: Array, log_target: Array) -> Array:
+    """``exp(lt) (lt - x)``: NaN at lt = -inf, as PyTorch and optax have it."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        terms: Array = np.exp(log_target) * (log_target - log_probs)
+    return terms
+
+
+def undefined_rows(logits: Array, factor: Array, axis: Axis, where: Array | None = None) -> Any:
+    """The rows whose loss the libraries make NaN and xent does not.
+
+    They multiply each log-probability, so that a factor of 0 at a logit of -inf is a NaN; and their log_softmax of a
+    row that holds +inf is NaN throughout.
+    """
+    undefined = (np.isneginf(logits) & (factor == 0)) | np.isposinf(logits)
+    return np.any(undefined, axis=axis, where=True if where is None else where)

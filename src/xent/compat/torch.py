@@ -1,0 +1,877 @@
+"""PyTorch's losses on NumPy arrays: `torch.nn.functional` by name, signature, default, shape, dtype, warning and error.
+
+Checked against PyTorch 2.13. Arrays go in (PyTorch takes tensors, not lists, and so does this) and come out; a result
+without dimensions is a NumPy scalar. Values are in nats. The classes are axis 1, or axis 0 of an input with one axis.
+
+Where PyTorch departs from the rest of `xent`, PyTorch wins here:
+
+* ``kl_div``'s default reduction "mean" divides by the number of elements, classes included ("batchmean" is the mean
+  divergence), and warns. The input is taken as log-probabilities, normalised or not.
+* 0 times infinity is NaN: a target or class weight of 0 at a logit of -inf (in `xent` 0), ``log_target`` of -inf, an
+  infinite logit in the binary cross-entropies. So is every softmax of a row that holds +inf.
+* The mean is NaN where nothing is left to average: an empty batch, all labels ignored, no classes.
+* ``binary_cross_entropy`` takes no logarithm below -100, and refuses values outside 0 to 1.
+* Labels are int64 (uint8 too, where the input has at most two axes), class weights have the input's dtype; anything
+  else is a RuntimeError. Integer input is a NotImplementedError, except in ``logsumexp``, which makes it float32.
+* An operand without axes does not widen one that has some, and ``binary_cross_entropy_with_logits`` gives the dtype of
+  its target.
+
+Here float16 is computed in float32 and rounded once; PyTorch rounds the log-probabilities as well. Nothing records a
+graph: ``xent.losses`` has the gradients.
+"""
+
+import operator
+import warnings
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+import xent
+from xent import losses
+from xent.compat import _bce
+from xent.compat import scipy as _scipy
+from xent.compat._shared import (
+    KERNEL_DTYPES,
+    Array,
+    broadcasts_to,
+    float_dtype,
+    is_kernel_float,
+    kl_terms,
+    kl_terms_from_logs,
+    refuse_masked,
+    total,
+    undefined_rows,
+)
+
+__all__ = [
+    "BCEWithLogitsLoss",
+    "CrossEntropyLoss",
+    "KLDivLoss",
+    "LogSoftmax",
+    "NLLLoss",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "kl_div",
+    "log_softmax",
+    "logsumexp",
+    "nll_loss",
+    "softmax",
+    "softmin",
+]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Arguments
+
+
+def _tensor(function: str, name: str, value: object) -> Array:
+    refuse_masked(function, name, value)
+    if not isinstance(value, np.ndarray | np.generic):
+        raise TypeError(f"{function}: {name} must be a NumPy array, not {type(value).__name__}")
+    return np.asarray(value)
+
+
+def _floating(function: str, name: str, array: Array) -> None:
+    if not is_kernel_float(array):
+        raise NotImplementedError(f"{function}: {name} must be float16, float32 or float64, not {array.dtype}")
+
+
+def _integer(function: str, name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{function}: {name} must be an int, not {type(value).__name__}")
+    return operator.index(value)
+
+
+def _legacy(size_average: bool | None, reduce: bool | None, reduction: str, stacklevel: int = 3) -> str:
+    """What the deprecated pair means, if either was given."""
+    if size_average is None and reduce is None:
+        return reduction
+    meant = "mean" if size_average in (None, True) else "sum"
+    if reduce is not None and not reduce:
+        meant = "none"
+    warnings.warn(f"size_average and reduce are deprecated: use reduction={meant!r}", stacklevel=stacklevel)
+    return meant
+
+
+def _known(function: str, reduction: object) -> Literal["none", "sum", "mean"]:
+    if reduction == "elementwise_mean":
+        warnings.warn("reduction='elementwise_mean' is deprecated: use reduction='mean'", stacklevel=3)
+        return "mean"
+    if reduction == "none" or reduction == "sum" or reduction == "mean":
+        return reduction
+    raise ValueError(f"{function}: reduction must be none, sum or mean, got {reduction!r}")
+
+
+def _reduced(terms: Array, reduction: str, dtype: np.dtype[Any]) -> Any:
+    if reduction == "none":
+        return terms[()]
+    return total(terms, dtype=dtype, divisor=terms.size if reduction == "mean" else 1)
+
+
+def _dimension(function: str, dim: object, ndim: int) -> int:
+    """A valid dim of an input of `ndim` axes; one without axes counts as having one, as in PyTorch."""
+    given, ndim = _integer(function, "dim", dim), max(ndim, 1)
+    if not -ndim <= given < ndim:
+        raise IndexError(f"{function}: dim must be from {-ndim} to {ndim - 1}, got {given}")
+    return given
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Softmax and its relatives
+
+
+def _along(
+    operation: Any, function: str, input: Array, dim: int | None, dtype: DTypeLike | None, stacklevel: int
+) -> Any:
+    if dim is None:
+        warnings.warn(f"{function} without dim is deprecated: pass dim=...", stacklevel=stacklevel)
+        dim = 0 if input.ndim in (0, 1, 3) else 1
+    if dtype is not None:
+        if np.dtype(dtype).type not in KERNEL_DTYPES:
+            raise NotImplementedError(f"{function}: dtype must be float16, float32 or float64, not {np.dtype(dtype)}")
+        input = input.real.astype(dtype)
+    _floating(function, "input", input)
+    axis = _dimension(function, dim, input.ndim)
+    rows = np.atleast_1d(input)
+    result = operation(rows, axis=axis)
+    if not np.isfinite(rows).all():
+        lost = np.isposinf(rows).any(axis, keepdims=True)
+        result = np.where(lost, result.dtype.type(np.nan), result)
+    return result.reshape(input.shape)[()]
+
+
+def softmax(input: Array, dim: int | None = None, _stacklevel: int = 3, dtype: DTypeLike | None = None) -> Any:
+    """``exp(x_c) / sum_k exp(x_k)`` along `dim`: `torch.nn.functional.softmax`.
+
+    Parameters
+    ----------
+    input : ndarray of float16, float32 or float64
+        Any shape; of any dtype if `dtype` is given.
+    dim : int, optional
+        Without it, 0 for 0, 1 or 3 axes and else 1, with PyTorch's deprecation warning.
+    dtype : float16, float32 or float64, optional
+        `input` is cast to it first.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `input`, of `dtype` or the dtype of `input`.
+
+    Raises
+    ------
+    IndexError
+        `dim` is out of range.
+    NotImplementedError
+        A dtype that is none of the three.
+    TypeError
+        `input` is no array, or `dim` no int.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xent.compat import torch
+    >>> torch.softmax(np.zeros((1, 2), np.float32), dim=1)
+    array([[0.5, 0.5]], dtype=float32)
+    """
+    return _along(xent.softmax, "softmax", _tensor("softmax", "input", input), dim, dtype, _stacklevel)
+
+
+def softmin(input: Array, dim: int | None = None, _stacklevel: int = 3, dtype: DTypeLike | None = None) -> Any:
+    """``softmax(-input)``: `torch.nn.functional.softmin`; parameters and errors are those of `softmax`.
+
+    Raises
+    ------
+    RuntimeError
+        `input` is bool.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xent.compat import torch
+    >>> torch.softmin(np.array([0.0, -1000.0]), dim=0)
+    array([0., 1.])
+    """
+    given = _tensor("softmin", "input", input)
+    if given.dtype.kind == "b":
+        raise RuntimeError("softmin: input must be numbers, which have a negative, not bool")
+    return _along(xent.softmax, "softmin", -given, dim, dtype, _stacklevel)
+
+
+def log_softmax(input: Array, dim: int | None = None, _stacklevel: int = 3, dtype: DTypeLike | None = None) -> Any:
+    """``x_c - log sum_k exp(x_k)`` along `dim`, in nats: `torch.nn.functional.log_softmax`.
+
+    Parameters and errors are those of `softmax`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xent.compat import torch
+    >>> torch.log_softmax(np.array([[1000.0, 1000.0]]), dim=1)
+    array([[-0.69314718, -0.69314718]])
+    """
+    return _along(xent.log_softmax, "log_softmax", _tensor("log_softmax", "input", input), dim, dtype, _stacklevel)
+
+
+def logsumexp(
+    input: Array, dim: int | tuple[int, ...] | list[int], keepdim: bool = False, *, out: Array | None = None
+) -> Any:
+    """``log sum exp x`` over one or several axes, in nats: `torch.logsumexp`.
+
+    Parameters
+    ----------
+    input : ndarray
+        Any shape. Integers and bools are made float32, PyTorch's default dtype; complex numbers go through NumPy.
+    dim : int or sequence of ints
+        The axes, at least one.
+    keepdim : bool, default False
+        Keep them with length 1.
+    out : ndarray, optional
+        Where to put the result; of its shape (PyTorch would resize) and a floating dtype.
+
+    Returns
+    -------
+    ndarray or NumPy scalar
+
+    Raises
+    ------
+    IndexError
+        An axis out of range.
+    RuntimeError
+        No axis or one twice, or `out` of a dtype that cannot hold the result.
+    TypeError
+        `input` is no array, or `dim` neither an int nor a sequence of them.
+    ValueError
+        `out` has another shape than the result.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xent.compat import torch
+    >>> torch.logsumexp(np.array([[0.0, -50.0], [3.0, 3.0]]), dim=1)
+    array([1.92874985e-22, 3.69314718e+00])
+    """
+    x = _tensor("logsumexp", "input", input)
+    given = tuple(dim) if isinstance(dim, tuple | list) else (dim,)
+    axes = tuple(_dimension("logsumexp", axis, x.ndim) % max(x.ndim, 1) for axis in given)
+    if not axes or len(set(axes)) < len(axes):
+        raise RuntimeError(f"logsumexp: dim must name different axes, at least one, got {dim!r}")
+    if x.dtype.kind in "biu":
+        x = x.astype(np.float32)
+    rows = np.atleast_1d(x)
+    if x.dtype.kind == "c":
+        result = _scipy.logsumexp(rows, axis=axes, keepdims=keepdim)
+    else:
+        _floating("logsumexp", "input", x)
+        result = xent.logsumexp(rows, axis=axes, keepdims=keepdim)
+    if keepdim and x.ndim == 0:
+        result = result[0]
+    if out is None:
+        return result
+    if not np.can_cast(result.dtype, out.dtype, "same_kind"):
+        raise RuntimeError(f"logsumexp: out must have a floating dtype, not {out.dtype}")
+    if out.shape != np.shape(result):
+        raise ValueError(f"logsumexp: out has shape {out.shape}, the result has {np.shape(result)}")
+    np.copyto(out, result, casting="same_kind")
+    return out
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Losses with classes
+
+
+def _check_labels(function: str, input: Array, target: Array, weight: Array | None) -> None:
+    batch = target.shape[0] if target.ndim else 0
+    if input.ndim == 0:
+        raise ValueError(f"{function}: input must have at least one axis, the classes")
+    if input.ndim > 1 and input.shape[0] != batch:
+        raise ValueError(f"{function}: input has a batch of {input.shape[0]}, target one of {batch}")
+    if input.ndim == 1 and target.ndim == 1 and batch != 1:
+        raise ValueError(f"{function}: input of shape {input.shape} takes one label, target has shape {target.shape}")
+    expected = input.shape[:1] + input.shape[2:]
+    if (target.shape != expected) if input.ndim > 1 else (target.ndim > 1):
+        raise RuntimeError(f"{function}: target has shape {target.shape}, expected {expected} for input {input.shape}")
+    if target.dtype.type is not np.int64 and (target.dtype.type is not np.uint8 or input.ndim > 2):
+        raise RuntimeError(f"{function}: labels must be int64, or uint8 for input of two axes, not {target.dtype}")
+    _check_weight(function, weight, input)
+    if weight is not None and weight.dtype.type is not input.dtype.type:
+        raise RuntimeError(f"{function}: weight must have the dtype of input, {input.dtype}, not {weight.dtype}")
+
+
+def _check_weight(function: str, weight: Array | None, input: Array) -> None:
+    classes = input.shape[min(input.ndim - 1, 1)]
+    if weight is not None and weight.shape != (classes,):
+        raise RuntimeError(f"{function}: weight must have shape ({classes},), one a class, not {weight.shape}")
+
+
+def cross_entropy(
+    input: Array,
+    target: Array,
+    weight: Array | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
+    """Cross-entropy of logits under labels or probabilities, in nats: `torch.nn.functional.cross_entropy`.
+
+    A row's loss is ``-sum_c w_c ((1 - a) t_c + a / C) log_softmax(x)_c`` with class weights w and label smoothing a; a
+    label is the t that is 1 at it.
+
+    Parameters
+    ----------
+    input : ndarray of float16, float32 or float64
+        Logits of shape (C,), (N, C) or (N, C, d1, ..., dK).
+    target : ndarray
+        Of the shape of `input` and floating: probabilities. Else labels, int64 or uint8, one a row.
+    weight : ndarray of shape (C,), optional
+        Class weights; with labels of the dtype of `input`.
+    size_average, reduce : bool, optional
+        Deprecated; either overrides `reduction`, with a warning.
+    ignore_index : int, default -100
+        Rows with this label do not count. With probabilities it must be negative.
+    reduction : {"none", "mean", "sum"}, default "mean"
+        "mean" divides by the counted labels' weights, with probabilities by the number of rows.
+    label_smoothing : float, default 0.0
+        At most 1; PyTorch takes a negative one for 0.
+
+    Returns
+    -------
+    ndarray or NumPy scalar
+        Of the dtype of `input`; with probabilities of the widest of all three.
+
+    Raises
+    ------
+    IndexError
+        A label outside 0 to C - 1: its value and position.
+    NotImplementedError
+        `input` is not floating.
+    RuntimeError
+        Wrong shapes or dtypes of `target` or `weight`, a smoothing above 1, a nonnegative `ignore_index` with
+        probabilities.
+    TypeError
+        An operand is no array.
+    ValueError
+        Batches that differ, or an unknown reduction.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xent.compat import torch
+    >>> torch.cross_entropy(np.zeros((2, 4)), np.array([3, -100]))
+    np.float64(1.3862943611198906)
+    """
+    name = "cross_entropy"
+    reduction = _known(name, _legacy(size_average, reduce, reduction))
+    x, t = _tensor(name, "input", input), _tensor(name, "target", target)
+    w = None if weight is None else _tensor(name, "weight", weight)
+    ignored = _integer(name, "ignore_index", ignore_index)
+    smoothing = max(float(label_smoothing), 0.0)
+    if smoothing > 1.0:
+        raise RuntimeError(f"{name}: label_smoothing must be from 0 to 1, got {label_smoothing}")
+    of = _of_probs if x.shape == t.shape else _of_labels
+    value, undefined = of(x, t, w, ignored, smoothing, reduction)
+    if reduction != "none":
+        undefined = np.any(undefined)
+    return np.where(undefined, np.nan, value).astype(value.dtype)[()] if np.any(undefined) else value
+
+
+def _of_labels(
+    x: Array, labels: Array, w: Array | None, ignored: int, smoothing: float, reduction: Literal["none", "sum", "mean"]
+) -> tuple[Any, Any]:
+    """The value, and the rows where PyTorch's is NaN instead."""
+    name, axis = "cross_entropy", min(x.ndim - 1, 1)
+    if x.ndim == 0:
+        raise IndexError(f"{name}: input must have at least one axis, the classes")
+    _floating(name, "input", x)
+    _check_labels(name, x, labels, w)
+    labels = labels.reshape(()) if x.ndim == 1 else labels
+    value = losses.cross_entropy(
+        x, labels, axis=axis, weight=w, ignore_index=ignored, label_smoothing=smoothing, reduction=reduction
+    )
+    counted = labels != ignored
+    if reduction == "mean" and w is not None and not w[labels[counted]].any():
+        return value, True  # smoothing leaves a sum to divide by the labels' weights of 0
+    # Where no factor is 0, only a row that holds +inf can differ, and its loss is not finite.
+    if x.size == 0 or np.isfinite(value if w is None or w.all() else x).all():
+        return value, False
+    return value, counted & _undefined_labels(x, np.where(counted, labels, 0), w, smoothing, axis)
+
+
+def _of_probs(
+    x: Array, target: Array, w: Array | None, ignored: int, smoothing: float, reduction: Literal["none", "sum", "mean"]
+) -> tuple[Any, Any]:
+    """The value, and the rows where PyTorch's is NaN instead."""
+    name, axis = "cross_entropy", min(x.ndim - 1, 1)
+    if target.dtype.kind != "f":
+        raise RuntimeError(f"{name}: a target of the shape of input holds probabilities, floating, not {target.dtype}")
+    if ignored >= 0:
+        raise RuntimeError(f"{name}: ignore_index={ignored} goes with labels; the target is probabilities")
+    if x.ndim == 0:
+        raise IndexError(f"{name}: input must have at least one axis, the classes")
+    _floating(name, "input", x)
+    _check_weight(name, w, x)
+    if w is not None and float_dtype(x, target) != float_dtype(x, target, w):
+        x = x.astype(w.dtype)  # weights never widen a result of the kernels
+    value = losses.cross_entropy(x, target, axis=axis, weight=w, label_smoothing=smoothing, reduction=reduction)
+    if x.size == 0:
+        return value, reduction == "mean"
+    if np.isfinite(x).all():
+        return value, False
+    factor = (1 - smoothing) * target + smoothing / x.shape[axis]
+    if w is not None:
+        factor = factor * _along_axis(w, axis, x.ndim)
+    return value, undefined_rows(x, factor, axis)
+
+
+def _along_axis(weight: Array, axis: int, ndim: int) -> Array:
+    return weight.reshape([-1 if i == axis else 1 for i in range(ndim)])
+
+
+def _undefined_labels(input: Array, labels: Array, weight: Array | None, smoothing: float, axis: int) -> Any:
+    """As `undefined_rows`, where the factors are PyTorch's two: one at the label, one at every class if smoothed."""
+    weight = np.ones(input.shape[axis]) if weight is None else weight
+    own = np.take_along_axis(input, np.expand_dims(labels, axis), axis).squeeze(axis)
+    undefined = np.isneginf(own) & ((weight[labels] == 0) | (smoothing == 1))
+    spread = _along_axis(weight, axis, input.ndim) if smoothing > 0 else np.ones(())
+    return undefined | undefined_rows(input, spread, axis)
+
+
+def nll_loss(
+    input: Array,
+    target: Array,
+    weight: Array | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """``-w_y x_y`` of log-probabilities x and labels y, in nats: `torch.nn.functional.nll_loss`.
+
+    The input is taken as it is, normalised or not. Parameters and errors are those of `cross_entropy`, whose
+    probabilities and smoothing it does not have.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xent.compat import torch
+    >>> torch.nll_loss(np.array([[-0.5, -1.0], [-2.0, -0.25]]), np.array([0, 1]), reduction="none")
+    array([0.5 , 0.25])
+    """
+    name = "nll_loss"
+    reduction = _known(name, _legacy(size_average, reduce, reduction))
+    x, t = _tensor(name, "input", input), _tensor(name, "target", target)
+    w = None if weight is None else _tensor(name, "weight", weight)
+    ignored = _integer(name, "ignore_index", ignore_index)
+    _floating(name, "input", x)
+    _check_labels(name, x, t, w)
+    # One row, if unbatched; and the classes last, where a label indexes them.
+    rows = x[np.newaxis] if x.ndim == 1 else np.moveaxis(x, 1, -1)
+    labels = np.atleast_1d(t) if x.ndim == 1 else t
+    counted = labels != ignored
+    wrong = np.argwhere(counted & ((labels < 0) | (labels >= rows.shape[-1])))
+    if wrong.size:
+        at = tuple(int(i) for i in wrong[0])
+        raise IndexError(
+            f"label {labels[at]} at {at if len(at) > 1 else at[0]} is out of range for {rows.shape[-1]} classes"
+        )
+    chosen = labels[counted]
+    own = np.ones(chosen.shape, x.dtype) if w is None else w[chosen]
+    loss = np.zeros(labels.shape, x.dtype.newbyteorder("="))
+    with np.errstate(invalid="ignore", over="ignore"):
+        loss[counted] = -own * rows[(*np.nonzero(counted), chosen)]
+    if reduction == "none":
+        return loss.reshape(())[()] if x.ndim == 1 else loss
+    divisor = own.sum(dtype=np.float64) if reduction == "mean" else 1
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        return loss.dtype.type(loss.sum(dtype=np.float64) / divisor)
+
+
+def kl_div(
+    input: Array,
+    target: Array,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Any:
+    """``t (log t - x)`` of log-probabilities x and probabilities t, in nats: `torch.nn.functional.kl_div`.
+
+    Parameters
+    ----------
+    input : ndarray of float16, float32 or float64
+        Log-probabilities of any shape, taken as they are.
+    target : ndarray of float16, float32 or float64
+        Probabilities, or their logarithms with `log_target`; broadcasts with `input`.
+    size_average, reduce : bool, optional
+        Deprecated; either overrides `reduction`, with a warning.
+    reduction : {"mean", "batchmean", "sum", "none"}, default "mean"
+        "mean" divides the sum by the number of elements, and warns that this is not the divergence; "batchmean"
+        divides it by the length of the first axis of `input`.
+    log_target : bool, default False
+        Whether `target` holds logarithms.
+
+    Returns
+    -------
+    ndarray or NumPy scalar
+        Of the wider of the two dtypes.
+
+    Raises
+    ------
+    RuntimeError
+        An operand is not floating, or the shapes do not broadcast.
+    TypeError
+        An operand is no array.
+    ValueError
+        An unknown reduction.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xent.compat import torch
+    >>> log_probs = np.log([[0.5, 0.5], [0.5, 0.5]])
+    >>> torch.kl_div(log_probs, np.array([[1.0, 0.0], [0.5, 0.5]]), reduction="batchmean")
+    np.float64(0.34657359027997264)
+    """
+    name = "kl_div"
+    if size_average is None and reduce is None and reduction == "mean":
+        warnings.warn(
+            "reduction='mean' divides by the number of classes too: reduction='batchmean' is the divergence",
+            stacklevel=2,
+        )
+    meant = _legacy(size_average, reduce, reduction)
+    plain = _known(name, "sum" if meant == "batchmean" else meant)
+    x, t = _tensor(name, "input", input), _tensor(name, "target", target)
+    for operand, which in ((x, "input"), (t, "target")):
+        if not is_kernel_float(operand):
+            raise RuntimeError(f"{name}: {which} must be float16, float32 or float64, not {operand.dtype}")
+    try:
+        np.broadcast_shapes(x.shape, t.shape)
+    except ValueError:
+        raise RuntimeError(f"{name}: input {x.shape} and target {t.shape} do not broadcast") from None
+    # An operand without axes does not widen the other.
+    shaped = [a for a in (x, t) if a.ndim] or [x, t]
+    x, t = (a.astype(float_dtype(*shaped), copy=False) for a in (x, t))
+    terms = np.asarray(kl_terms_from_logs(x, t) if log_target else kl_terms(x, t))
+    value = _reduced(terms, plain, terms.dtype)
+    # PyTorch looks at the reduction as it was given, also where a deprecated argument has overridden it.
+    if reduction == "batchmean" and x.ndim:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            value = np.divide(value, x.shape[0], dtype=terms.dtype)
+    return value
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Binary cross-entropy
+
+
+def _weighted(function: str, loss: Array, weight: Array | None) -> Array:
+    if weight is None:
+        return loss
+    _check_broadcast(function, "weight", weight, loss.shape)
+    return (loss * weight).astype(loss.dtype, copy=False)
+
+
+def _check_broadcast(function: str, name: str, array: Array, shape: tuple[int, ...]) -> None:
+    if not broadcasts_to(array.shape, shape):
+        raise RuntimeError(f"{function}: {name} of shape {array.shape} does not broadcast to {shape}")
+
+
+def binary_cross_entropy(
+    input: Array,
+    target: Array,
+    weight: Array | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """``-w (t log p + (1 - t) log(1 - p))``, no logarithm below -100: `torch.nn.functional.binary_cross_entropy`.
+
+    Parameters
+    ----------
+    input, target : ndarray of float16, float32 or float64
+        Probabilities from 0 to 1, of one shape and dtype.
+    weight : ndarray, optional
+        Broadcasts to the shape of `target`.
+    size_average, reduce : bool, optional
+        Deprecated; either overrides `reduction`, with a warning.
+    reduction : {"none", "mean", "sum"}, default "mean"
+        "mean" divides by the number of elements.
+
+    Returns
+    -------
+    ndarray or NumPy scalar
+        Of the dtype of `input`, in nats.
+
+    Raises
+    ------
+    NotImplementedError
+        Operands that are not floating.
+    RuntimeError
+        A value outside 0 to 1, dtypes that differ, or a `weight` that does not broadcast.
+    TypeError
+        An operand is no array.
+    ValueError
+        Shapes that differ, or an unknown reduction.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xent.compat import torch
+    >>> torch.binary_cross_entropy(np.array([0.5, 0.0]), np.array([1.0, 1.0]), reduction="none")
+    array([  0.69314718, 100.        ])
+    """
+    name = "binary_cross_entropy"
+    reduction = _known(name, _legacy(size_average, reduce, reduction))
+    p, t = _tensor(name, "input", input), _tensor(name, "target", target)
+    if p.shape != t.shape:
+        raise ValueError(f"{name}: input has shape {p.shape}, target {t.shape}; they must be the same")
+    if p.dtype.type is not t.dtype.type:
+        raise RuntimeError(f"{name}: input is {p.dtype}, target {t.dtype}; they must be the same")
+    _floating(name, "input", p)
+    for values, which in ((p, "input"), (t, "target")):
+        outside = np.argwhere(~((values >= 0) & (values <= 1)))
+        if outside.size:
+            at = tuple(int(i) for i in outside[0])
+            raise RuntimeError(f"{name}: {which} must be from 0 to 1, got {values[at]} at {at}")
+    dtype = p.dtype.newbyteorder("=")
+    p, t = (a.astype(np.result_type(dtype, np.float32)) for a in (p, t))
+    with np.errstate(divide="ignore"):
+        loss = (t - 1) * np.maximum(np.log1p(-p), -100) - t * np.maximum(np.log(p), -100)
+    w = None if weight is None else _tensor(name, "weight", weight)
+    return _reduced(_weighted(name, loss, w).astype(dtype), reduction, dtype)
+
+
+def binary_cross_entropy_with_logits(
+    input: Array,
+    target: Array,
+    weight: Array | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    pos_weight: Array | None = None,
+) -> Any:
+    """``-w (v t log s(x) + (1 - t) log(1 - s(x)))``: `torch.nn.functional.binary_cross_entropy_with_logits`.
+
+    Here s is the sigmoid, w is `weight` and v is `pos_weight`.
+
+    Parameters
+    ----------
+    input : ndarray of float16, float32 or float64
+        Logits of any shape.
+    target : ndarray of float16, float32 or float64
+        Of the shape of `input`; from 0 to 1, which is not checked.
+    weight, pos_weight : ndarray, optional
+        Broadcast to the shape of `input`.
+    size_average, reduce : bool, optional
+        Deprecated; either overrides `reduction`, with a warning.
+    reduction : {"none", "mean", "sum"}, default "mean"
+        "mean" divides by the number of elements.
+
+    Returns
+    -------
+    ndarray or NumPy scalar
+        Of the dtype of `target`, in nats.
+
+    Raises
+    ------
+    NotImplementedError
+        `input` is not floating.
+    RuntimeError
+        `target` is not floating, or a weight does not broadcast.
+    TypeError
+        An operand is no array.
+    ValueError
+        Shapes that differ, or an unknown reduction.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xent.compat import torch
+    >>> torch.binary_cross_entropy_with_logits(np.array([0.0, 50.0]), np.array([1.0, 1.0]), reduction="none")
+    array([6.93147181e-01, 1.92874985e-22])
+    """
+    name = "binary_cross_entropy_with_logits"
+    reduction = _known(name, _legacy(size_average, reduce, reduction))
+    x, t = _tensor(name, "input", input), _tensor(name, "target", target)
+    if x.shape != t.shape:
+        raise ValueError(f"{name}: input has shape {x.shape}, target {t.shape}; they must be the same")
+    _floating(name, "input", x)
+    if not is_kernel_float(t):
+        raise RuntimeError(f"{name}: target must be float16, float32 or float64, not {t.dtype}")
+    w = None if weight is None else _tensor(name, "weight", weight)
+    positive: Any = 1.0
+    if pos_weight is not None:
+        positive = _tensor(name, "pos_weight", pos_weight)
+        _check_broadcast(name, "pos_weight", positive, x.shape)
+    loss = _weighted(name, _bce.with_logits(x, t, positive).astype(t.dtype.newbyteorder("="), copy=False), w)
+    return _reduced(loss, reduction, loss.dtype)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Classes
+
+
+class _Loss:
+    """What the classes share: deprecated arguments that become a reduction, the call, and the options in the repr."""
+
+    def __init__(self, size_average: bool | None, reduce: bool | None, reduction: str) -> None:
+        self.reduction = _legacy(size_average, reduce, reduction, stacklevel=4)
+
+    def __call__(self, input: Array, target: Array) -> Any:
+        return self.forward(input, target)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+    def forward(self, input: Array, target: Array) -> Any:
+        raise NotImplementedError
+
+
+class KLDivLoss(_Loss):
+    """`kl_div` with its options kept: `torch.nn.KLDivLoss`. Call it, or its `forward`, with (input, target).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xent.compat import torch
+    >>> loss = torch.KLDivLoss(reduction="batchmean", log_target=True)
+    >>> loss
+    KLDivLoss(reduction='batchmean', log_target=True)
+    >>> loss(np.log([[0.5, 0.5]]), np.log([[0.5, 0.5]]))
+    np.float64(0.0)
+    """
+
+    def __init__(
+        self,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        log_target: bool = False,
+    ) -> None:
+        super().__init__(size_average, reduce, reduction)
+        self.log_target = log_target
+
+    def forward(self, input: Array, target: Array) -> Any:
+        return kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
+
+
+class CrossEntropyLoss(_Loss):
+    """`cross_entropy` with its options kept: `torch.nn.CrossEntropyLoss`.
+
+    Call it, or its `forward`, with (input, target).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xent.compat import torch
+    >>> loss = torch.CrossEntropyLoss(ignore_index=0)
+    >>> loss(np.zeros((2, 2)), np.array([0, 1]))
+    np.float64(0.6931471805599453)
+    """
+
+    def __init__(
+        self,
+        weight: Array | None = None,
+        size_average: bool | None = None,
+        ignore_index: int = -100,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        self.weight = weight
+        self.ignore_index = ignore_index
+        super().__init__(size_average, reduce, reduction)
+        self.label_smoothing = label_smoothing
+
+    def forward(self, input: Array, target: Array) -> Any:
+        return cross_entropy(
+            input,
+            target,
+            weight=self.weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
+        )
+
+
+class NLLLoss(_Loss):
+    """`nll_loss` with its options kept: `torch.nn.NLLLoss`. Call it, or its `forward`, with (input, target).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xent.compat import torch
+    >>> torch.NLLLoss(reduction="sum")(np.array([[-0.5, -1.0], [-2.0, -0.25]]), np.array([0, 1]))
+    np.float64(0.75)
+    """
+
+    def __init__(
+        self,
+        weight: Array | None = None,
+        size_average: bool | None = None,
+        ignore_index: int = -100,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        self.weight = weight
+        self.ignore_index = ignore_index
+        super().__init__(size_average, reduce, reduction)
+
+    def forward(self, input: Array, target: Array) -> Any:
+        return nll_loss(input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
+
+
+class BCEWithLogitsLoss(_Loss):
+    """`binary_cross_entropy_with_logits` with its options kept: `torch.nn.BCEWithLogitsLoss`.
+
+    Call it, or its `forward`, with (input, target).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xent.compat import torch
+    >>> torch.BCEWithLogitsLoss(pos_weight=np.array([2.0]))(np.array([0.0]), np.array([1.0]))
+    np.float64(1.3862943611198906)
+    """
+
+    def __init__(
+        self,
+        weight: Array | None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        pos_weight: Array | None = None,
+    ) -> None:
+        self.weight = weight
+        super().__init__(size_average, reduce, reduction)
+        self.pos_weight = pos_weight
+
+    def forward(self, input: Array, target: Array) -> Any:
+        return binary_cross_entropy_with_logits(
+            input, target, self.weight, reduction=self.reduction, pos_weight=self.pos_weight
+        )
+
+
+@dataclass(eq=False)
+class LogSoftmax:
+    """`log_softmax` along a dim that is kept: `torch.nn.LogSoftmax`. Call it, or its `forward`, with an input.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xent.compat import torch
+    >>> torch.LogSoftmax(dim=1)(np.zeros((1, 2)))
+    array([[-0.69314718, -0.69314718]])
+    """
+
+    dim: int | None = None
+
+    def __call__(self, input: Array) -> Any:
+        return self.forward(input)
+
+    def forward(self, input: Array) -> Any:
+        return log_softmax(input, self.dim, _stacklevel=5)
