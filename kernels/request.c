@@ -4,7 +4,7 @@
 #include "plan.h"
 
 static bool is_float(int dtype) {
-    return dtype == XENT_F16 || dtype == XENT_F32 || dtype == XENT_F64;
+    return dtype >= XENT_F16 && dtype <= XENT_F64;
 }
 
 static bool is_label(int dtype) {
