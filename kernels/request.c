@@ -6,7 +6,7 @@
 #define STREAM_BYTES 16e6
 
 static bool is_float(int dtype) {
-    return dtype == XENT_F16 || dtype == XENT_F32 || dtype == XENT_F64;
+    return dtype >= XENT_F16 && dtype <= XENT_F64;
 }
 
 static bool is_label(int dtype) {

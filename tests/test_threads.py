@@ -102,7 +102,7 @@ def test_reductions_do_not_depend_on_threads(what, reduction, rng):
 @pytest.mark.parametrize("classes", [1, 2, 3, 7, 10, 16, 31, 33, 64, 100, 1000])
 @pytest.mark.parametrize("name", cases.ROW_NAMES)
 def test_a_row_alone_and_in_any_batch(name, classes, rng, isa):
-    for dtype in ("f8", "f4", "f2"):
+    for dtype in cases.DTYPES:
         rows = 37
         args = cases.operands(name, "random", rows, classes, dtype, rng)
         whole = cases.as_tuple(getattr(xent, name)(*args))

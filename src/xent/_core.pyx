@@ -86,15 +86,42 @@ cdef int fail(xent_status status, const char *name) except -1:
     raise SystemError(message)
 
 
+# The number that NumPy has given ml_dtypes' bfloat16, once somebody has brought it: xent itself does not import ml_dtypes.
+cdef int BFLOAT16 = -1
+
+
+cdef bint knows_bfloat16() noexcept nogil:
+    return BFLOAT16 >= 0
+
+
+cdef void know_bfloat16(int typenum) noexcept nogil:
+    global BFLOAT16
+    BFLOAT16 = typenum
+
+
+cdef int look_for_bfloat16() except -1:
+    """Called before operands are looked at closely: whoever has a bfloat16 array has loaded ml_dtypes."""
+    if BFLOAT16 < 0 and loaded("ml_dtypes", "bfloat16") != ():
+        from xent import _ufuncs
+
+        _ufuncs.register_bfloat16()
+    return 0
+
+
 cdef int float_dtype(int typenum) noexcept nogil:
-    """XENT_F16, XENT_F32 or XENT_F64, which compare as NumPy's promotion orders them; XENT_NO_DTYPE for the rest."""
+    """The library's name for NumPy's floats; XENT_NO_DTYPE for everything else."""
     if typenum == cnp.NPY_DOUBLE:
         return XENT_F64
     if typenum == cnp.NPY_FLOAT:
         return XENT_F32
     if typenum == cnp.NPY_FLOAT16:
         return XENT_F16
-    return XENT_NO_DTYPE
+    return XENT_BF16 if typenum == BFLOAT16 else XENT_NO_DTYPE
+
+
+cdef inline int promoted(int a, int b) noexcept nogil:
+    """The narrowest float that holds every value of both. NumPy has none for float16 with bfloat16; float32 does."""
+    return a if a == b else max(a, b, <int>XENT_F32)
 
 
 cdef int integer_dtype(int typenum, Py_ssize_t itemsize) noexcept nogil:
@@ -114,7 +141,9 @@ cdef int integer_dtype(int typenum, Py_ssize_t itemsize) noexcept nogil:
 cdef inline int type_of(int dtype) noexcept nogil:
     if dtype == XENT_F64:
         return cnp.NPY_DOUBLE
-    return cnp.NPY_FLOAT if dtype == XENT_F32 else cnp.NPY_FLOAT16
+    if dtype == XENT_F32:
+        return cnp.NPY_FLOAT
+    return BFLOAT16 if dtype == XENT_BF16 else cnp.NPY_FLOAT16
 
 
 cdef inline int compute_in(int dtype) noexcept nogil:
@@ -280,7 +309,7 @@ cdef object fast(int op, ndarray x, ndarray t):
                 return None
         else:
             t_dtype = float_dtype(cnp.PyArray_TYPE(t))
-            dtype = max(x_dtype, t_dtype)
+            dtype = promoted(x_dtype, t_dtype)
             if cnp.PyArray_NDIM(t) != n + 1 or cnp.PyArray_DIM(t, n) != shape[n]:
                 return None
         if t_dtype == XENT_NO_DTYPE or memcmp(cnp.PyArray_DIMS(t), shape, n * sizeof(ptrdiff_t)) != 0:
@@ -380,7 +409,7 @@ cdef tuple convert(object a, str op, str name, bint labels):
         if not cnp.PyTypeNum_ISBOOL(typenum) and not cnp.PyTypeNum_ISINTEGER(typenum):
             raise TypeError(
                 f"{op}: {name} of dtype {plain.dtype} is not supported; "
-                "float16, float32, float64, integers and bools are"
+                "float16, bfloat16, float32, float64, integers and bools are"
             )
         plain = plain.astype(np.float64)
     return plain, mask
@@ -726,9 +755,11 @@ cdef int result_dtype(ndarray x, ndarray t, bint labels, object dtype, int op) e
         wanted = np.dtype(dtype)
         found = float_dtype(wanted.num)
         if found == XENT_NO_DTYPE:
-            raise TypeError(f"{op_name(op)}: dtype={wanted} is not supported; float16, float32 and float64 are")
+            raise TypeError(
+                f"{op_name(op)}: dtype={wanted} is not supported; float16, bfloat16, float32 and float64 are"
+            )
     elif t is not None and not labels:
-        found = max(found, float_dtype(cnp.PyArray_TYPE(t)))
+        found = promoted(found, float_dtype(cnp.PyArray_TYPE(t)))
     return found
 
 
@@ -772,6 +803,7 @@ cdef object invoke(int op, object logits, object target, object axis, object kee
         result = fast(op, logits, None if alone else target)
         if result is not None:
             return result
+    look_for_bfloat16()
     if foreign(logits) or (not alone and foreign(target)):
         operands = (logits,) if alone else (logits, target)
         return through_gufunc(op, operands, axis, keepdims, where, out, dtype)
@@ -854,6 +886,7 @@ def evaluate_loss(
     """One operation with the options of the losses; `labels`: target holds one integer a row."""
     cdef int op = xent_find_op(name.encode())
     cdef ndarray x, t
+    look_for_bfloat16()
     x, x_mask = convert(logits, caller, "logits", False)
     t, t_mask = convert(target, caller, "target", labels)
     axis = operator.index(axis)
