@@ -216,7 +216,7 @@ int xent_threads_for(double elements, int most);
 void xent_parallel_for(ptrdiff_t units, int threads, unit_fn, void *ctx);
 
 /* request.c */
-void xent_start_group(const xent_job *, row_group *);
+void xent_start_group(const xent_job *, int rows, row_group *);
 void xent_open_group(const xent_job *, row_cursor *, int rows, row_group *); /* moves the cursor past them */
 
 /* load.c: scalar access to storage */

@@ -53,16 +53,18 @@ cdef void begin(xent_request *req) noexcept nogil:
 
 
 cdef xent_status execute(xent_request *req) noexcept nogil:
-    """Run with the scratch that the request needs. XENT_ERR_SCRATCH: there is no memory for it."""
+    """Run, with the scratch that the request needs, if any. XENT_ERR_SCRATCH: there is no memory for it."""
     cdef size_t size = 0
-    cdef xent_status status = xent_scratch_size(req, &size)
+    cdef xent_status status = xent_run(req)
+    if status != XENT_ERR_SCRATCH:
+        return status
+    status = xent_scratch_size(req, &size)
     if status != XENT_OK:
         return status
-    if size:
-        req.scratch = PyMem_RawMalloc(size)
-        if req.scratch == NULL:
-            return XENT_ERR_SCRATCH
-        req.scratch_size = size
+    req.scratch = PyMem_RawMalloc(size)
+    if req.scratch == NULL:
+        return XENT_ERR_SCRATCH
+    req.scratch_size = size
     status = xent_run(req)
     PyMem_RawFree(req.scratch)
     req.scratch = NULL
@@ -290,7 +292,47 @@ cdef ndarray like(ndarray a, int dtype):
     return PyArray_NewLikeArray(a, cnp.NPY_KEEPORDER, <void *>descr, 0)
 
 
-cdef object fast(int op, ndarray x, ndarray t):
+cdef inline void extent(ndarray a, char **low, char **high) noexcept:
+    """The bytes that an array lies within."""
+    cdef int d
+    cdef ptrdiff_t reach
+    low[0] = cnp.PyArray_BYTES(a)
+    high[0] = low[0] + cnp.PyArray_ITEMSIZE(a)
+    for d in range(cnp.PyArray_NDIM(a)):
+        reach = (cnp.PyArray_DIM(a, d) - 1) * cnp.PyArray_STRIDE(a, d)
+        if reach > 0:
+            high[0] += reach
+        else:
+            low[0] += reach
+
+
+cdef inline bint apart(ndarray out, ndarray a, bint elementwise) noexcept:
+    """Whether `out` can be written while `a` is read. Elementwise: also where it is the very same elements, for each is read
+    before it is written."""
+    cdef char *low
+    cdef char *high
+    cdef char *a_low
+    cdef char *a_high
+    if a is None:
+        return True
+    extent(out, &low, &high)
+    extent(a, &a_low, &a_high)
+    if high <= a_low or a_high <= low:
+        return True
+    return (elementwise and cnp.PyArray_DATA(out) == cnp.PyArray_DATA(a) and cnp.PyArray_NDIM(out) == cnp.PyArray_NDIM(a)
+            and cnp.PyArray_TYPE(out) == cnp.PyArray_TYPE(a) and cnp.PyArray_SIZE(out) == cnp.PyArray_SIZE(a)
+            and cnp.PyArray_IS_C_CONTIGUOUS(out) and cnp.PyArray_IS_C_CONTIGUOUS(a))
+
+
+cdef inline bint ready(object out, int ndim, const ptrdiff_t *shape, int dtype, ndarray x, ndarray t, bint elementwise):
+    """Whether the kernel can write straight into `out`; anything else is for the general way, which has the messages."""
+    return (cnp.PyArray_CheckExact(out) and cnp.PyArray_NDIM(out) == ndim
+            and memcmp(cnp.PyArray_DIMS(out), shape, ndim * sizeof(ptrdiff_t)) == 0
+            and float_dtype(cnp.PyArray_TYPE(out)) == dtype and cnp.PyArray_ISWRITEABLE(out)
+            and apart(out, x, elementwise) and apart(out, t, elementwise))
+
+
+cdef object fast(int op, ndarray x, ndarray t, object out):
     """The result for operands of one shape with the classes last; None where the general way is needed."""
     cdef const xent_op_info *info = &OPERATIONS[op]
     cdef int n = cnp.PyArray_NDIM(x) - 1
@@ -315,6 +357,22 @@ cdef object fast(int op, ndarray x, ndarray t):
         if t_dtype == XENT_NO_DTYPE or memcmp(cnp.PyArray_DIMS(t), shape, n * sizeof(ptrdiff_t)) != 0:
             return None
 
+    if out is not None:
+        if info.has_value and info.has_emit:
+            if not isinstance(out, tuple) or len(<tuple>out) != 2:
+                return None
+            if (not ready((<tuple>out)[0], n, shape, dtype, x, t, False)
+                    or not ready((<tuple>out)[1], n + 1, shape, dtype, x, t, True)
+                    or not apart((<tuple>out)[0], (<tuple>out)[1], False)):
+                return None
+            value, emitted = <tuple>out
+        elif not ready(out, n + info.has_emit, shape, dtype, x, t, info.has_emit):
+            return None
+        elif info.has_emit:
+            emitted = out
+        else:
+            value = out
+
     begin(&req)
     req.op = op
     req.compute = compute_in(dtype)
@@ -326,14 +384,18 @@ cdef object fast(int op, ndarray x, ndarray t):
         fill(&req.target, t, t_dtype, <ptrdiff_t *>cnp.PyArray_STRIDES(t),
              0 if info.target == XENT_TARGET_LABELS else cnp.PyArray_STRIDE(t, n))
     if info.has_value:
-        value = cnp.PyArray_EMPTY(n, cnp.PyArray_DIMS(x), type_of(dtype), 0)
+        if value is None:
+            value = cnp.PyArray_EMPTY(n, cnp.PyArray_DIMS(x), type_of(dtype), 0)
         fill(&req.value, value, dtype, <ptrdiff_t *>cnp.PyArray_STRIDES(value), 0)
     if info.has_emit:
-        emitted = like(x, dtype)
+        if emitted is None:
+            emitted = like(x, dtype)
         fill(&req.out, emitted, dtype, <ptrdiff_t *>cnp.PyArray_STRIDES(emitted), cnp.PyArray_STRIDE(emitted, n))
     status = launch(&req)
     if status != XENT_OK:
         refuse(status, &req, t)
+    if out is not None:
+        return out
     if emitted is None:
         return scalar_or_array(value)
     return emitted if value is None else (scalar_or_array(value), emitted)
@@ -798,9 +860,9 @@ cdef object invoke(int op, object logits, object target, object axis, object kee
     cdef bint alone = OPERATIONS[op].target == XENT_TARGET_NONE
     cdef bint labels = OPERATIONS[op].target == XENT_TARGET_LABELS
     cdef ndarray x, t = None
-    if (where is None and out is None and dtype is None and keepdims is False and type(axis) is int and axis == -1
+    if (where is None and dtype is None and keepdims is False and type(axis) is int and axis == -1
             and cnp.PyArray_CheckExact(logits) and (alone or cnp.PyArray_CheckExact(target))):
-        result = fast(op, logits, None if alone else target)
+        result = fast(op, logits, None if alone else target, out)
         if result is not None:
             return result
     look_for_bfloat16()
