@@ -38,35 +38,32 @@ static inline float bf16_to_float(uint16_t h) {
     return bits_to_float((uint32_t)h << 16);
 }
 
+static inline uint64_t double_to_bits(double d) {
+    uint64_t b;
+    memcpy(&b, &d, 8);
+    return b;
+}
+
 /* A double as the 16-bit float with `digits` bits after the point and exponents up to most_exponent. A NaN keeps its sign
  * and its leading bits, and is quiet, as processors have it. */
 static inline uint16_t double_to_16(double v, int digits, int most_exponent) {
-    const uint64_t infinite = (uint64_t)(0x7fff >> digits) << digits;
-    const int least_exponent = 1 - most_exponent;
-    uint64_t b, m, kept, drop;
-    uint16_t sign;
-    int e, shift;
-    memcpy(&b, &v, 8);
-    sign = (uint16_t)((b >> 48) & 0x8000u);
-    e = (int)((b >> 52) & 0x7ff);
-    m = b & 0xfffffffffffffu;
-    shift = 52 - digits;
-    if (e == 0x7ff)
-        return (uint16_t)(sign | infinite | (m ? (uint64_t)1 << (digits - 1) | m >> shift : 0));
-    e -= 1023;
-    if (e > most_exponent)
-        return (uint16_t)(sign | infinite);
-    if (e < least_exponent - digits - 1)
-        return sign;
-    m |= 0x10000000000000u;
-    shift += e < least_exponent ? least_exponent - e : 0;
-    kept = m >> shift;
-    drop = m & (((uint64_t)1 << shift) - 1);
-    kept += drop > ((uint64_t)1 << (shift - 1)) || (drop == (uint64_t)1 << (shift - 1) && (kept & 1));
-    /* a carry runs into the exponent, which is right; kept holds the leading bit where the number is normal */
-    if (e >= least_exponent)
-        kept += (uint64_t)(e - least_exponent) << digits;
-    return (uint16_t)(sign | kept);
+    const int least_exponent = 1 - most_exponent, shift = 52 - digits;
+    const uint64_t infinite = (uint64_t)(0x7fff >> digits) << digits, quiet = (uint64_t)1 << (digits - 1);
+    const uint64_t bits = double_to_bits(v), b = bits & 0x7fffffffffffffffu, m = b & 0xfffffffffffffu;
+    const int e = (int)(b >> 52) - 1023;
+    uint64_t rest;
+    if (e == 1024) {
+        rest = infinite | (m ? quiet | m >> shift : 0);
+    } else if (e > most_exponent) {
+        rest = infinite;
+    } else if (e < least_exponent) { /* beside this number a double has no digit below a denormal's last */
+        const uint64_t large = (uint64_t)(1023 + 52 + least_exponent - digits) << 52;
+        rest = double_to_bits(bits_to_double(b) + bits_to_double(large)) - large;
+    } else { /* a carry runs into the exponent, which is right */
+        rest = (b + (((uint64_t)1 << (shift - 1)) - 1) + ((b >> shift) & 1)) >> shift;
+        rest -= (uint64_t)(1023 - most_exponent) << digits;
+    }
+    return (uint16_t)((bits >> 63) << 15 | rest);
 }
 
 static inline uint16_t double_to_half(double v) {

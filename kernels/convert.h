@@ -158,7 +158,7 @@ static bool FN(end_to_end)(const ptrdiff_t *off, int rows, ptrdiff_t count, ptrd
 
 static void FN(gather_halves)(const char *p, const ptrdiff_t *off, int dtype, int rows, ptrdiff_t count, R fill,
                               R *dst) {
-    R flat[TILE_REALS];
+    _Alignas(64) R flat[TILE_REALS];
     ptrdiff_t flat_off[VN];
     if (FN(end_to_end)(off, rows, count, flat_off))
         FN(widen_row)(p + off[0], 2, dtype, 0, rows * count, flat, 1);
@@ -169,7 +169,7 @@ static void FN(gather_halves)(const char *p, const ptrdiff_t *off, int dtype, in
 }
 
 static void FN(scatter_halves)(const R *src, ptrdiff_t count, char *p, const ptrdiff_t *off, int dtype, int rows) {
-    R flat[TILE_REALS];
+    _Alignas(64) R flat[TILE_REALS];
     ptrdiff_t flat_off[VN];
     const bool all = FN(end_to_end)(off, rows, count, flat_off);
     FN(scatter_rows)(src, count, (char *)flat, flat_off, rows);
