@@ -295,7 +295,7 @@ xent_status xent_make_job(xent_request *req, xent_job *job, bool read) {
     }
     job->n_used = 0;
     for (int o = 0; o < OPERANDS; o++)
-        if (job->at[o].data && job->at[o].rs)
+        if (job->at[o].data)
             job->used[job->n_used++] = o;
     set_batch(job, req);
     job->class_weight = operand_of(&req->class_weight, NULL);
