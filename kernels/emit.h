@@ -61,8 +61,15 @@ INLINE void FN(emit_tile)(const xent_job *job, const FN(tile) * T, const group_r
         REF(fx, x);
         const V px = ROW(px), px_lo = ROW(px_lo);
         EACH(T, {
-            V e = EXP_X();
-            PUT(vfma(e, px, vmul(e, px_lo)));
+            V lo, e;
+            if (kept) {
+                e = vload(keep + i * VN);
+                lo = XENT_REAL == 64 ? vload(keep + i * VN + TILE_REALS) : zero;
+            } else {
+                e = FN(vexp_ref_lo)(GET_X(T), fx, &lo);
+            }
+            V small = vmul(e, px_lo);
+            PUT(vfma(e, px, XENT_REAL == 64 ? vfma(lo, px, small) : small));
         });
         break;
     }

@@ -79,6 +79,7 @@ typedef struct operand {
 enum {
     TILE_BYTES = 4096, /* x, t, log t and an output stay in L1 together                     */
     FAR_BYTES = 1024,
+    GATHER_AHEAD = 2048, /* bytes */
     ACROSS_CLASSES = 32,  /* rows with contiguous classes: at most so many go across          */
     PIECE_CLASSES = 65536 /* a long row is folded piece by piece, whoever does the pieces     */
 };
@@ -102,6 +103,11 @@ typedef struct xent_job {
 
 static inline bool xent_target_is_log(const xent_job *job) {
     return job->op->target == XENT_TARGET_LOGITS || job->op->target == XENT_TARGET_LOG_PROBS;
+}
+
+/* Tiles of exponentials that a row keeps for its emit. */
+static inline int xent_kept_tiles(const xent_job *job) {
+    return xent_target_is_log(job) || !job->is_f32 ? 2 : 1;
 }
 
 /* The place of one row in every operand. */
@@ -173,7 +179,7 @@ typedef struct group_result {
 /* ---- what an instruction set does: one table for each of float and double ---- */
 typedef struct isa_kernels {
     int lanes; /* in a vector */
-    /* Folds classes [c0, c1) of the group. keep, where not NULL: room for a tile (two with a log target) of each row along
+    /* Folds classes [c0, c1) of the group. keep, where not NULL: room for xent_kept_tiles() of each row along
      * or of each vector of rows across, all of whose classes are in one tile: exponentials, for the emit. */
     void (*reduce)(const xent_job *, const row_group *, ptrdiff_t c0, ptrdiff_t c1, reduce_kind, group_state *,
                    void *keep);

@@ -238,7 +238,7 @@ static void write_sum(work *w) {
  * finished together; they stay in L1 meanwhile. Where the emit needs the exponentials of the reduction and a row is one tile,
  * there are no more of them than the room for those holds. */
 static void choose_group(const xent_job *job, work *w) {
-    const int size = job->is_f32 ? 4 : 8, tiles = xent_target_is_log(job) ? 2 : 1;
+    const int size = job->is_f32 ? 4 : 8, tiles = xent_kept_tiles(job);
     const ptrdiff_t tile = TILE_BYTES / (job->across ? size * w->k->lanes : size);
     ptrdiff_t rows = ROWS_ALONG_BYTES / ((job->classes + 1) * size);
     w->keeps = (job->op->emit == EMIT_P || job->op->emit == EMIT_GRAD) && job->classes <= tile;

@@ -212,22 +212,23 @@ INLINE bool FN(lead_x)(const FN(tile) * T, reduce_kind kind, bool log_target, bo
 
 /* E(x), and its addition to everything but the maxima. In double its own rounding is kept, which is most of the error of a
  * row of few classes; float sums are finished in double, and what a float rounds is left as it is. */
-INLINE V FN(lse_step)(const FN(top) * s, bool tops, V x, V *run, V *n, V *err) {
-    V lo, e = FN(vexp_ref_lo)(x, s->ref, &lo), rest = e;
-    if (tops) {
-        M top = meq(x, s->m);
-        *n = vadd(*n, vif(top, vset((R)1)));
-        rest = vif(mnot(top), e);
-        lo = vif(mnot(top), lo);
-    }
-    *run = rest;
+INLINE V FN(lse_step_lo)(const FN(top) * s, bool tops, V x, V *run, V *n, V *err, V *lo) {
+    V e = FN(vexp_ref_lo)(x, s->ref, lo);
+    M rest = mne(x, s->m);
+    *run = tops ? vif(rest, e) : e;
+    if (tops)
+        *n = vadd(*n, vif(mnot(rest), vset((R)1)));
     if (XENT_REAL == 64)
-        *err = vadd(*err, lo);
+        *err = vadd(*err, tops ? vif(rest, *lo) : *lo);
     return e;
+}
+INLINE V FN(lse_step)(const FN(top) * s, bool tops, V x, V *run, V *n, V *err) {
+    V lo;
+    return FN(lse_step_lo)(s, tops, x, run, n, err, &lo);
 }
 
 /* The variants of a reduction's loop: most tiles hold no maximum, and need not look for one; a row that is one tile may keep
- * its E(x) (and, a tile further on, E(y)) for the emit. */
+ * its E(x) (and, a tile further on, E(y), or what a double's E(x) rounded away) for the emit. */
 #undef SUMS
 #undef VARIANT
 #define VARIANT(function, tops, keep, ...)                                                                             \
@@ -248,9 +249,11 @@ INLINE void FN(reduce_lse)(const FN(tile) * T, bool tops, FN(state) * s, R *keep
     RUNS(T, BLOCK({
              V x = GET_X(T);
              AHEAD(T->x, T->xs);
-             V e = FN(lse_step)(&s->x, tops, x, &run[j], &n, &r.e);
+             V lo, e = FN(lse_step_lo)(&s->x, tops, x, &run[j], &n, &r.e, &lo);
              if (keep)
                  vstore(keep + i * VN, e);
+             if (keep && XENT_REAL == 64)
+                 vstore(keep + i * VN + TILE_REALS, lo);
          }),
          BLOCK({ FN(flush)(run, &r); }));
     s->x.n = n;

@@ -2,7 +2,7 @@
  * hands pieces to threads and merges their states in order). Reduce first, then, with the finished rows, emit. */
 /* Where the row or rows at `at` keep their tiles of exponentials, if they do. */
 INLINE R *FN(kept)(const xent_job *job, void *keep, int at) {
-    const int tiles = xent_target_is_log(job) ? 2 : 1;
+    const int tiles = xent_kept_tiles(job);
     return keep ? (R *)keep + (job->across ? at / VN : at) * tiles * TILE_REALS : NULL;
 }
 
@@ -24,41 +24,53 @@ static void FN(walk_reduce)(const xent_job *job, const row_group *g, ptrdiff_t c
     }
 }
 
-static void FN(walk_emit)(const xent_job *job, const row_group *g, ptrdiff_t c0, ptrdiff_t c1, const group_result *r,
-                          const void *keep, xent_sum *acc) {
+/* Classes [c, c + count) of rows `at` and following. */
+static void FN(emit_some)(const xent_job *job, const row_group *g, int at, ptrdiff_t c, ptrdiff_t count,
+                          const group_result *r, const void *keep, bool straight, bool stream, xent_sum *acc) {
     _Alignas(64) R xbuf[TILE_REALS], tbuf[TILE_REALS], obuf[TILE_REALS];
     const operand *o = &job->at[OPERAND_OUT];
-    const ptrdiff_t step = job->across ? TILE_VECTORS : TILE_REALS;
-    const bool labels = job->op->target == XENT_TARGET_LABELS && job->op->emit == EMIT_GRAD;
+    const FN(tile) T = FN(load_tile)(job, g, at, c, count, !keep, xbuf, tbuf);
+    char *base = straight ? o->data + g->off[OPERAND_OUT][at] + c * o->cs : (char *)obuf;
+    const ptrdiff_t os = straight && job->across ? o->cs : (ptrdiff_t)sizeof(V);
+    if (keep)
+        FN(emit_tile)(job, &T, r, at, base, os, false, true, FN(kept)(job, (void *)keep, at));
+    else if (stream)
+        FN(emit_tile)(job, &T, r, at, base, os, true, false, NULL);
+    else
+        FN(emit_tile)(job, &T, r, at, base, os, false, false, NULL);
+    if (job->op->target == XENT_TARGET_LABELS && job->op->emit == EMIT_GRAD)
+        for (int l = at; l < at + FN(rows_at)(job, g, at); l++)
+            if (g->label[l] >= c && g->label[l] < c + count) {
+                const R patch = (R)r->patch[l];
+                const ptrdiff_t j = g->label[l] - c;
+                memcpy(base + (job->across ? j * os + (l - at) * (ptrdiff_t)sizeof(R) : j * (ptrdiff_t)sizeof(R)), &patch,
+                       sizeof(R));
+            }
+    if (!straight)
+        FN(unpack_tile)(job, g, at, c, count, obuf, acc);
+}
+
+static void FN(walk_emit)(const xent_job *job, const row_group *g, ptrdiff_t c0, ptrdiff_t c1, const group_result *r,
+                          const void *keep, xent_sum *acc) {
+    const operand *o = &job->at[OPERAND_OUT];
     const bool plain = !acc && !job->at[OPERAND_WHERE].data && !g->any_dead;
-    for (int at = 0; at < g->rows; at += job->across ? VN : 1) {
-        const int rows = FN(rows_at)(job, g, at);
+    if (job->across) { /* neighbouring rows share a line of the output: both are written while it is at hand */
+        for (ptrdiff_t c = c0; c < c1; c += TILE_VECTORS)
+            for (int at = 0; at < g->rows; at += VN)
+                FN(emit_some)(job, g, at, c, c1 - c < TILE_VECTORS ? c1 - c : TILE_VECTORS, r, keep,
+                              plain && FN(in_place)(job, g, at, OPERAND_OUT), false, acc);
+        return;
+    }
+    for (int at = 0; at < g->rows; at++) {
         const bool straight = plain && FN(in_place)(job, g, at, OPERAND_OUT);
         /* Streaming stores want aligned vectors: the first tile ends where the output is. */
         const uintptr_t start = (uintptr_t)(o->data + g->off[OPERAND_OUT][at] + c0 * o->cs);
-        const bool stream = job->streams && straight && !job->across && !keep && start % sizeof(R) == 0;
+        const bool stream = job->streams && straight && !keep && start % sizeof(R) == 0;
         ptrdiff_t head = stream ? (ptrdiff_t)(-start % sizeof(V) / sizeof(R)) : 0;
         for (ptrdiff_t c = c0, count; c < c1; c += count, head = 0) {
-            count = head > 0 ? head : step;
+            count = head > 0 ? head : TILE_REALS;
             count = c1 - c < count ? c1 - c : count;
-            FN(tile) T = FN(load_tile)(job, g, at, c, count, !keep, xbuf, tbuf);
-            char *base = straight ? o->data + g->off[OPERAND_OUT][at] + c * o->cs : (char *)obuf;
-            ptrdiff_t os = straight && job->across ? o->cs : (ptrdiff_t)sizeof(V);
-            if (keep)
-                FN(emit_tile)(job, &T, r, at, base, os, false, true, FN(kept)(job, (void *)keep, at));
-            else if (stream)
-                FN(emit_tile)(job, &T, r, at, base, os, true, false, NULL);
-            else
-                FN(emit_tile)(job, &T, r, at, base, os, false, false, NULL);
-            for (int l = at; labels && l < at + rows; l++)
-                if (g->label[l] >= c && g->label[l] < c + count) {
-                    R patch = (R)r->patch[l];
-                    ptrdiff_t j = g->label[l] - c;
-                    memcpy(base + (job->across ? j * os + (l - at) * (ptrdiff_t)sizeof(R) : j * (ptrdiff_t)sizeof(R)),
-                           &patch, sizeof(R));
-                }
-            if (!straight)
-                FN(unpack_tile)(job, g, at, c, count, obuf, acc);
+            FN(emit_some)(job, g, at, c, count, r, keep, straight, stream, acc);
         }
         if (stream)
             vstream_end();
