@@ -5,6 +5,7 @@ training and evaluation code calls. Values are in nats; the prediction comes fir
 """
 
 from pathlib import Path as _Path
+from typing import Any as _Any
 
 from xent import losses, ufuncs
 from xent._core import CALLABLES as _CALLABLES
@@ -18,6 +19,7 @@ globals().update(_OPERATIONS)
 
 __all__ = [
     *_OPERATIONS,
+    "explain",
     "get_include",
     "get_num_threads",
     "info",
@@ -41,3 +43,12 @@ def get_include() -> str:
     installed = package / "include"
     # An editable install runs from the source tree, where the header lies beside the kernels.
     return str(installed if installed.is_dir() else package.parents[1] / "kernels" / "include")
+
+
+def __getattr__(name: str) -> _Any:
+    # explain needs every door of xent.compat, which would be a tenth of the import's time.
+    if name == "explain":
+        from xent._explain import explain
+
+        return explain
+    raise AttributeError(f"module 'xent' has no attribute {name!r}")
