@@ -168,8 +168,10 @@ static void do_rows(work *w, ptrdiff_t r0, ptrdiff_t r1, xent_sum *sum, xent_sum
     group_result r;
     _Alignas(64) char room[KEEP_BYTES];
     void *keep = w->keeps ? room : NULL;
-    memset(&s, 0, sizeof s); /* vectors of rows are worked on whole, be there fewer */
-    xent_start_group(job, &g);
+    const ptrdiff_t whole = ceil_div(r1 - r0 < w->lanes ? r1 - r0 : w->lanes, MAX_VECTOR) * MAX_VECTOR;
+    xent_start_group(job, whole < MAX_LANES ? (int)whole : MAX_LANES, &g);
+    if (!job->across) /* vectors of rows are finished whole, be there fewer */
+        memset(&s, 0, sizeof s);
     cursor_seek(job, &cur, r0);
     for (ptrdiff_t row = r0; row < r1; row += w->lanes) {
         xent_open_group(job, &cur, (int)(r1 - row < w->lanes ? r1 - row : w->lanes), &g);

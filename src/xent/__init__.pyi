@@ -13,6 +13,7 @@ __all__ = [
     "cross_entropy_value_and_grad",
     "cross_entropy_with_labels",
     "cross_entropy_with_labels_value_and_grad",
+    "enable_bfloat16",
     "entropy",
     "explain",
     "get_include",
@@ -236,6 +237,7 @@ def kl_div_with_log_probs_value_and_grad(
 kl_pointwise: np.ufunc
 rel_entr: np.ufunc
 
+def enable_bfloat16() -> None: ...
 def get_include() -> str: ...
 def get_num_threads() -> int: ...
 def info() -> dict[str, Any]: ...

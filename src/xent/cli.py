@@ -247,7 +247,7 @@ def make_parser() -> Parser:
     explain = commands.add_parser(
         "explain",
         help="say what two files hold and how the losses of several libraries on them relate",
-        description="What two arrays look like, and how each library's losses on them relate to KL(target, prediction).",
+        description="What two arrays look like, and how the losses of each library relate to KL(target, prediction).",
     )
     explain.add_argument("input", metavar="INPUT", help="the prediction: .npy, .npz or .npz:NAME")
     explain.add_argument(
