@@ -84,7 +84,7 @@ def read_labels(name: str, array: Array, classes: int) -> Reading:
     outside = (array < 0) | (array >= classes)
     if outside.any():
         at = tuple(int(i) for i in np.argwhere(outside)[0])
-        raise IndexError(f"explain: label {int(array[at])} of {name} at {at} is outside 0 to {classes - 1}")
+        raise IndexError(f"explain: label {array[at].item()} of {name} at {at} is outside 0 to {classes - 1}")
     evidence = f"{'integers' if whole else 'whole numbers'} from {span(array)}, one a row"
     return Reading(name, "labels", None, evidence, str(array.dtype), array.shape)
 
@@ -185,19 +185,17 @@ class Side:
             need = "probs"
         # A target is taken as it is; a prediction has to be a distribution.
         loose = self.is_prediction and self.reading.normalised is False
-        with np.errstate(all="ignore"):
-            if kind in ("probs", "one_hot") and need != "probs":
-                text, x, kind = f"np.log({text})", np.log(x), "logits" if loose else "log_probs"
-            if need == "logits" or (kind == need and not loose) or (kind == "one_hot" and need == "probs"):
-                return text, x
-            if need == "log_probs":
-                return self.along(f"xent.log_softmax({text})"), xent.log_softmax(x, axis=self.axis)
-            if kind == "probs":
-                total = f"{text}.sum({self.axis}, keepdims=True)"
-                return f"{text} / {total}", x / x.sum(self.axis, keepdims=True)
-            if kind == "log_probs" and not loose:
-                return f"np.exp({text})", np.exp(x)
-            return self.along(f"xent.softmax({text})"), xent.softmax(x, axis=self.axis)
+        if kind in ("probs", "one_hot") and need != "probs":
+            text, x, kind = f"np.log({text})", np.log(x), "logits" if loose else "log_probs"
+        if need == "logits" or (kind == need and not loose) or (kind == "one_hot" and need == "probs"):
+            return text, x
+        if need == "log_probs":
+            return self.along(f"xent.log_softmax({text})"), xent.log_softmax(x, axis=self.axis)
+        if kind == "probs":
+            return f"{text} / {text}.sum({self.axis}, keepdims=True)", x / x.sum(self.axis, keepdims=True)
+        if kind == "log_probs" and not loose:
+            return f"np.exp({text})", np.exp(x)
+        return self.along(f"xent.softmax({text})"), xent.softmax(x, axis=self.axis)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -254,6 +252,14 @@ def over_classes(m: Numbers) -> Formula:
 
 def over_classes_gluon(m: Numbers) -> Formula:
     return Formula("KL / C", "divided by the number of classes; adds 1e-12", 1 / m.classes)
+
+
+def per_row_normalised(m: Numbers) -> Formula:
+    return Formula("KL", "normalises both arrays itself")
+
+
+def per_row_clipped(m: Numbers) -> Formula:
+    return Formula("KL", "clips both arrays at 1e-7")
 
 
 def summed(m: Numbers) -> Formula:
@@ -343,9 +349,9 @@ def rows_of_table() -> list[Row]:
         ),
         Row("SciPy rel_entr(target, input).sum()", rel_entr_sum, both, summed, target_first=True),
         Row("SciPy rel_entr(input, target).sum()", rel_entr_sum, both, summed, target_first=True, swapped=True),
-        Row("SciPy entropy(target, input)", mean_entropy, both, per_row, target_first=True),
-        Row("SciPy entropy(input, target)", mean_entropy, both, per_row, target_first=True, swapped=True),
-        Row("Keras KLDivergence(target, input)", keras_kl, both, per_row, target_first=True),
+        Row("SciPy entropy(target, input)", mean_entropy, both, per_row_normalised, target_first=True),
+        Row("SciPy entropy(input, target)", mean_entropy, both, per_row_normalised, target_first=True, swapped=True),
+        Row("Keras KLDivergence(target, input)", keras_kl, both, per_row_clipped, target_first=True),
     ]
 
 
@@ -383,7 +389,7 @@ def evaluate(row: Row, prediction: Array, target: Array, axis: int) -> tuple[Arr
     """The value of the call, or the message with which it is refused."""
     arguments = (target, prediction) if row.target_first else (prediction, target)
     # PyTorch's door warns, as PyTorch does, that "mean" is not the divergence; that is in the table.
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         try:
             return np.asarray(row.function(*arguments, axis)), None
@@ -513,9 +519,10 @@ class Explanation:
     def summary(self) -> str:
         """The divergence, what it is of, and the numbers that it is taken for."""
         target = "input" if self.swapped else "target"
+        rows = "1 row" if self.rows == 1 else f"{self.rows} rows"
         return (
-            f"KL = KL({target}, prediction) = {self.kl:.6g} nats, the mean of N = {self.rows} rows over C = "
-            f"{self.classes} classes; the prediction is {self.prediction}. H({target}) = {self.entropy + 0.0:.6g}, "
+            f"KL({target}, prediction) = {self.kl:.6g} nats, the mean of N = {rows} of C = {self.classes} classes; the "
+            f"prediction is {self.prediction}. H({target}) = {self.entropy + 0.0:.6g}, "
             f"cross-entropy = {self.cross_entropy:.6g}; the other way round, KL(prediction, {target}) = "
             f"{self.reverse + 0.0:.6g}."
         )
@@ -523,17 +530,17 @@ class Explanation:
     def __str__(self) -> str:
         lines = []
         for reading in (self.input, self.target):
-            lines += wrapped(f"{reading.name:6}  ", f"{reading.dtype} {reading.shape}, {reading}")
-        lines += ["", *wrapped("", self.summary), ""]
-        for number, pitfall in enumerate(self.pitfalls, 1):
-            lines += wrapped(f"{number}. ", pitfall)
-        lines += [""] * bool(self.pitfalls)
+            lines += wrapped(f"{reading.name:8}", f"{reading.dtype} {reading.shape}, {reading}")
+        lines += wrapped("KL      ", self.summary)
+        for pitfall in self.pitfalls:
+            lines += wrapped("pitfall ", pitfall)
+        lines.append(f"use     {self.use}")
         name = max(len(call.call) for call in self.calls)
         value = max(len(call.shown) for call in self.calls)
+        lines += [f"  {'call':{name}}  {'value':>{value}}  relation to KL; ! is not the divergence", "-" * WIDTH]
         for call in self.calls:
             mark = " " if call.is_kl else "!"
             lines += wrapped(f"{mark} {call.call:{name}}  {call.shown:>{value}}  ", call.relation)
-        lines += ["", "! is not the divergence", f"Use {self.use}"]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -788,8 +795,8 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call]) -> list[st
         found.append("PyTorch's cross_entropy takes the classes from axis 1; its value below is with them moved there.")
     if "NaN where" in calls["optax kl_divergence"].relation:
         found.append(
-            "A target of 0 meets a log-probability of -inf: kl_div of PyTorch, Gluon and optax is NaN then; here and in "
-            "SciPy it is 0."
+            "A target of 0 meets a log-probability of -inf: kl_div of PyTorch, Gluon and optax is NaN then; here and "
+            "in SciPy that adds 0."
         )
     if calls["torch kl_div mean"].relation.startswith("= KL / C"):
         found.append(
@@ -845,7 +852,12 @@ def explain(input: ArrayLike, target: ArrayLike, axis: int = -1) -> Explanation:
     >>> [(call.call, call.shown, call.relation) for call in found.calls if call.call == "torch kl_div mean"]
     [('torch kl_div mean', '0.0316799', '= KL / C, divided by the number of classes')]
     """
-    p, t = read(input, target, axis)
+    # Infinities and NaN are part of what is explained.
+    with np.errstate(all="ignore"):
+        return explained(*read(input, target, axis))
+
+
+def explained(p: Side, t: Side) -> Explanation:
     use, kl = call_to_use(p, t)
     m = measure(p, t, kl)
     calls = own_calls(p, t, m)
