@@ -126,7 +126,7 @@ FORMULAS = {
     "torch kl_div mean": lambda x, t: terms(t, x).mean(),
     "torch kl_div batchmean": lambda x, t: terms(t, x).sum() / len(x),
     "torch kl_div sum": lambda x, t: terms(t, x).sum(),
-    "torch kl_div none": terms,
+    "torch kl_div none": lambda x, t: terms(t, x),
     "torch kl_div mean, log_target": lambda x, t: (np.exp(t) * (t - x)).mean(),
     "torch kl_div batchmean, log_target": lambda x, t: (np.exp(t) * (t - x)).sum() / len(x),
     "torch kl_div sum, log_target": lambda x, t: (np.exp(t) * (t - x)).sum(),
@@ -135,10 +135,10 @@ FORMULAS = {
     "Gluon SoftmaxCELoss": lambda x, t: -(t * log_softmax(x)).sum(-1).mean(),
     "Gluon KLDivLoss": lambda x, t: (t * (np.log(t + 1e-12) - x)).mean(),
     "optax kl_divergence": lambda x, t: terms(t, x).sum(-1).mean(),
-    "SciPy rel_entr(target, input).sum()": lambda x, t: (t * np.log(t / x)).sum(),
-    "SciPy rel_entr(input, target).sum()": lambda x, t: (x * np.log(x / t)).sum(),
-    "SciPy entropy(target, input)": lambda x, t: (unit(t) * np.log(unit(t) / unit(x))).sum(-1).mean(),
-    "SciPy entropy(input, target)": lambda x, t: (unit(x) * np.log(unit(x) / unit(t))).sum(-1).mean(),
+    "SciPy rel_entr(target, input).sum()": lambda x, t: terms(t, np.log(x)).sum(),
+    "SciPy rel_entr(input, target).sum()": lambda x, t: terms(x, np.log(t)).sum(),
+    "SciPy entropy(target, input)": lambda x, t: terms(unit(t), np.log(unit(x))).sum(-1).mean(),
+    "SciPy entropy(input, target)": lambda x, t: terms(unit(x), np.log(unit(t))).sum(-1).mean(),
     "Keras KLDivergence(target, input)": lambda x, t: (clipped(t) * np.log(clipped(t) / clipped(x))).sum(-1).mean(),
 }
 
@@ -153,7 +153,7 @@ def test_values_are_those_of_the_arrays_as_they_are(name, form):
     """Probabilities as target throughout, which nothing but log_target refuses or finds odd."""
     x = {"probs": PREDICTION, "log_probs": np.log(PREDICTION), "logits": LOGITS}[form]
     call = by_name(explain(x, TARGET))[name]
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):
         expected = FORMULAS[name](x, TARGET)
     if "rel_entr" in name and form != "probs":
         assert call.value == np.inf  # SciPy's value where an argument is negative
@@ -172,14 +172,14 @@ def test_keras_is_the_documented_example():
 
 
 def test_keras_clips_what_is_infinite():
-    x, t = np.array([[1.0, 0.0, 0.0]]), np.array([[0.5, 0.5, 0.0]])
+    x, t = np.array([[0.5, 0.0, 0.5]]), np.array([[0.5, 0.5, 0.0]])
     found = explain(x, t)
     call = by_name(found)["Keras KLDivergence(target, input)"]
     assert found.kl == np.inf
     assert "infinite" in " ".join(found.pitfalls)
     assert "(0, 1)" in " ".join(found.pitfalls)
-    assert call.value == pytest.approx(0.5 * np.log(0.5) + 0.5 * np.log(0.5e7), rel=1e-9)
-    assert call.relation == "clipped at 1e-7 (3 of 6 elements), else KL"
+    assert call.value == pytest.approx(0.5 * np.log(0.5e7) + 1e-7 * np.log(2e-7), rel=1e-12)
+    assert call.relation == "clipped at 1e-7 (2 of 6 elements), else KL"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def expected_value(text, found):
     return value + (found.entropy if plus else 0.0)
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("shape", [(5,), (4, 5), (2, 3, 5)])
 @pytest.mark.parametrize("target_form", ["probs", "log_probs", "logits", "labels", "one_hot"])
 @pytest.mark.parametrize("input_form", ["logits", "log_probs", "probs"])
@@ -225,20 +225,18 @@ def test_every_relation_holds(rng, input_form, target_form, shape, dtype):
         pytest.skip("reads as swapped, which has its own tests")
     found = explain(x, t)
     assert (found.input.kind, found.target.kind) == (input_form, target_form)
-    tolerance = 60 * np.finfo(dtype).eps
-    reference = float(np.mean(xent.losses.cross_entropy(LOGITS, TARGET)))  # the size of the values, about 1
-    assert 0.1 < reference < 10
+    tolerance = 60 * float(np.finfo(dtype).eps)
     stated = 0
     for call in found.calls:
-        text, _, rest = call.relation.partition(": with ")
-        formula = re.sub(r"^= |^arguments swapped: |, .*$", "", text)
-        value = expected_value(formula, found) if not rest else None
+        formula = re.sub(r"^= |^arguments swapped: |, .*$", "", call.relation)
+        value = None if ": with " in call.relation else expected_value(formula, found)
         if value is not None and call.value is not None and np.isfinite(value):
-            assert call.value == pytest.approx(value, rel=tolerance, abs=tolerance * 5), call
+            slack = 1e-12 if "adds 1e-12" in call.relation else 0.0
+            assert call.value == pytest.approx(value, rel=tolerance, abs=tolerance + slack), call
             stated += 1
-        assert call.is_kl <= (call.value == pytest.approx(found.kl, rel=tolerance, abs=tolerance * 5)), call
+        assert call.is_kl <= (call.value == pytest.approx(found.kl, rel=tolerance, abs=tolerance)), call
         assert "no simple relation" not in call.relation, call
-    assert stated >= 3
+    assert stated >= 2  # xent's own at least
     assert float(written(found.use, x, t)) == pytest.approx(found.kl)
 
 
@@ -295,6 +293,20 @@ def test_wrong_own_numbers_are_not_stated_either(monkeypatch):
     assert calls["xent cross_entropy"].relation == "no simple relation to KL here"
 
 
+def test_16_bits_are_read_with_their_own_rounding():
+    found = explain(np.float16(np.log(PREDICTION)), np.float16(TARGET))
+    calls = by_name(found)
+    assert found.input.normalised
+    assert found.target.normalised
+    assert found.kl == pytest.approx(KL, rel=5e-3)
+    assert calls["torch kl_div mean"].relation.startswith("= KL / C")
+    assert [name for name, call in calls.items() if call.is_kl] == [
+        "xent kl_div",
+        "torch kl_div batchmean",
+        "optax kl_divergence",
+    ]
+
+
 def test_torch_and_gluon_give_nan_where_zero_meets_infinity():
     x, t = np.log([[0.5, 0.5, 1.0]]) - [[0, 0, np.inf]], np.array([[0.25, 0.75, 0.0]])
     found = explain(x, t)
@@ -342,7 +354,9 @@ def test_axis(rng, axis, target_form):
     assert found.cross_entropy == near(plain.cross_entropy)
     np.testing.assert_allclose(found.per_class, plain.per_class, rtol=1e-12)
     for call, other in zip(found.calls, plain.calls, strict=True):
-        if "batchmean" not in call.call:
+        # Labels broadcast with what they do not belong to, or do not, as the shapes happen to be.
+        by_chance = target_form == "labels" and call.call.startswith(("SciPy", "Keras"))
+        if "batchmean" not in call.call and not by_chance:
             assert (call.shown, call.is_kl) == (other.shown.replace("4x2x3", "x".join(map(str, x.shape))), other.is_kl)
     assert float(written(found.use, x, moved)) == near(found.kl)
 

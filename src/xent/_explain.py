@@ -771,13 +771,12 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call]) -> list[st
         found.append(f"{b.name} is {what}, where most calls take probabilities: in PyTorch's kl_div use {remedy}.")
     if (t.array < 0).any() and t.kind == "probs":
         found.append(f"{b.name} has negative probabilities ({first_place(t.array < 0)}): KL is NaN there.")
-    for side in (p, t):
-        if side.reading.normalised is False:
-            found.append(f"{side.reading.name} is not normalised: {side.reading.evidence}.")
-    if t.reading.normalised is False:
+    if a.normalised is False:
+        found.append(f"{a.name} is not normalised: {a.evidence}. KL is that of the prediction divided by its sum.")
+    if b.normalised is False:
         found.append(
-            "Of a target whose sum is T, KL is T KL(target / T, prediction) + T log T, which may be negative; SciPy's "
-            "entropy divides by T silently."
+            f"{b.name} is not normalised: {b.evidence}. Of a sum T, KL is T KL({b.name} / T, prediction) + T log T, "
+            "which may be negative; SciPy's entropy divides by T silently."
         )
     if math.isinf(m.kl):
         empty = (p.converted("probs")[1] == 0) & (t.converted("probs")[1] > 0)
