@@ -6,6 +6,7 @@ training and evaluation code calls. Values are in nats; the prediction comes fir
 
 import sys as _sys
 from pathlib import Path as _Path
+from typing import Any as _Any
 
 from xent import losses, ufuncs
 from xent._core import CALLABLES as _CALLABLES
@@ -26,6 +27,7 @@ if _sys.modules.get("ml_dtypes") is not None:
 __all__ = [
     *_OPERATIONS,
     "enable_bfloat16",
+    "explain",
     "get_include",
     "get_num_threads",
     "info",
@@ -49,3 +51,12 @@ def get_include() -> str:
     installed = package / "include"
     # An editable install runs from the source tree, where the header lies beside the kernels.
     return str(installed if installed.is_dir() else package.parents[1] / "kernels" / "include")
+
+
+def __getattr__(name: str) -> _Any:
+    # explain needs every door of xent.compat, which would be a tenth of the import's time.
+    if name == "explain":
+        from xent._explain import explain
+
+        return explain
+    raise AttributeError(f"module 'xent' has no attribute {name!r}")

@@ -5,6 +5,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from xent import losses as losses
 from xent import ufuncs as ufuncs
+from xent._explain import explain as explain
 
 __all__ = [
     "cross_entropy",
@@ -14,6 +15,7 @@ __all__ = [
     "cross_entropy_with_labels_value_and_grad",
     "enable_bfloat16",
     "entropy",
+    "explain",
     "get_include",
     "get_num_threads",
     "info",

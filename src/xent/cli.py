@@ -1,4 +1,4 @@
-"""The xent command: losses of .npy and .npz files, a demo, and what this build is.
+"""The xent command: losses of .npy and .npz files, what they relate to, a demo, and what this build is.
 
 Exit status: 0 done, 1 the demo found a disagreement, 2 bad arguments, files or values (one line on stderr says which).
 """
@@ -109,9 +109,11 @@ def check_out(out: str, inputs: Sequence[str]) -> None:
 
 def plain_json(value: Any) -> Any:
     """JSON has no inf and nan: they become the strings that float() reads back."""
+    if isinstance(value, dict):
+        return {key: plain_json(item) for key, item in value.items()}
     if isinstance(value, list):
         return [plain_json(item) for item in value]
-    return value if np.isfinite(value) else str(value)
+    return str(value) if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def write_result(out: str, result: np.ndarray, record: dict[str, Any]) -> None:
@@ -166,6 +168,16 @@ def run_loss(args: argparse.Namespace) -> int:
         show_result(result)
     else:
         print(f"{args.out}: {result.dtype}, shape {result.shape}")
+    return 0
+
+
+def run_explain(args: argparse.Namespace) -> int:
+    arrays = read_array(args.input), read_array(args.target)
+    try:
+        found = xent.explain(*arrays, axis=args.axis)
+    except (TypeError, ValueError, IndexError, MemoryError) as error:
+        raise UserError(reason(error)) from error
+    print(json.dumps(plain_json(found.to_dict()), indent=1) if args.json else found)
     return 0
 
 
@@ -231,6 +243,19 @@ def make_parser() -> Parser:
     )
     divergence.add_argument("--target-kind", choices=TARGET_KINDS, default="probs", help="default: probs")
     divergence.add_argument("--temperature", type=float, default=1.0, metavar="T", help="divides the logits; default 1")
+
+    explain = commands.add_parser(
+        "explain",
+        help="say what two files hold and how the losses of several libraries on them relate",
+        description="What two arrays look like, and how the losses of each library relate to KL(target, prediction).",
+    )
+    explain.add_argument("input", metavar="INPUT", help="the prediction: .npy, .npz or .npz:NAME")
+    explain.add_argument(
+        "target", metavar="TARGET", help="the target: probabilities, their logarithms, logits or labels"
+    )
+    explain.add_argument("--axis", type=int, default=-1, help="the class axis (default: the last)")
+    explain.add_argument("--json", action="store_true", help="as JSON")
+    explain.set_defaults(run=run_explain)
 
     info = commands.add_parser("info", help="version, instruction set, threads")
     info.add_argument("--json", action="store_true", help="as JSON")

@@ -1,0 +1,563 @@
+"""xent.explain: the four stories of the field, what arrays look like, and that no relation is claimed but holds.
+
+The values are held against formulas written here in NumPy, not against the doors that explain calls.
+"""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import xent
+from xent import _explain, cli, losses
+from xent._explain import explain
+
+LOGITS = np.array([[2.0, 1.0, -1.0], [0.5, 2.5, 0.0]])
+PREDICTION = np.exp(LOGITS) / np.exp(LOGITS).sum(-1, keepdims=True)
+TARGET = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1]])
+KL = float(np.sum(TARGET * np.log(TARGET / PREDICTION)) / 2)
+REVERSE = float(np.sum(PREDICTION * np.log(PREDICTION / TARGET)) / 2)
+H = float(-np.sum(TARGET * np.log(TARGET)) / 2)
+LABELS = np.array([0, 1])
+NAMES = [row.call for row in _explain.rows_of_table()]
+
+
+def near(value):
+    return pytest.approx(value, rel=1e-12, abs=1e-15)
+
+
+def by_name(found):
+    return {call.call: call for call in found.calls}
+
+
+def written(expression, input, target):
+    return eval(expression, {"np": np, "xent": xent, "input": input, "target": target})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The four stories
+
+
+def test_mean_is_a_factor_of_classes_too_small():
+    found = explain(np.log(PREDICTION), TARGET)
+    calls = by_name(found)
+    assert found.kl == near(KL)
+    assert calls["torch kl_div mean"].value == near(KL / 3)
+    assert calls["torch kl_div mean"].relation == "= KL / C, divided by the number of classes"
+    assert not calls["torch kl_div mean"].is_kl
+    assert calls["torch kl_div batchmean"].value == near(KL)
+    assert calls["torch kl_div batchmean"].is_kl
+    assert calls["Gluon KLDivLoss"].value == pytest.approx(KL / 3, abs=2e-12)
+    assert "KL / C" in calls["Gluon KLDivLoss"].relation
+    assert "divides by the C = 3 classes" in found.pitfalls[0]
+    assert found.use == "xent.losses.kl_div(input, target)"
+
+
+def test_probabilities_where_log_probabilities_belong_give_a_negative_value():
+    found = explain(PREDICTION, TARGET)
+    call = by_name(found)["torch kl_div batchmean"]
+    assert call.value == near(-H - np.sum(TARGET * PREDICTION) / 2)
+    assert call.value < 0
+    assert call.relation == "input is not in log space: with np.log(input) = KL"
+    assert "not in log space" in found.pitfalls[0]
+    assert "never negative" in found.pitfalls[0]
+    assert found.use == "xent.losses.kl_div(np.log(input), target)"
+    assert found.kl == near(KL)
+
+
+@pytest.mark.parametrize("prediction", [np.log(PREDICTION), LOGITS], ids=["log_probs", "logits"])
+def test_swapped_arguments_are_read_the_right_way_round(prediction):
+    found = explain(TARGET, prediction)
+    assert found.swapped
+    assert "look swapped" in found.pitfalls[0]
+    assert found.kl == near(KL)
+    assert found.use == "xent.losses.kl_div(target, input)"
+    assert by_name(found)["torch kl_div batchmean"].relation.startswith("arguments swapped: with (")
+    assert "the other way round, KL(prediction, input)" in found.summary
+
+
+def test_the_order_of_two_probability_arrays_is_named():
+    """Nothing in the arrays says which is which, so both orders are there."""
+    calls = by_name(explain(PREDICTION, TARGET))
+    assert calls["SciPy entropy(target, input)"].value == near(KL)
+    assert calls["SciPy entropy(target, input)"].is_kl
+    assert calls["SciPy entropy(input, target)"].value == near(REVERSE)
+    assert calls["SciPy entropy(input, target)"].relation == "arguments swapped: KL(prediction, target)"
+    assert calls["SciPy rel_entr(input, target).sum()"].relation == "arguments swapped: N KL(prediction, target)"
+
+
+@pytest.mark.parametrize("target", [np.eye(3)[LABELS], np.eye(3, dtype=np.int64)[LABELS], LABELS], ids=str)
+def test_one_hot_targets_have_no_entropy_so_cross_entropy_and_kl_agree(target):
+    found = explain(LOGITS, target)
+    calls = by_name(found)
+    nll = -np.log(PREDICTION[[0, 1], LABELS]).mean()
+    assert found.kl == near(nll)
+    assert found.cross_entropy == near(nll)
+    assert found.entropy == 0
+    assert calls["xent cross_entropy"].is_kl
+    assert calls["Gluon SoftmaxCELoss"].is_kl
+    assert "cross-entropy and KL agree" in found.pitfalls[-1]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Every value, by its formula
+
+
+def terms(t, log_p):
+    return np.where(t > 0, t * (np.log(np.where(t > 0, t, 1)) - log_p), 0.0)
+
+
+def clipped(a):
+    return np.clip(a, 1e-7, 1)
+
+
+def log_softmax(x):
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def unit(a):
+    return a / a.sum(-1, keepdims=True)
+
+
+FORMULAS = {
+    "torch kl_div mean": lambda x, t: terms(t, x).mean(),
+    "torch kl_div batchmean": lambda x, t: terms(t, x).sum() / len(x),
+    "torch kl_div sum": lambda x, t: terms(t, x).sum(),
+    "torch kl_div none": lambda x, t: terms(t, x),
+    "torch kl_div mean, log_target": lambda x, t: (np.exp(t) * (t - x)).mean(),
+    "torch kl_div batchmean, log_target": lambda x, t: (np.exp(t) * (t - x)).sum() / len(x),
+    "torch kl_div sum, log_target": lambda x, t: (np.exp(t) * (t - x)).sum(),
+    "torch kl_div none, log_target": lambda x, t: np.exp(t) * (t - x),
+    "torch cross_entropy": lambda x, t: -(t * log_softmax(x)).sum(-1).mean(),
+    "Gluon SoftmaxCELoss": lambda x, t: -(t * log_softmax(x)).sum(-1).mean(),
+    "Gluon KLDivLoss": lambda x, t: (t * (np.log(t + 1e-12) - x)).mean(),
+    "optax kl_divergence": lambda x, t: terms(t, x).sum(-1).mean(),
+    "SciPy rel_entr(target, input).sum()": lambda x, t: terms(t, np.log(x)).sum(),
+    "SciPy rel_entr(input, target).sum()": lambda x, t: terms(x, np.log(t)).sum(),
+    "SciPy entropy(target, input)": lambda x, t: terms(unit(t), np.log(unit(x))).sum(-1).mean(),
+    "SciPy entropy(input, target)": lambda x, t: terms(unit(x), np.log(unit(t))).sum(-1).mean(),
+    "Keras KLDivergence(target, input)": lambda x, t: (clipped(t) * np.log(clipped(t) / clipped(x))).sum(-1).mean(),
+}
+
+
+def test_every_row_has_its_formula():
+    assert list(FORMULAS) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("form", ["probs", "log_probs", "logits"])
+def test_values_are_those_of_the_arrays_as_they_are(name, form):
+    """Probabilities as target throughout, which nothing but log_target refuses or finds odd."""
+    x = {"probs": PREDICTION, "log_probs": np.log(PREDICTION), "logits": LOGITS}[form]
+    call = by_name(explain(x, TARGET))[name]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        expected = FORMULAS[name](x, TARGET)
+    if "rel_entr" in name and form != "probs":
+        assert call.value == np.inf  # SciPy's value where an argument is negative
+    elif "SciPy entropy" in name and form == "logits":
+        assert call.value is not None
+        assert not call.is_kl
+    elif np.ndim(expected):
+        assert (call.value, call.shape) == (None, expected.shape)
+    else:
+        assert call.value == pytest.approx(expected, rel=1e-12)
+
+
+def test_keras_is_the_documented_example():
+    """The numbers of the example in TensorFlow 2.1's documentation of KLDivergence."""
+    assert _explain.keras_kl(np.array([[0.4, 0.9, 0.2]]), np.array([[0.5, 0.8, 0.12]]), -1) == pytest.approx(0.11891246)
+
+
+def test_keras_clips_what_is_infinite():
+    x, t = np.array([[0.5, 0.0, 0.5]]), np.array([[0.5, 0.5, 0.0]])
+    found = explain(x, t)
+    call = by_name(found)["Keras KLDivergence(target, input)"]
+    assert found.kl == np.inf
+    assert "infinite" in " ".join(found.pitfalls)
+    assert "(0, 1)" in " ".join(found.pitfalls)
+    assert call.value == pytest.approx(0.5 * np.log(0.5e7) + 1e-7 * np.log(2e-7), rel=1e-12)
+    assert call.relation == "clipped at 1e-7 (2 of 6 elements), else KL"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Relations
+
+
+def forms_of(prediction, target, labels):
+    return {
+        "input": {"logits": prediction + 1.5, "log_probs": prediction, "probs": np.exp(prediction)},
+        "target": {
+            "probs": target,
+            "log_probs": np.log(target),
+            "logits": np.log(target) + 0.5,
+            "labels": labels,
+            "one_hot": np.eye(target.shape[-1])[labels],
+        },
+    }
+
+
+def expected_value(text, found):
+    """The number that a relation's formula stands for; None where it is no formula."""
+    match = re.fullmatch(r"(?:the terms of )?(N )?KL(\(prediction, target\))?(?: / (\w+))?( \+ H\(target\))?", text)
+    if match is None:
+        return None
+    many, other, divisor, plus = match.groups()
+    value = (found.reverse if other else found.kl) * (found.rows if many else 1)
+    if divisor is not None:
+        value /= found.classes if divisor == "C" else int(divisor)
+    return value + (found.entropy if plus else 0.0)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("shape", [(5,), (4, 5), (2, 3, 5)])
+@pytest.mark.parametrize("target_form", ["probs", "log_probs", "logits", "labels", "one_hot"])
+@pytest.mark.parametrize("input_form", ["logits", "log_probs", "probs"])
+def test_every_relation_holds(rng, input_form, target_form, shape, dtype):
+    labels = rng.integers(0, 5, shape[:-1])
+    forms = forms_of(log_softmax(rng.normal(size=shape)), unit(rng.random(shape) + 0.1), labels)
+    x = forms["input"][input_form].astype(dtype)
+    t = forms["target"][target_form]
+    t = t if target_form == "labels" else t.astype(dtype)
+    if input_form == "probs" and target_form in ("log_probs", "logits"):
+        pytest.skip("reads as swapped, which has its own tests")
+    found = explain(x, t)
+    assert (found.input.kind, found.target.kind) == (input_form, target_form)
+    tolerance = 60 * float(np.finfo(dtype).eps)
+    stated = 0
+    for call in found.calls:
+        formula = re.sub(r"^= |^arguments swapped: |, .*$", "", call.relation)
+        value = None if ": with " in call.relation else expected_value(formula, found)
+        if value is not None and call.value is not None and np.isfinite(value):
+            slack = 1e-12 if "adds 1e-12" in call.relation else 0.0
+            assert call.value == pytest.approx(value, rel=tolerance, abs=tolerance + slack), call
+            stated += 1
+        assert call.is_kl <= (call.value == pytest.approx(found.kl, rel=tolerance, abs=tolerance)), call
+        assert "no simple relation" not in call.relation, call
+    assert stated >= 2  # xent's own at least
+    assert float(written(found.use, x, t)) == pytest.approx(found.kl)
+
+
+def remedies():
+    for input_form in ("logits", "probs", "log_probs"):
+        for target_form in ("probs", "log_probs", "logits", "labels"):
+            if not (input_form == "probs" and target_form in ("log_probs", "logits")):
+                yield input_form, target_form
+
+
+@pytest.mark.parametrize(("input_form", "target_form"), remedies())
+def test_what_a_relation_tells_to_pass_gives_what_it_says(input_form, target_form):
+    forms = forms_of(np.log(PREDICTION), TARGET, LABELS)
+    x, t = forms["input"][input_form], forms["target"][target_form]
+    found = explain(x, t)
+    tried = 0
+    for call in found.calls:
+        _, _, remedy = call.relation.partition(": with ")
+        match = re.fullmatch(r"(.+?) (?:= |the terms of )(.+)", remedy)
+        if match is None or call.call.startswith("xent"):
+            continue
+        arguments = written(match[1], x, t)
+        if not isinstance(arguments, tuple):
+            prediction_changed = "input" in match[1]
+            arguments = (arguments, t) if prediction_changed else (x, arguments)
+            prediction, target = arguments
+        else:
+            target_first = call.call.startswith(("SciPy", "Keras"))
+            prediction, target = reversed(arguments) if target_first else arguments
+        name = call.call.replace("(input, target)", "(target, input)")  # the remedy puts the order right as well
+        if np.ndim(target) < np.ndim(prediction):
+            target = np.eye(3)[target]
+        got = np.sum(FORMULAS[name](prediction, target))
+        assert got == pytest.approx(expected_value(match[2], found), rel=1e-9, abs=1e-11), call
+        tried += 1
+    assert tried >= (0 if (input_form, target_form) == ("log_probs", "probs") else 5)
+
+
+@pytest.mark.parametrize("name", ["kl_div", "cross_entropy"])
+def test_a_relation_that_does_not_hold_is_not_stated(monkeypatch, name):
+    """A door that were wrong by a hundredth would not be said to give KL."""
+    genuine = getattr(_explain.torch, name)
+    monkeypatch.setattr(_explain.torch, name, lambda *args, **options: genuine(*args, **options) * 1.01)
+    found = explain(np.log(PREDICTION), TARGET)
+    relations = [call.relation for call in found.calls if call.call.startswith(f"torch {name}")]
+    assert not any("KL" in relation.replace("to KL here", "") for relation in relations), relations
+    assert not any(call.is_kl for call in found.calls if call.call.startswith(f"torch {name}"))
+
+
+def test_wrong_own_numbers_are_not_stated_either(monkeypatch):
+    genuine = losses.cross_entropy
+    monkeypatch.setattr(losses, "cross_entropy", lambda *args, **options: genuine(*args, **options) + 1e-3)
+    calls = by_name(explain(LOGITS, TARGET))
+    assert calls["xent cross_entropy"].relation == "no simple relation to KL here"
+
+
+def test_16_bits_are_read_with_their_own_rounding():
+    found = explain(np.float16(np.log(PREDICTION)), np.float16(TARGET))
+    calls = by_name(found)
+    assert found.input.normalised
+    assert found.target.normalised
+    assert found.kl == pytest.approx(KL, rel=5e-3)
+    assert calls["torch kl_div mean"].relation.startswith("= KL / C")
+    assert [name for name, call in calls.items() if call.is_kl] == [
+        "xent kl_div",
+        "torch kl_div batchmean",
+        "optax kl_divergence",
+    ]
+
+
+def test_torch_and_gluon_give_nan_where_zero_meets_infinity():
+    x, t = np.log([[0.5, 0.5, 1.0]]) - [[0, 0, np.inf]], np.array([[0.25, 0.75, 0.0]])
+    found = explain(x, t)
+    calls = by_name(found)
+    assert found.kl == near(0.25 * np.log(0.5) + 0.75 * np.log(1.5))
+    assert np.isnan(calls["torch kl_div batchmean"].value)
+    assert calls["torch kl_div batchmean"].relation == "NaN where 0 meets infinity, else KL"
+    assert "NaN" in " ".join(found.pitfalls)
+
+
+def test_scipy_normalises_silently():
+    t = TARGET * [[0.9], [1.02]]
+    found = explain(PREDICTION, t)
+    calls = by_name(found)
+    assert found.target.normalised is False
+    assert found.kl == near(np.sum(t * np.log(t / PREDICTION)) / 2)
+    assert calls["SciPy entropy(target, input)"].value == near(KL)
+    assert calls["SciPy entropy(target, input)"].relation.startswith("normalises silently")
+    assert calls["xent cross_entropy"].relation.startswith("= KL + H(target)")
+    assert any("T log T" in pitfall for pitfall in found.pitfalls)
+
+
+def test_batchmean_divides_by_the_first_axis_alone():
+    one = by_name(explain(np.log(PREDICTION[0]), TARGET[0]))["torch kl_div batchmean"]
+    assert one.relation == "= KL / 3, divided by the only axis, the classes"
+    assert not one.is_kl
+    x, t = (np.broadcast_to(a, (4, 2, 3)) for a in (np.log(PREDICTION), TARGET))
+    found = explain(x, t)
+    many = by_name(found)["torch kl_div batchmean"]
+    assert many.value == near(2 * KL)
+    assert many.relation == "= N KL / 4, divided by the first axis of length 4"
+    assert any("batchmean divides by the first axis" in pitfall for pitfall in found.pitfalls)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -2])
+@pytest.mark.parametrize("target_form", ["probs", "labels", "logits"])
+def test_axis(rng, axis, target_form):
+    last = log_softmax(rng.normal(size=(4, 2, 3)))
+    t = forms_of(last, unit(rng.random((4, 2, 3))), rng.integers(0, 3, (4, 2)))["target"][target_form]
+    moved = t if target_form == "labels" else np.moveaxis(t, -1, axis)
+    x = np.moveaxis(last, -1, axis)
+    found, plain = explain(x, moved, axis=axis), explain(last, t)
+    assert (found.rows, found.classes, found.axis) == (8, 3, axis % 3)
+    assert found.kl == near(plain.kl)
+    assert found.cross_entropy == near(plain.cross_entropy)
+    np.testing.assert_allclose(found.per_class, plain.per_class, rtol=1e-12)
+    for call, other in zip(found.calls, plain.calls, strict=True):
+        # Labels broadcast with what they do not belong to, or do not, as the shapes happen to be.
+        by_chance = target_form == "labels" and call.call.startswith(("SciPy", "Keras"))
+        if "batchmean" not in call.call and not by_chance:
+            assert (call.shown, call.is_kl) == (other.shown.replace("4x2x3", "x".join(map(str, x.shape))), other.is_kl)
+    assert float(written(found.use, x, moved)) == near(found.kl)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What an array looks like
+
+
+@pytest.mark.parametrize(
+    ("array", "kind", "normalised"),
+    [
+        (LOGITS, "logits", None),
+        (-np.abs(LOGITS) - 1, "logits", None),
+        (LOGITS + 10, "logits", None),
+        (np.log(PREDICTION), "log_probs", True),
+        (np.log(PREDICTION) + 1e-3, "log_probs", False),
+        (PREDICTION, "probs", True),
+        (np.float16(PREDICTION), "probs", True),
+        (np.round(PREDICTION, 3) + 1e-3, "probs", False),
+        (np.eye(3)[LABELS], "one_hot", True),
+        (np.array([[-np.inf, 0.0, -np.inf], [0.0, -np.inf, -np.inf]]), "log_probs", True),
+    ],
+)
+def test_kinds_of_input(array, kind, normalised):
+    reading = _explain.read_dense("input", np.asarray(array), -1, is_target=False)[0]
+    assert (reading.kind, reading.normalised) == (kind, normalised)
+
+
+def test_the_place_decides_where_values_alone_do_not():
+    """From 0 to 1 with any sums: as a target probabilities that someone forgot to normalise, as a prediction logits."""
+    array = np.array([[0.9, 0.8, 0.1], [0.2, 0.1, 0.1]])
+    assert explain(array, TARGET).input.kind == "logits"
+    reading = explain(LOGITS, array).target
+    assert (reading.kind, reading.normalised) == ("probs", False)
+    assert explain(LOGITS, np.array([[3.0, 1.0, 0.0], [0.0, 7.0, 2.0]])).target.kind == "probs"  # counts
+
+
+def test_the_evidence_is_named():
+    found = explain(LOGITS, TARGET)
+    assert str(found.input) == "logits: from -1 to 2.5, of both signs"
+    assert str(found.target) == "probabilities: from 0.1 to 0.8, rows sum to 1 within rounding"
+    assert str(explain(LOGITS, [0, 2]).target) == "labels: integers from 0 to 2, one a row"
+    assert "rows sum to 0.9 to 1.02, not 1" in explain(LOGITS, TARGET * [[0.9], [1.02]]).pitfalls[1]
+
+
+def test_a_float32_log_softmax_of_large_logits_is_normalised():
+    x = xent.log_softmax(np.float32(LOGITS + 100))
+    assert explain(x, np.float32(TARGET)).input.normalised
+
+
+def test_labels_of_a_floating_dtype_and_labels_first():
+    found = explain(LOGITS, np.array([0.0, 1.0]))
+    assert found.target.kind == "labels"
+    assert found.use == "xent.losses.cross_entropy(input, target.astype(np.int64))"
+    assert any("float64" in pitfall for pitfall in found.pitfalls)
+    swapped = explain(LABELS, LOGITS)
+    assert swapped.swapped
+    assert swapped.kl == near(found.kl)
+    assert swapped.use == "xent.losses.cross_entropy(target, input)"
+
+
+def test_refused_calls_say_why():
+    calls = by_name(explain(LOGITS, LABELS.astype(np.int32)))
+    assert calls["torch cross_entropy"].shown == "error"
+    assert "int64" in calls["torch cross_entropy"].refused
+    assert calls["torch cross_entropy"].relation == "target is of dtype int32: with target.astype(np.int64) = KL"
+
+
+def test_nan_is_pointed_at():
+    x = LOGITS.copy()
+    x[1, 2] = np.nan
+    found = explain(x, TARGET)
+    assert np.isnan(found.kl)
+    assert "(1, 2)" in found.pitfalls[0]
+    assert not any(call.is_kl for call in found.calls)
+    assert not any(call.relation.startswith("= ") for call in found.calls)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ((LOGITS, TARGET[:, :2]), ValueError, ["(2, 3)", "(2, 2)", "(2,)"]),
+        ((LOGITS, TARGET, 2), ValueError, ["explain", "2"]),
+        ((LOGITS, TARGET, 0.5), TypeError, ["axis", "float"]),
+        ((LOGITS, [0, 3]), IndexError, ["3", "(1,)", "0 to 2"]),
+        ((LOGITS, [0.5, 0.5]), ValueError, ["(2,)", "float64"]),
+        ((np.zeros((0, 3)), np.zeros((0, 3))), ValueError, ["input", "(0, 3)"]),
+        ((np.zeros((2, 0)), np.zeros((2, 0))), ValueError, ["input", "(2, 0)"]),
+        ((1.0, 1.0), ValueError, ["axis"]),
+        ((LOGITS + 1j, TARGET), TypeError, ["input", "complex128"]),
+        ((LOGITS, TARGET.astype(np.longdouble)), TypeError, ["target", str(np.dtype(np.longdouble))]),
+        ((LOGITS, np.ma.array(TARGET)), TypeError, ["target", "masked"]),
+        ((np.full((2, 3), np.nan), TARGET), ValueError, ["input", "NaN"]),
+    ],
+)
+def test_bad_arguments(arguments, error, words):
+    with pytest.raises(error) as caught:
+        explain(*arguments)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The result
+
+
+def test_text_fits_and_marks_what_is_not_the_divergence():
+    found = explain(LOGITS, TARGET)
+    lines = str(found).splitlines()
+    assert max(map(len, lines)) <= _explain.WIDTH
+    assert all(line == line.rstrip() and line for line in lines)
+    for call in found.calls:
+        assert any(line.startswith(f"{' ' if call.is_kl else '!'} {call.call} ") for line in lines)
+
+
+def test_to_dict_is_json():
+    record = explain(LOGITS, LABELS).to_dict()
+    assert json.loads(json.dumps(record)) == record
+    assert record["target"] == {
+        "name": "target",
+        "kind": "labels",
+        "normalised": None,
+        "dtype": "int64",
+        "shape": [2],
+        "evidence": "integers from 0 to 1, one a row",
+    }
+    assert record["calls"][0]["value"] == record["kl"]
+    assert sum(record["per_class"]) == near(record["kl"])
+
+
+def test_html_is_escaped_and_whole():
+    found = explain(PREDICTION, TARGET)
+    text = found._repr_html_()
+    assert text.count("<tr>") == text.count("</tr>") == 2 + 2 + len(found.calls) - 1 + 1
+    hostile = type(found)(**{**vars(found), "use": "<script>"})
+    assert "<script>" not in hostile._repr_html_()
+    assert "&lt;script&gt;" in hostile._repr_html_()
+
+
+def test_plot_draws_the_terms():
+    matplotlib = pytest.importorskip("matplotlib", reason="Explanation.plot draws with matplotlib")
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    found = explain(LOGITS, TARGET)
+    np.testing.assert_allclose(found.per_class, (TARGET * np.log(TARGET / PREDICTION)).mean(0), rtol=1e-12)
+    axes = found.plot()
+    above, below = (patch.get_data().values for patch in axes.patches)
+    np.testing.assert_allclose(above + below, found.per_class)
+    assert above.min() == 0 == below.max()
+    assert found.plot(ax=axes) is axes
+    pyplot.close(axes.figure)
+
+
+def test_plot_without_matplotlib_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(ImportError, match="pip install matplotlib"):
+        explain(LOGITS, TARGET).plot()
+
+
+def test_the_doors_are_loaded_when_they_are_asked_for():
+    code = "import sys, xent; print('xent.compat' in sys.modules); xent.explain; print('explain' in xent.__all__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["False", "True"]
+    with pytest.raises(AttributeError, match="no attribute 'explan'"):
+        xent.explan  # noqa: B018
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The command
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("a.npy", np.log(PREDICTION))
+    np.savez("b.npz", target=TARGET, labels=LABELS)
+
+
+def test_command(files, capsys):
+    assert cli.main(["explain", "a.npy", "b.npz:target"]) == 0
+    assert capsys.readouterr().out == f"{explain(np.log(PREDICTION), TARGET)}\n"
+    np.save("c.npy", TARGET.T)
+    np.save("d.npy", LOGITS.T)
+    assert cli.main(["explain", "d.npy", "c.npy", "--axis", "0", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kl"] == near(KL)
+
+
+def test_command_writes_infinities_as_strings(files, capsys):
+    assert cli.main(["explain", "a.npy", "b.npz:labels", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert record["reverse"] == "inf"
+    assert record["calls"][0]["refused"] is None
+
+
+@pytest.mark.parametrize(
+    "command", ["a.npy", "a.npy nope.npy", "a.npy b.npz", "a.npy b.npz:target --axis 5", "a.npy b.npz:target --axis x"]
+)
+def test_command_complains_in_one_line(files, capsys, command):
+    assert cli.main(["explain", *command.split()]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("xent: ")
+    assert printed.err.count("\n") == 1
