@@ -8,15 +8,15 @@ INLINE R *FN(kept)(const xent_job *job, void *keep, int at) {
 
 static void FN(walk_reduce)(const xent_job *job, const row_group *g, ptrdiff_t c0, ptrdiff_t c1, reduce_kind kind,
                             group_state *rows, void *keep) {
-    _Alignas(64) R xbuf[TILE_REALS], tbuf[TILE_REALS];
+    _Alignas(64) R xbuf[TILE_REALS], tbuf[TILE_REALS], wbuf[2 * TILE_REALS];
     const ptrdiff_t step = job->across ? TILE_VECTORS : TILE_REALS;
     for (int at = 0; at < g->rows; at += job->across ? VN : 1) {
         FN(tile) T = {.across = job->across};
         FN(state) s = FN(start)();
         for (ptrdiff_t c = c0; c < c1; c += step) {
             ptrdiff_t count = c1 - c < step ? c1 - c : step;
-            T = FN(load_tile)(job, g, at, c, count, true, xbuf, tbuf);
-            FN(reduce_tile)(job, kind, &T, &s, c == c0, rows, at, FN(kept)(job, keep, at));
+            T = FN(load_tile)(job, g, at, c, count, true, xbuf, tbuf, wbuf);
+            FN(reduce_tile)(job, g, kind, &T, &s, c == c0, rows, at, FN(kept)(job, keep, at));
         }
         if (xent_is_kl(kind) && c0 == c1)
             FN64(kl_none)(job->across ? VN : 1, at, rows);
@@ -26,10 +26,10 @@ static void FN(walk_reduce)(const xent_job *job, const row_group *g, ptrdiff_t c
 
 static void FN(walk_emit)(const xent_job *job, const row_group *g, ptrdiff_t c0, ptrdiff_t c1, const group_result *r,
                           const void *keep, xent_sum *acc) {
-    _Alignas(64) R xbuf[TILE_REALS], tbuf[TILE_REALS], obuf[TILE_REALS];
+    _Alignas(64) R xbuf[TILE_REALS], tbuf[TILE_REALS], wbuf[2 * TILE_REALS], obuf[TILE_REALS];
     const operand *o = &job->at[OPERAND_OUT];
     const ptrdiff_t step = job->across ? TILE_VECTORS : TILE_REALS;
-    const bool labels = job->op->target == XENT_TARGET_LABELS && job->op->emit == EMIT_GRAD;
+    const bool labels = job->op->target == XENT_TARGET_LABELS; /* whose emits have something particular there */
     const bool plain = !acc && !job->at[OPERAND_WHERE].data && !g->any_dead;
     for (int at = 0; at < g->rows; at += job->across ? VN : 1) {
         const int rows = FN(rows_at)(job, g, at);
@@ -41,7 +41,7 @@ static void FN(walk_emit)(const xent_job *job, const row_group *g, ptrdiff_t c0,
         for (ptrdiff_t c = c0, count; c < c1; c += count, head = 0) {
             count = head > 0 ? head : step;
             count = c1 - c < count ? c1 - c : count;
-            FN(tile) T = FN(load_tile)(job, g, at, c, count, !keep, xbuf, tbuf);
+            FN(tile) T = FN(load_tile)(job, g, at, c, count, !keep, xbuf, tbuf, wbuf);
             char *base = straight ? o->data + g->off[OPERAND_OUT][at] + c * o->cs : (char *)obuf;
             ptrdiff_t os = straight && job->across ? o->cs : (ptrdiff_t)sizeof(V);
             if (keep)
