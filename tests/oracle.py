@@ -335,18 +335,22 @@ def binary_cross_entropy(ar, x, t, w=None, p=None):
 def js_div(ar, x, y):
     """KL(p, m) / 2 + KL(q, m) / 2 with m between p = softmax(x) and q = softmax(y); the gradient is that of x."""
     n = len(x)
-    p, q = distribution(ar, x).p, distribution(ar, y).p
+    dx, dy = distribution(ar, x), distribution(ar, y)
+    p, q = dx.p, dy.p
     m = (p + q) / 2
     logs = [_full(ar, n, 0.0), _full(ar, n, 0.0)]
+    if ar is Wide:
+        # Of p and q that nearly agree, log(p/m) has few digits; r = p/m - 1 has them all.
+        r = np.tanh(((ar.wrap(x) - ar.wrap(y)) - (dx.lse - dy.lse)) / 2)
+        logs = [ar.log1p(r), ar.log1p(-r)]
     for log, share in zip(logs, (p, q), strict=True):
-        some = share != 0
+        some = share != 0 if ar is Exact else abs(r) >= 0.05
         log[some] = ar.log(share[some] / m[some])
     parts = [p * logs[0] / 2, q * logs[1] / 2]
     terms, scale = parts[0] + parts[1], abs(parts[0]) + abs(parts[1])
     if ar is Wide:
-        # Where p and q nearly agree, both logarithms are what longdouble rounded away; float64 has 11 bits less.
-        with np.errstate(divide="ignore"):
-            scale = scale + m * (1 + abs(np.log(m))) * Wide.wrap(2.0**-11)
+        series = sum(r ** (2 * k) / ar.wrap(2 * k * (2 * k - 1)) for k in range(1, 15))
+        terms = np.where(abs(r) < 0.05, m * series, terms)
     return {
         "value": Quantity(_sum(ar, terms), _sum(ar, scale)),
         "terms": Quantity(terms, scale),

@@ -603,12 +603,13 @@ def distillation(
     _check_temperature(name, temperature)
     sample_weight = np.float64(1.0) if sample_weight is None else _as_weights(name, "sample_weight", sample_weight)
     for option, values in (("temperature", temperature), ("sample_weight", sample_weight)):
-        if np.broadcast_shapes(values.shape, batch) != batch:
-            raise ValueError(f"{name}: {option} of shape {values.shape} does not broadcast to {batch}")
+        _stretched(name, option, values, batch)
 
     shown = None if where is None else as_array(where, name, "where")
     if shown is not None and shown.dtype.kind != "b":
         raise TypeError(f"{name}: where must be bools, not {shown.dtype}")
+    if shown is not None:
+        _stretched(name, "where", shown, student.shape)
     if labels is not None:
         labels = as_array(labels, name, "labels")
         if labels.shape != batch:
@@ -629,7 +630,7 @@ def distillation(
 
     factor = sample_weight
     if reduction == "mean":
-        factor, divisor = _divided(name, sample_weight, shown, student.shape, axis)
+        factor, divisor = _divided(sample_weight, shown, student.shape, axis)
     soft = factor * alpha
     if scale_by_temperature_squared:
         soft = soft * temperature**2
@@ -687,16 +688,20 @@ def _both(mask, other):
     return other if mask is None else np.logical_and(mask, other)
 
 
-def _divided(name, sample_weight, shown, shape, axis):
+def _stretched(name, option, values, shape):
+    """`values` as they broadcast to `shape`, or a ValueError that names the option."""
+    try:
+        return np.broadcast_to(values, shape)
+    except ValueError:
+        raise ValueError(f"{name}: {option} of shape {values.shape} does not broadcast to {shape}") from None
+
+
+def _divided(sample_weight, shown, shape, axis):
     """Sample weights over their sum over the rows that count; and that sum."""
     batch = shape[:axis] + shape[axis + 1 :]
     weights = np.broadcast_to(sample_weight, batch)
-    if shown is not None:
-        try:
-            shown = np.broadcast_to(shown, shape)
-        except ValueError:
-            raise ValueError(f"{name}: where of shape {shown.shape} does not broadcast to {shape}") from None
-        weights = weights[shown.any(axis=axis)] if shape[axis] else weights
+    if shown is not None and shape[axis]:  # of rows without classes all count, as there is none to leave out
+        weights = weights[np.broadcast_to(shown, shape).any(axis=axis)]
     divisor = weights.sum()
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.true_divide(sample_weight, divisor), divisor
