@@ -118,6 +118,44 @@ INLINE void FN(emit_tile)(const xent_job *job, const FN(tile) * T, const group_r
             });
         break;
     }
+    case EMIT_AT_LABEL:
+        EACH(T, { PUT(zero); });
+        break;
+    case EMIT_BCE_TERM: {
+        const V g = ROW(g);
+        EACH(T, {
+            V x = GET_X(T), t = GET_T(T, (R)0);
+            PUT(vmul(g, FN(bce_term)(x, t, GET_W(T), GET_P(T))));
+        });
+        break;
+    }
+    case EMIT_BCE_GRAD: {
+        const V g = ROW(g);
+        EACH(T, {
+            V x = GET_X(T), t = GET_T(T, (R)0);
+            PUT(vmul(g, FN(bce_slope)(x, t, GET_W(T), GET_P(T))));
+        });
+        break;
+    }
+    case EMIT_JS_TERM: {
+        const FN(js_row) row = FN(js_row_of)(r, at, T->across);
+        const V g = ROW(g);
+        EACH(T, {
+            V x = GET_X(T), y = GET_T(T, -INF), p, gain;
+            PUT(vmul(g, FN(js_term)(x, y, &row, &p, &gain)));
+        });
+        break;
+    }
+    case EMIT_JS_GRAD: {
+        const FN(js_row) row = FN(js_row_of)(r, at, T->across);
+        const V g = ROW(g), all = ROW(gain);
+        EACH(T, {
+            V x = GET_X(T), y = GET_T(T, -INF), p, gain;
+            FN(js_term)(x, y, &row, &p, &gain);
+            PUT(vmul(vmul(g, p), vsub(gain, all)));
+        });
+        break;
+    }
     case EMIT_KL_POINT:
         EACH(T, {
             V x = GET_X(T), t = GET_T(T, (R)0);

@@ -35,17 +35,31 @@ static inline double xent_sum_value(xent_sum a) {
 
 /* ---- what ops.def speaks of ---- */
 typedef enum {
-    REDUCE_NONE, /* element by element, no row                                             */
-    REDUCE_LSE,  /* log sum exp of x                                                       */
-    REDUCE_ENT,  /* sum p log p                                                            */
-    REDUCE_SENT, /* LSE, and sum E(x) (m - x)                                              */
-    REDUCE_CE,   /* LSE, T = sum t, B = sum t (m - x)                                      */
-    REDUCE_KL,   /* the centred sums of rowstate.h                                         */
+    REDUCE_NONE,  /* element by element, no row                                             */
+    REDUCE_LSE,   /* log sum exp of x                                                       */
+    REDUCE_ENT,   /* sum p log p                                                            */
+    REDUCE_SENT,  /* LSE, and sum E(x) (m - x)                                              */
+    REDUCE_CE,    /* LSE, T = sum t, B = sum t (m - x)                                      */
+    REDUCE_LABEL, /* nothing: what counts is the number at the label                        */
+    REDUCE_BCE,   /* B = sum of binary cross-entropies                                      */
+    REDUCE_JS,    /* B = sum of Jensen-Shannon terms, T = sum p log(p/m): after PAIR        */
+    REDUCE_KL,    /* the centred sums of rowstate.h                                         */
     REDUCE_PAIR, /* LSE of x, and of y for a target in log space; B = sum t (log t - log q) with the maxima as references */
     REDUCE_KLPAIR /* both: the loss from the first, gradients (and extreme rows) from the second */
 } reduce_kind;
 
-typedef enum { VALUE_NONE, VALUE_LSE, VALUE_ENT, VALUE_SENT, VALUE_CE, VALUE_LABEL, VALUE_KL } value_kind;
+typedef enum {
+    VALUE_NONE,
+    VALUE_LSE,
+    VALUE_ENT,
+    VALUE_SENT,
+    VALUE_CE,
+    VALUE_LABEL,
+    VALUE_KL,
+    VALUE_NLL,
+    VALUE_BCE,
+    VALUE_JS
+} value_kind;
 
 typedef enum {
     EMIT_NONE,
@@ -54,6 +68,11 @@ typedef enum {
     EMIT_GRAD,
     EMIT_CE_TERM,
     EMIT_KL_TERM,
+    EMIT_AT_LABEL, /* 0 but at the label */
+    EMIT_BCE_TERM,
+    EMIT_BCE_GRAD,
+    EMIT_JS_TERM,
+    EMIT_JS_GRAD,
     EMIT_KL_POINT,
     EMIT_REL_ENTR
 } emit_kind;
@@ -79,7 +98,7 @@ typedef struct operand {
 enum {
     TILE_BYTES = 4096, /* x, t, log t and an output stay in L1 together                     */
     FAR_BYTES = 1024,
-    GATHER_AHEAD = 2048, /* bytes */
+    GATHER_AHEAD = 2048,  /* bytes */
     ACROSS_CLASSES = 32,  /* rows with contiguous classes: at most so many go across          */
     PIECE_CLASSES = 65536 /* a long row is folded piece by piece, whoever does the pieces     */
 };
@@ -90,7 +109,7 @@ typedef struct xent_job {
     ptrdiff_t rows, classes;
     operand at[OPERANDS];
     int used[OPERANDS], n_used; /* those that have data */
-    operand class_weight;
+    operand class_weight, pos_weight;
     double label_smoothing, grad_scale;
     int64_t ignore_index;
     bool has_ignore, has_labels, across, is_f32;
@@ -108,6 +127,11 @@ static inline bool xent_target_is_log(const xent_job *job) {
 /* Tiles of exponentials that a row keeps for its emit. */
 static inline int xent_kept_tiles(const xent_job *job) {
     return xent_target_is_log(job) || !job->is_f32 ? 2 : 1;
+}
+
+/* Whether log sum exp of both operands comes first, and the loss from what follows from it. */
+static inline bool xent_is_js(const xent_job *job) {
+    return job->op->value == VALUE_JS || job->op->emit == EMIT_JS_TERM;
 }
 
 /* The place of one row in every operand. */
@@ -155,6 +179,7 @@ typedef struct row_group {
     lanes temperature;
     lanes uniform; /* label smoothing's share of each class */
     lanes weight;  /* sample weight, times the label's class weight where the target is labels alone */
+    const struct group_result *first; /* for REDUCE_JS: what followed from REDUCE_PAIR */
 } row_group;
 
 /* A tile's share of KL's sums on its way to a group's state; see kl.h. */
@@ -165,14 +190,16 @@ typedef struct kl_part {
     lanes mean, factor, c, c_lo;
 } kl_part;
 
-/* What follows from a group's states. */
+/* What follows from a group's states. Of Jensen-Shannon, x_hi and y_hi are the maxima, x_lo and y_lo the difference of
+ * log sum exp(x - x_hi) and log sum exp(y - y_hi), in two parts. */
 typedef struct group_result {
     lanes value;                      /* times the sample weight */
     lanes x_hi, x_lo, y_hi, y_lo;     /* log sum exp of x and of y, in two parts */
     lanes xc, xk, xd, yc, yk, yd;     /* their references, and how far from c the maximum is */
     lanes px, px_lo, py, g;           /* factors of E(x) (two parts), E(y), t */
     lanes poison;                     /* NaN where the row's terms are all NaN, else 0 */
-    lanes patch;                      /* gradient at the label */
+    lanes patch;                      /* what belongs at the label */
+    lanes gain;                       /* Jensen-Shannon: sum p log(p/m) */
     bool any_again, again[MAX_LANES]; /* KL left its range: fold the row again with REDUCE_PAIR */
 } group_result;
 
@@ -207,7 +234,8 @@ const op_entry *xent_op_at(int op);
 
 /* Which of x and y a reduction sums up. */
 static inline bool xent_sums_x(reduce_kind kind) {
-    return kind != REDUCE_NONE && kind != REDUCE_ENT && kind != REDUCE_KL;
+    return kind == REDUCE_LSE || kind == REDUCE_SENT || kind == REDUCE_CE || kind == REDUCE_PAIR ||
+           kind == REDUCE_KLPAIR;
 }
 static inline bool xent_sums_y(const xent_job *job, reduce_kind kind) {
     return xent_target_is_log(job) && (kind == REDUCE_PAIR || kind == REDUCE_KLPAIR);

@@ -15,6 +15,8 @@
 #if XENT_REAL == 64
 #include "rows.h"
 #endif
+#include "bce.h"
+#include "js.h"
 #include "kl.h"
 #include "emit.h"
 #include "transpose.h"

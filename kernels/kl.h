@@ -115,8 +115,8 @@ INLINE void FN(reduce_kl)(const FN(tile) * T, const bool log_target, const FN(st
 }
 
 /* ---- one tile, for every reduction ---- */
-static void FN(reduce_tile)(const xent_job *job, reduce_kind kind, const FN(tile) * T, FN(state) * s, bool first,
-                            group_state *rows, int at, R *keep) {
+static void FN(reduce_tile)(const xent_job *job, const row_group *g, reduce_kind kind, const FN(tile) * T,
+                            FN(state) * s, bool first, group_state *rows, int at, R *keep) {
     const bool log_target = xent_target_is_log(job);
     bool tops = false;
     if (xent_sums_x(kind))
@@ -127,6 +127,7 @@ static void FN(reduce_tile)(const xent_job *job, reduce_kind kind, const FN(tile
     }
     switch (kind) {
     case REDUCE_NONE:
+    case REDUCE_LABEL:
         break;
     case REDUCE_LSE:
         VARIANT(reduce_lse, tops, keep, s);
@@ -142,6 +143,12 @@ static void FN(reduce_tile)(const xent_job *job, reduce_kind kind, const FN(tile
         break;
     case REDUCE_CE:
         VARIANT(reduce_probs, tops, keep, false, s);
+        break;
+    case REDUCE_BCE:
+        FN(reduce_bce)(T, s);
+        break;
+    case REDUCE_JS:
+        FN(reduce_js)(T, g->first, at, s);
         break;
     case REDUCE_KL:
     case REDUCE_KLPAIR:

@@ -133,7 +133,7 @@ static void FN(shape_tile)(const xent_job *job, const row_group *g, int at, bool
                            ptrdiff_t count, R fill, R *dst) {
     const operand *where = &job->at[OPERAND_WHERE], *cw = &job->class_weight;
     const ptrdiff_t dcs = job->across ? VN : 1;
-    const bool shaped = is_target && job->op->target == XENT_TARGET_PROBS;
+    const bool shaped = is_target && job->op->target == XENT_TARGET_PROBS && job->op->reduce != REDUCE_BCE;
     for (int l = at; l < at + FN(rows_at)(job, g, at); l++) {
         R *d = dst + (l - at);
         if (shaped && job->label_smoothing > 0.0)
@@ -161,8 +161,9 @@ static const char *FN(load_operand)(const xent_job *job, const row_group *g, int
     const bool probabilities =
         is_target ? !xent_target_is_log(job) : job->op->reduce == REDUCE_ENT || target == XENT_TARGET_POINT;
     const bool tempered = job->at[OPERAND_TEMPERATURE].data && (!is_target || target == XENT_TARGET_LOGITS);
-    const bool shaped = job->at[OPERAND_WHERE].data || (is_target && target == XENT_TARGET_PROBS &&
-                                                        (job->label_smoothing > 0.0 || job->class_weight.data));
+    const bool shaped =
+        job->at[OPERAND_WHERE].data || (is_target && target == XENT_TARGET_PROBS && job->op->reduce != REDUCE_BCE &&
+                                        (job->label_smoothing > 0.0 || job->class_weight.data));
     const R fill = probabilities ? (R)0 : -INF;
     const char *src = (const char *)buf;
     *step = sizeof(V);
@@ -194,9 +195,27 @@ static const char *FN(load_operand)(const xent_job *job, const row_group *g, int
     return src;
 }
 
+/* Weights of classes, as vectors beside those of a tile; 1 where there are none. */
+static const char *FN(load_weights)(const operand *o, bool across, ptrdiff_t c0, ptrdiff_t count, R *buf,
+                                    ptrdiff_t *step) {
+    *step = o->data ? (ptrdiff_t)sizeof(V) : 0;
+    if (!o->data)
+        vstore(buf, vset((R)1));
+    for (ptrdiff_t j = 0; o->data && j < count; j++) {
+        R w = (R)xent_load_scalar(o->data + (c0 + j) * o->cs, XENT_F64, o->swapped);
+        if (across)
+            vstore(buf + j * VN, vset(w));
+        else
+            buf[j] = w;
+    }
+    for (ptrdiff_t j = count; o->data && !across && j % VN; j++)
+        buf[j] = (R)1;
+    return (const char *)buf;
+}
+
 /* The tile of classes [c0, c0 + count) of rows `at` and following; without logits, where their exponentials are known. */
 static FN(tile) FN(load_tile)(const xent_job *job, const row_group *g, int at, ptrdiff_t c0, ptrdiff_t count,
-                              bool logits, R *xbuf, R *tbuf) {
+                              bool logits, R *xbuf, R *tbuf, R *wbuf) {
     const xent_target target = job->op->target;
     FN(tile) T = {.across = job->across};
     T.full = job->across ? count : count / VN;
@@ -205,6 +224,10 @@ static FN(tile) FN(load_tile)(const xent_job *job, const row_group *g, int at, p
         T.x = FN(load_operand)(job, g, at, OPERAND_X, c0, count, xbuf, &T.xs);
     if (target == XENT_TARGET_PROBS || target == XENT_TARGET_POINT || (logits && xent_target_is_log(job)))
         T.t = FN(load_operand)(job, g, at, OPERAND_T, c0, count, tbuf, &T.ts);
+    if (job->op->reduce == REDUCE_BCE) {
+        T.w = FN(load_weights)(&job->class_weight, job->across, c0, count, wbuf, &T.ws);
+        T.p = FN(load_weights)(&job->pos_weight, job->across, c0, count, wbuf + TILE_REALS, &T.ps);
+    }
     return T;
 }
 

@@ -4,6 +4,8 @@
 #include "internal.h"
 #include "plan.h"
 
+#define LN2 (XENT_LN2_A + XENT_LN2_B)
+
 enum {
     UNIT_ELEMENTS = 8192, /* rows are handed out in units of about so many elements */
     MAX_UNIT_ROWS = 4096,
@@ -115,6 +117,8 @@ static void emit_piece(void *ctx, ptrdiff_t piece) {
 static void reduce_group(work *w, const row_group *g, reduce_kind kind, group_state *s, void *keep) {
     const xent_job *job = w->job;
     group_task t = {.w = w, .g = g, .kind = kind};
+    if (kind == REDUCE_LABEL)
+        return;
     if (job->pieces == 1) {
         w->k->reduce(job, g, 0, job->classes, kind, s, keep);
         return;
@@ -144,6 +148,20 @@ static void fold_again(work *w, const row_group *g, group_state *s, group_result
     for (int l = 0; l < g->rows; l++)
         if (r->again[l])
             r->value[l] = direct.value[l];
+}
+
+/* Jensen-Shannon: with log sum exp of both operands known, the rows are folded for their values. */
+static void fold_js(work *w, row_group *g, group_result *r) {
+    group_state s;
+    memset(&s, 0, sizeof s);
+    g->first = r;
+    reduce_group(w, g, REDUCE_JS, &s, NULL);
+    for (int l = 0; l < g->rows; l++) {
+        double v = s.b.s[l] + s.b.e[l];
+        v = v > LN2 ? LN2 : v; /* rounding alone gets there */
+        r->value[l] = g->any_dead && g->dead[l] ? 0.0 : v * g->weight[l];
+        r->gain[l] = s.t.s[l] + s.t.e[l];
+    }
 }
 
 static void store_values(const operand *o, const row_group *g, const double *v) {
@@ -180,6 +198,8 @@ static void do_rows(work *w, ptrdiff_t r0, ptrdiff_t r1, xent_sum *sum, xent_sum
             w->isa->finish(job, job->op->reduce, &g, &s, &r);
             if (r.any_again)
                 fold_again(w, &g, &s, &r);
+            if (job->op->value == VALUE_JS)
+                fold_js(w, &g, &r);
             if (value->data)
                 store_values(value, &g, r.value);
             for (int l = 0; sum && l < g.rows; l++)
@@ -253,7 +273,7 @@ static void choose_group(const xent_job *job, work *w) {
 
 /* An element's time in units of a long row's logsumexp, roughly: what decides whether threads pay. */
 static double cost(const xent_job *job) {
-    double c = job->op->reduce >= REDUCE_KL ? 4.0 : job->op->reduce == REDUCE_ENT ? 2.0 : 1.0;
+    double c = job->op->reduce >= REDUCE_BCE ? 4.0 : job->op->reduce == REDUCE_ENT ? 2.0 : 1.0;
     return (c + (job->op->emit != EMIT_NONE ? 1.0 : 0.0)) * (job->across ? 4.0 : 1.0) * (job->is_f32 ? 1.0 : 2.0);
 }
 

@@ -35,9 +35,10 @@ static const xent_view *view_of(const xent_request *req, int which) {
 static xent_status check(const xent_request *req, const op_entry *op) {
     const bool pointwise = op->target == XENT_TARGET_POINT, labels = op->target == XENT_TARGET_LABELS;
     const bool soft = op->target == XENT_TARGET_PROBS;
-    const bool has_labels = labels || (soft && is_label(req->target.dtype));
-    const bool cross_entropy = op->value == VALUE_CE || op->value == VALUE_LABEL || op->emit == EMIT_CE_TERM;
-    const bool kl = op->value == VALUE_KL || op->emit == EMIT_KL_TERM;
+    const bool has_labels = labels || (soft && op->reduce != REDUCE_BCE && is_label(req->target.dtype));
+    const bool cross_entropy = op->reduce == REDUCE_CE || op->value == VALUE_LABEL, bce = op->reduce == REDUCE_BCE;
+    const bool weighs_classes = cross_entropy || bce || op->reduce == REDUCE_LABEL;
+    const bool loss = weighs_classes || op->reduce >= REDUCE_KL; /* of a prediction and a target */
     const bool has_value = op->value != VALUE_NONE, has_emit = op->emit != EMIT_NONE;
     const bool empty_batch = req->ndim > 0 && req->shape != NULL;
     ptrdiff_t rows = 1;
@@ -61,6 +62,7 @@ static xent_status check(const xent_request *req, const op_entry *op) {
         return XENT_ERR_DTYPE;
     if ((req->where.data && req->where.dtype != XENT_BOOL) ||
         (req->class_weight.data && req->class_weight.dtype != XENT_F64) ||
+        (req->pos_weight.data && req->pos_weight.dtype != XENT_F64) ||
         (req->sample_weight.data && req->sample_weight.dtype != XENT_F64) ||
         (req->temperature.data && req->temperature.dtype != XENT_F64))
         return XENT_ERR_DTYPE;
@@ -74,7 +76,7 @@ static xent_status check(const xent_request *req, const op_entry *op) {
             return XENT_ERR_REDUCTION;
         break;
     case XENT_PER_CLASS:
-        if (op->emit != EMIT_CE_TERM && op->emit != EMIT_KL_TERM)
+        if (!loss || has_value)
             return XENT_ERR_REDUCTION;
         break;
     default:
@@ -83,8 +85,9 @@ static xent_status check(const xent_request *req, const op_entry *op) {
 
     if (!(req->label_smoothing >= 0.0 && req->label_smoothing <= 1.0))
         return XENT_ERR_OPTION;
-    if ((req->label_smoothing != 0.0 && !(cross_entropy && soft)) || (req->class_weight.data && !cross_entropy) ||
-        (req->has_ignore_index && !has_labels) || (req->sample_weight.data && !(cross_entropy || kl)) ||
+    if ((req->label_smoothing != 0.0 && !(cross_entropy && soft)) || (req->class_weight.data && !weighs_classes) ||
+        (req->pos_weight.data && !bce) || (req->has_ignore_index && !has_labels) ||
+        (req->sample_weight.data && !loss) || (op->reduce == REDUCE_LABEL && req->temperature.data) ||
         (pointwise && (req->where.data || req->temperature.data)) ||
         (op->reduce == REDUCE_ENT && req->temperature.data) || req->threads < 0)
         return XENT_ERR_OPTION;
@@ -299,6 +302,7 @@ xent_status xent_make_job(xent_request *req, xent_job *job, bool read) {
             job->used[job->n_used++] = o;
     set_batch(job, req);
     job->class_weight = operand_of(&req->class_weight, NULL);
+    job->pos_weight = operand_of(&req->pos_weight, NULL);
     job->label_smoothing = req->label_smoothing;
     job->grad_scale = req->grad_scale;
     job->ignore_index = req->ignore_index;

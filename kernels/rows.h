@@ -237,6 +237,7 @@ typedef struct FN(lse) {
     V log1;        /* lse - m, accurate also where it is tiny                  */
     V inv, inv_lo; /* E(x) (inv + inv_lo) = softmax(x)                         */
     V rest;        /* the sum's share that is not the maximum: 1 - max p       */
+    V low;         /* what log1 rounds away, for double results                */
 } FN(lse);
 
 /* log(1 + z (1 + e)) for finite z > -1, with more = z e / (1 + z). wide: the result is for float, its last bits do not matter. */
@@ -285,7 +286,7 @@ INLINE FN(lse) FN(lse_of)(const lane_top *s, int l, bool wide, bool with_inv) {
     V near = vif(mle(vabs(m), vset(XENT_PLAIN)), m); /* elsewhere the reference is m itself, and top is 1 */
     V others = vmax(vsub(vload(s->n + l), one), zero);
     FN(sum) rs = FN(load_sum)(&s->r, l);
-    FN(lse) f = {zero, zero, zero, zero, zero};
+    FN(lse) f = {zero, zero, zero, zero, zero, zero};
     if (wide) { /* E(m) is only divided by: its reciprocal is an exponential, too */
         V r = vadd(rs.s, rs.e), up = FN(vexp2ref)(vsub(zero, near), vsub(zero, k)), z = vfma(r, up, others);
         f.log1 = FN(vlog1p_low)(z, zero, true, &log1_lo);
@@ -306,6 +307,7 @@ INLINE FN(lse) FN(lse_of)(const lane_top *s, int l, bool wide, bool with_inv) {
     V sum_lo = vadd(lost, vadd(top_lo, r_lo));
     V z_lo = vadd(FN(vresidual)(z, top, r), vfnma(z, top_lo, r_lo)); /* times top */
     f.log1 = FN(vlog1p_low)(z, vdiv(z_lo, sum), false, &log1_lo);
+    f.low = log1_lo;
     f.lse = vadd(m, f.log1);
     V back = vsub(f.lse, m);
     f.lse = vadd(f.lse, vadd(vadd(vsub(m, vsub(f.lse, back)), vsub(f.log1, back)), log1_lo));
@@ -355,13 +357,13 @@ INLINE void FN(split_lse)(const FN(lse) * f, V m, bool is_f32, V *hi, V *lo) {
 INLINE void FN(finish_rows)(const xent_job *job, reduce_kind kind, const row_group *g, const group_state *s, int l,
                             bool wide, group_result *r) {
     const V zero = vset(0.0), one = vset(1.0), nan = vset((R)NAN), none = vset(-INF), inf = vset(INF);
-    const bool log_target = xent_target_is_log(job), emits = job->op->emit != EMIT_NONE;
+    const bool log_target = xent_target_is_log(job), emits = job->op->emit != EMIT_NONE || xent_is_js(job);
     const bool of_x = xent_sums_x(kind), of_y = xent_sums_y(job, kind);
     const bool soft = job->op->target == XENT_TARGET_PROBS || log_target;
     double redo[VN];
     V mx = none, my = none, total = one, py = zero, v = zero, tsum = zero, bsum = zero, tlogt = zero, weight;
     M unit = meq(zero, zero), again = mne(zero, zero);
-    FN(lse) x = {zero, zero, zero, zero, zero}, y = x;
+    FN(lse) x = {zero, zero, zero, zero, zero, zero}, y = x;
     if (of_x) {
         x = FN(lse_of)(&s->x, l, wide, emits || kind == REDUCE_SENT);
         mx = vload(s->x.m + l);
@@ -423,6 +425,14 @@ INLINE void FN(finish_rows)(const xent_job *job, reduce_kind kind, const row_gro
         v = vsel(no_x, vsel(mand(no_t, meq(bsum, zero)), vmul(zero, r), nan), v);
         break;
     }
+    case VALUE_NLL:
+        v = vif(mne(vload(g->known + l), zero), vsub(zero, vload(g->x_label + l)));
+        break;
+    case VALUE_BCE:
+        v = bsum;
+        break;
+    case VALUE_JS: /* REDUCE_JS finds it */
+        break;
     case VALUE_KL:
         if (kind != REDUCE_PAIR) {
             v = vadd(vmul(FN(kl_of)(s, l), total), vif(mnot(unit), tlogt));
@@ -453,7 +463,7 @@ INLINE void FN(finish_rows)(const xent_job *job, reduce_kind kind, const row_gro
         return;
 
     const V scale = vdiv(vmul(weight, vset(job->grad_scale)), vmul(vload(g->temperature + l), vset(job->divisor)));
-    V hi, lo, px, px_lo = zero, gt = zero, poison = zero, patch = zero;
+    V hi, lo, px = zero, px_lo = zero, gt = zero, poison = zero, patch = zero;
     FN(split_lse)(&x, mx, wide, &hi, &lo);
     vstore(r->x_hi + l, hi);
     vstore(r->x_lo + l, lo);
@@ -471,6 +481,15 @@ INLINE void FN(finish_rows)(const xent_job *job, reduce_kind kind, const row_gro
         vstore(r->yc + l, vload(s->y.c + l));
         vstore(r->yk + l, vload(s->y.k + l));
         vstore(r->yd + l, vif(mle(vabs(my), vset(XENT_PLAIN)), my));
+    }
+    if (xent_is_js(job)) { /* the two log1, which are small, apart from the maxima, which may be anything */
+        V gap = vsub(x.log1, y.log1), back = vsub(gap, x.log1);
+        V first = wide ? FN(vfirst24)(gap) : gap;
+        V rest = vadd(vsub(vsub(x.log1, vsub(gap, back)), vadd(y.log1, back)), vsub(x.low, y.low));
+        vstore(r->x_hi + l, mx);
+        vstore(r->y_hi + l, my);
+        vstore(r->x_lo + l, first);
+        vstore(r->y_lo + l, vadd(vsub(gap, first), rest));
     }
     switch (job->op->emit) {
     case EMIT_GRAD:
@@ -497,10 +516,24 @@ INLINE void FN(finish_rows)(const xent_job *job, reduce_kind kind, const row_gro
         if (job->op->target == XENT_TARGET_LOGITS)
             poison = vsel(meq(my, none), nan, poison);
         gt = weight;
-        px = zero;
         py = vmul(py, weight);
         break;
     }
+    case EMIT_AT_LABEL: /* the slope of what has a value, else the term itself */
+        patch = vsub(zero, job->op->value == VALUE_NLL ? scale : vmul(weight, vload(g->x_label + l)));
+        break;
+    case EMIT_BCE_TERM:
+        gt = weight;
+        break;
+    case EMIT_BCE_GRAD:
+        gt = scale;
+        break;
+    case EMIT_NONE: /* Jensen-Shannon's second reduction wants the factors of its emits */
+    case EMIT_JS_TERM:
+    case EMIT_JS_GRAD:
+        px = x.inv;
+        gt = job->op->emit == EMIT_JS_GRAD ? vmul(vset(0.5), scale) : weight;
+        break;
     default:
         px = wide ? FN(vfirst24)(x.inv) : x.inv;
         px_lo = vadd(vsub(x.inv, px), x.inv_lo);

@@ -12,7 +12,7 @@
  *   y     the same of target logits
  *   t     sum t
  *   b     CE: sum t (m - x);  PAIR: sum t (log t + m - x);  with a log target sum E(y) ((y - m_y) - (x - m_x));
- *         SENT: sum E(x) (m - x);  ENT: -sum p log p
+ *         SENT: sum E(x) (m - x);  ENT: -sum p log p;  BCE, JS: the sum of the terms (JS: with sum p log(p/m) in t)
  *   w u a with u = x - log t - c:  W = sum t, U = sum t u, A = sum t (exp(u) - 1 - u), whose terms are never negative, so
  *         that nothing cancels however near the two rows are. c, in two parts (a divergence of 1e-30 between confident
  *         rows is the square of what one part rounds), may be any number; the nearer to the mean of x - log t under t,

@@ -5,10 +5,10 @@
  * Lanes past the end hold x = -inf and t = 0 (log t = -inf): they add nothing, as an excluded class does.
  */
 typedef struct FN(tile) {
-    const char *x, *t;
-    ptrdiff_t xs, ts; /* bytes from one vector to the next */
-    ptrdiff_t full;   /* whole vectors */
-    int tail;         /* lanes of one more, partial vector (along only) */
+    const char *x, *t, *w, *p; /* w, p: class weights of binary cross-entropy */
+    ptrdiff_t xs, ts, ws, ps;  /* bytes from one vector to the next */
+    ptrdiff_t full;            /* whole vectors */
+    int tail;                  /* lanes of one more, partial vector (along only) */
     bool across;
 } FN(tile);
 

@@ -8,15 +8,15 @@ INLINE R *FN(kept)(const xent_job *job, void *keep, int at) {
 
 static void FN(walk_reduce)(const xent_job *job, const row_group *g, ptrdiff_t c0, ptrdiff_t c1, reduce_kind kind,
                             group_state *rows, void *keep) {
-    _Alignas(64) R xbuf[TILE_REALS], tbuf[TILE_REALS];
+    _Alignas(64) R xbuf[TILE_REALS], tbuf[TILE_REALS], wbuf[2 * TILE_REALS];
     const ptrdiff_t step = job->across ? TILE_VECTORS : TILE_REALS;
     for (int at = 0; at < g->rows; at += job->across ? VN : 1) {
         FN(tile) T = {.across = job->across};
         FN(state) s = FN(start)();
         for (ptrdiff_t c = c0; c < c1; c += step) {
             ptrdiff_t count = c1 - c < step ? c1 - c : step;
-            T = FN(load_tile)(job, g, at, c, count, true, xbuf, tbuf);
-            FN(reduce_tile)(job, kind, &T, &s, c == c0, rows, at, FN(kept)(job, keep, at));
+            T = FN(load_tile)(job, g, at, c, count, true, xbuf, tbuf, wbuf);
+            FN(reduce_tile)(job, g, kind, &T, &s, c == c0, rows, at, FN(kept)(job, keep, at));
         }
         if (xent_is_kl(kind) && c0 == c1)
             FN64(kl_none)(job->across ? VN : 1, at, rows);
@@ -27,9 +27,9 @@ static void FN(walk_reduce)(const xent_job *job, const row_group *g, ptrdiff_t c
 /* Classes [c, c + count) of rows `at` and following. */
 static void FN(emit_some)(const xent_job *job, const row_group *g, int at, ptrdiff_t c, ptrdiff_t count,
                           const group_result *r, const void *keep, bool straight, bool stream, xent_sum *acc) {
-    _Alignas(64) R xbuf[TILE_REALS], tbuf[TILE_REALS], obuf[TILE_REALS];
+    _Alignas(64) R xbuf[TILE_REALS], tbuf[TILE_REALS], wbuf[2 * TILE_REALS], obuf[TILE_REALS];
     const operand *o = &job->at[OPERAND_OUT];
-    const FN(tile) T = FN(load_tile)(job, g, at, c, count, !keep, xbuf, tbuf);
+    const FN(tile) T = FN(load_tile)(job, g, at, c, count, !keep, xbuf, tbuf, wbuf);
     char *base = straight ? o->data + g->off[OPERAND_OUT][at] + c * o->cs : (char *)obuf;
     const ptrdiff_t os = straight && job->across ? o->cs : (ptrdiff_t)sizeof(V);
     if (keep)
@@ -38,13 +38,13 @@ static void FN(emit_some)(const xent_job *job, const row_group *g, int at, ptrdi
         FN(emit_tile)(job, &T, r, at, base, os, true, false, NULL);
     else
         FN(emit_tile)(job, &T, r, at, base, os, false, false, NULL);
-    if (job->op->target == XENT_TARGET_LABELS && job->op->emit == EMIT_GRAD)
+    if (job->op->target == XENT_TARGET_LABELS) /* whose emits have something particular there */
         for (int l = at; l < at + FN(rows_at)(job, g, at); l++)
             if (g->label[l] >= c && g->label[l] < c + count) {
                 const R patch = (R)r->patch[l];
                 const ptrdiff_t j = g->label[l] - c;
-                memcpy(base + (job->across ? j * os + (l - at) * (ptrdiff_t)sizeof(R) : j * (ptrdiff_t)sizeof(R)), &patch,
-                       sizeof(R));
+                memcpy(base + (job->across ? j * os + (l - at) * (ptrdiff_t)sizeof(R) : j * (ptrdiff_t)sizeof(R)),
+                       &patch, sizeof(R));
             }
     if (!straight)
         FN(unpack_tile)(job, g, at, c, count, obuf, acc);

@@ -26,9 +26,8 @@ DTYPES = {
 class Case:
     name: str
     dtype: str
-    operands: (
-        str  # what the second operand is: "", "probs", "logits", "log_probs", "labels"; entropy: "self"; or "point"
-    )
+    # The second operand: "", "probs", "unit" (each from 0 to 1), "logits", "log_probs", "labels"; "self"; or "point".
+    operands: str
     budgets: tuple[float, ...]  # ULPs, one an output
 
     @property
@@ -62,6 +61,15 @@ _TABLE = [
     ("kl_div_value_and_grad",                   "probs",     (4.0, 4.0),   (4.0, 4.0),   (0.51, 0.51)),
     ("kl_div_with_logits_value_and_grad",       "logits",    (4.0, 4.0),   (4.0, 4.0),   (0.51, 0.51)),
     ("kl_div_with_log_probs_value_and_grad",    "log_probs", (4.0, 5.0),   (4.0, 4.0),   (0.51, 0.51)),
+    ("nll",                                     "labels",    (0.5,),       (0.5,),       (0.51,)),
+    ("nll_terms",                               "labels",    (0.5,),       (0.5,),       (0.51,)),
+    ("nll_value_and_grad",                      "labels",    (0.5, 0.5),   (0.5, 0.5),   (0.51, 0.51)),
+    ("binary_cross_entropy",                    "unit",      (4.0,),       (4.0,),       (0.51,)),
+    ("binary_cross_entropy_terms",              "unit",      (4.0,),       (4.0,),       (0.51,)),
+    ("binary_cross_entropy_value_and_grad",     "unit",      (4.0, 4.0),   (4.0, 4.0),   (0.51, 0.51)),
+    ("js_div",                                  "logits",    (4.0,),       (4.0,),       (0.51,)),
+    ("js_div_terms",                            "logits",    (5.0,),       (5.0,),       (0.51,)),
+    ("js_div_value_and_grad",                   "logits",    (4.0, 6.0),   (4.0, 5.0),   (0.51, 0.51)),
     ("kl_pointwise",                            "point",     (2.0,),       (2.0,),       (0.51,)),
     ("rel_entr",                                "point",     (4.0,),       (4.0,),       (0.51,)),
 ]
@@ -155,6 +163,9 @@ def second(operands, kind, x, rng):
     if operands == "logits":
         other = logits(kind, rows, classes, np.float64, rng)
         return other.astype(dtype)
+    if operands == "unit":
+        # Mostly yes or no, as labels are.
+        return np.clip(np.round(3 * rng.random((rows, classes)) - 1, 2), 0, 1).astype(dtype)
     probs = softmax64(3 * rng.standard_normal((rows, classes)))
     if operands == "log_probs":
         return np.log(probs).astype(dtype)
@@ -277,6 +288,42 @@ EDGES = [
     ("all-zero target", "kl_div_with_log_probs", ([1.0, 2.0], [-INF, -INF]), 0.0),
     ("all-zero target", "cross_entropy_value_and_grad", ([1.0, 2.0], [0.0, 0.0]), (0.0, [0.0, 0.0])),
     ("all-zero target", "kl_div_value_and_grad", ([1.0, 2.0], [0.0, 0.0]), (0.0, [0.0, 0.0])),
+    ("its own class", "nll", ([-0.5, NAN, -INF], 0), 0.5),
+    ("its own class", "nll", ([0.0, -INF], 1), INF),
+    ("its own class", "nll", ([0.0, INF], 1), -INF),
+    ("its own class", "nll", ([0.0, NAN], 1), NAN),
+    ("its own class", "nll_terms", ([-0.5, NAN, -INF], 0), [0.5, 0.0, 0.0]),
+    ("its own class", "nll_value_and_grad", ([-0.5, NAN, -INF], 2), (INF, [0.0, 0.0, -1.0])),
+    ("0 log 0", "binary_cross_entropy", ([INF, -INF], [1.0, 0.0]), 0.0),
+    ("0 log 0", "binary_cross_entropy_terms", ([INF, -INF], [1.0, 0.0]), [0.0, 0.0]),
+    ("0 log 0", "binary_cross_entropy_value_and_grad", ([INF, -INF], [1.0, 0.0]), (0.0, [0.0, 0.0])),
+    ("certain and wrong", "binary_cross_entropy", ([INF, 0.0], [0.0, 0.0]), INF),
+    ("certain and wrong", "binary_cross_entropy_terms", ([-INF, 0.0], [1.0, 0.0]), [INF, np.log(2.0)]),
+    ("certain and wrong", "binary_cross_entropy_value_and_grad", ([INF, -INF], [0.25, 0.25]), (INF, [0.75, -0.25])),
+    ("confident", "binary_cross_entropy", ([8.0], [1.0]), np.log1p(np.exp(-8.0))),
+    ("NaN", "binary_cross_entropy", ([0.0, NAN], [0.0, 0.0]), NAN),
+    ("NaN", "binary_cross_entropy_terms", ([0.0, NAN], [1.0, 0.0]), [np.log(2.0), NAN]),
+    ("NaN", "binary_cross_entropy_terms", ([0.0, 0.0], [NAN, 0.0]), [NAN, np.log(2.0)]),
+    ("NaN", "binary_cross_entropy_value_and_grad", ([0.0, NAN], [1.0, 0.0]), (NAN, [-0.5, NAN])),
+    ("length 0", "binary_cross_entropy", ([], []), 0.0),
+    ("linear in the target", "binary_cross_entropy", ([0.0], [-3.0]), np.log(2.0)),
+    ("linear in the target", "binary_cross_entropy", ([4.0], [3.0]), np.log1p(np.exp(-4.0)) - 8.0),
+    ("0 log 0", "js_div", ([0.0, -INF], [0.0, -INF]), 0.0),
+    ("0 log 0", "js_div_terms", ([0.0, -INF], [0.0, -INF]), [0.0, 0.0]),
+    ("0 log 0", "js_div_value_and_grad", ([0.0, -INF], [0.0, -INF]), (0.0, [0.0, 0.0])),
+    ("disjoint", "js_div", ([0.0, -INF], [-INF, 0.0]), np.log(2.0)),
+    ("disjoint", "js_div", ([0.0, -1e4], [-1e4, 0.0]), np.log(2.0)),
+    ("disjoint", "js_div_value_and_grad", ([0.0, -INF], [-INF, 0.0]), (np.log(2.0), [0.0, 0.0])),
+    ("one has it -inf", "js_div", ([0.0, 0.0], [0.0, -INF]), 0.75 * np.log(4 / 3)),
+    ("NaN", "js_div", ([0.0, NAN], [1.0, 0.0]), NAN),
+    ("NaN", "js_div", ([0.0, 0.0], [1.0, NAN]), NAN),
+    ("NaN", "js_div_terms", ([0.0, NAN], [1.0, 0.0]), [NAN, NAN]),
+    ("NaN", "js_div_value_and_grad", ([0.0, 0.0], [NAN, 0.0]), (NAN, [NAN, NAN])),
+    ("all -inf", "js_div", ([-INF, -INF], [0.0, 0.0]), NAN),
+    ("all -inf", "js_div", ([0.0, 0.0], [-INF, -INF]), NAN),
+    ("one +inf", "js_div", ([0.0, INF], [0.0, 0.0]), NAN),
+    ("length 0", "js_div", ([], []), 0.0),
+    ("length 1", "js_div", ([3.5], [-2.0]), 0.0),
     ("unnormalised target", "kl_div", ([0.0, 0.0], [2.0, 2.0]), 4 * np.log(4.0)),
     ("unnormalised target", "kl_div", ([0.0, 0.0], [0.25, 0.25]), 0.5 * np.log(0.5)),
     ("unnormalised target", "cross_entropy", ([0.0, 0.0], [2.0, 2.0]), 4 * np.log(2.0)),

@@ -25,6 +25,7 @@ class Exact:
 
     exp = staticmethod(np.frompyfunc(mp.exp, 1, 1))
     log = staticmethod(np.frompyfunc(mp.log, 1, 1))
+    log1p = staticmethod(np.frompyfunc(mp.log1p, 1, 1))
     _wrap = staticmethod(np.frompyfunc(mp.mpf, 1, 1))
     inf = mp.inf
     nan = mp.nan
@@ -50,6 +51,7 @@ class Wide:
 
     exp = staticmethod(np.exp)
     log = staticmethod(np.log)
+    log1p = staticmethod(np.log1p)
     inf = np.longdouble(np.inf)
     nan = np.longdouble(np.nan)
     dtype = np.longdouble
@@ -284,6 +286,81 @@ def kl_div(ar, x, target):
     }
 
 
+def nll(ar, x, label):
+    """-x at the label, its terms and its gradient; label None: the label's class is left out."""
+    n = len(x)
+    terms, grad = _full(ar, n, 0.0), _full(ar, n, 0.0)
+    if label is not None:
+        terms[label] = -ar.wrap(x[label])[()]
+        grad[label] = -ar.wrap(1.0)[()]
+    return {
+        "value": Quantity(_sum(ar, terms), _sum(ar, abs(terms))),
+        "terms": Quantity(terms, abs(terms)),
+        "grad": Quantity(grad, abs(grad)),
+    }
+
+
+def _product(ar, a, b):
+    """a b, with 0 times infinity 0."""
+    out = _full(ar, len(a), 0.0)
+    some = a != 0
+    out[some] = a[some] * b[some]
+    return out
+
+
+def binary_cross_entropy(ar, x, t, w=None, p=None):
+    """sum w (p t softplus(-x) + (1 - t) softplus(x)) for exact t, w, p; each class by itself."""
+    n = len(x)
+    one = _full(ar, n, 1.0)
+    w, p = (one if v is None else v for v in (w, p))
+    exact = ar.wrap(x)
+    tail = ar.log1p(ar.exp(-abs(exact)))
+    sigmoid = 1 / (1 + ar.exp(-abs(exact)))  # of |x|
+    up = exact > 0
+    parts = [w * p * t, w * (one - t)]
+    plus, minus = (np.where(side, abs(exact), 0 * one) + tail for side in (up, ~up))
+    each = [_product(ar, parts[0], minus), _product(ar, parts[1], plus)]
+    far, near = np.where(up, parts[1], parts[0]), np.where(up, parts[0], parts[1])
+    slopes = [far * sigmoid, near * (sigmoid * ar.exp(-abs(exact)))]
+    grad = np.where(up, slopes[0] - slopes[1], slopes[1] - slopes[0])
+    for a in (*each, grad):
+        a[np.isnan(x)] = ar.nan
+    terms, scale = each[0] + each[1], abs(each[0]) + abs(each[1])
+    return {
+        "value": Quantity(_sum(ar, terms), _sum(ar, scale)),
+        "terms": Quantity(terms, scale),
+        "grad": Quantity(grad, abs(slopes[0]) + abs(slopes[1])),
+    }
+
+
+def js_div(ar, x, y):
+    """KL(p, m) / 2 + KL(q, m) / 2 with m between p = softmax(x) and q = softmax(y); the gradient is that of x."""
+    n = len(x)
+    dx, dy = distribution(ar, x), distribution(ar, y)
+    p, q = dx.p, dy.p
+    m = (p + q) / 2
+    logs = [_full(ar, n, 0.0), _full(ar, n, 0.0)]
+    if ar is Wide:
+        # Of p and q that nearly agree, log(p/m) has few digits; r = p/m - 1 has them all.
+        r = np.tanh(((ar.wrap(x) - ar.wrap(y)) - (dx.lse - dy.lse)) / 2)
+        logs = [ar.log1p(r), ar.log1p(-r)]
+    for log, share in zip(logs, (p, q), strict=True):
+        some = share != 0 if ar is Exact else abs(r) >= 0.05
+        log[some] = ar.log(share[some] / m[some])
+    parts = [p * logs[0] / 2, q * logs[1] / 2]
+    terms, scale = parts[0] + parts[1], abs(parts[0]) + abs(parts[1])
+    if ar is Wide:
+        series = sum(r ** (2 * k) / ar.wrap(2 * k * (2 * k - 1)) for k in range(1, 15))
+        terms = np.where(abs(r) < 0.05, m * series, terms)
+    return {
+        "value": Quantity(_sum(ar, terms), _sum(ar, scale)),
+        "terms": Quantity(terms, scale),
+        "grad": Quantity(
+            p / 2 * (logs[0] - _sum(ar, p * logs[0])), p / 2 * (abs(logs[0]) + _sum(ar, p * abs(logs[0])))
+        ),
+    }
+
+
 def entropy(ar, p):
     n = len(p)
     exact = ar.wrap(p)
@@ -333,6 +410,9 @@ DEFINITIONS = {
     "kl_div": ("kl_probs", ("value",)),
     "kl_div_with_logits": ("kl_logits", ("value",)),
     "kl_div_with_log_probs": ("kl_log_probs", ("value",)),
+    "nll": ("nll", ("value",)),
+    "binary_cross_entropy": ("binary_cross_entropy", ("value",)),
+    "js_div": ("js_div", ("value",)),
 }
 VARIANTS = {"_terms": ("terms",), "_value_and_grad": ("value", "grad")}
 
@@ -353,11 +433,17 @@ def _row(ar, definition, x, target, dtype):
         return entropy(ar, x)
     if definition == "softmax_entropy":
         return softmax_entropy(ar, x)
+    if definition == "nll":
+        return nll(ar, x, int(target))
     if definition == "labels":
         one_hot = np.zeros(len(x))
         one_hot[int(target)] = 1.0
         return cross_entropy(ar, x, ar.wrap(one_hot))
     target = np.asarray(target, dtype=np.float64)
+    if definition == "binary_cross_entropy":
+        return binary_cross_entropy(ar, x, ar.wrap(target))
+    if definition == "js_div":
+        return js_div(ar, x, target)
     if definition == "cross_entropy":
         return cross_entropy(ar, x, ar.wrap(target))
     if definition == "kl_probs":
@@ -378,7 +464,7 @@ def evaluate(name, logits, target=None, *, wide=False):
     found = {key: ([], []) for key in outputs}
     for i, x in enumerate(logits):
         spread = np.asarray(x, dtype=np.float64)
-        if definition == "kl_logits":
+        if definition in ("kl_logits", "js_div"):
             # The two rows may lie at different offsets, and only their own ranges ask for digits.
             y = np.asarray(target[i], dtype=np.float64)
             with np.errstate(invalid="ignore"):
@@ -575,6 +661,90 @@ def losses_kl_div(
                 y = np.where(keep[i], _scaled(target[i], temperature[i], compute), -np.inf)
                 t = target_from_logits(Exact, y)
             row = _hide(kl_div(Exact, x, t), keep[i])
+            row["grad"] = _times(row["grad"], 1 / mp.mpf(float(temperature[i])))
+            rows.append({key: _times(row[key], mp.mpf(float(sw[i]))) for key in _KEYS})
+        return _reduce(rows, divisor, reduction, classes)
+
+
+def losses_nll(
+    log_probs,
+    labels,
+    *,
+    compute,
+    weight=None,
+    sample_weight=None,
+    ignore_index=None,
+    where=None,
+    reduction="mean",
+):
+    """(result, gradient or None) of xent.losses.nll for (rows, classes) log-probabilities; they need no rounding."""
+    del compute
+    n, classes = log_probs.shape
+    keep, sw, _ = _rows_of(log_probs, sample_weight, where, 1.0)
+    w = Exact.wrap(np.ones(classes) if weight is None else weight)
+    rows, divisor = [], []
+    for i in range(n):
+        y = int(labels[i])
+        if not keep[i].any() or y == ignore_index:
+            rows.append(_nothing(classes))
+            continue
+        factor = mp.mpf(float(sw[i])) * w[y]
+        divisor.append(factor)
+        row = nll(Exact, np.asarray(log_probs[i], np.float64), y if keep[i][y] else None)
+        rows.append({key: _times(row[key], factor) for key in _KEYS})
+    return _reduce(rows, divisor, reduction, classes)
+
+
+def losses_binary_cross_entropy(
+    logits,
+    target,
+    *,
+    compute,
+    pos_weight=None,
+    weight=None,
+    sample_weight=None,
+    where=None,
+    reduction="mean",
+):
+    """(result, gradient or None) of xent.losses.binary_cross_entropy for (rows, classes) operands."""
+    del compute
+    n, classes = logits.shape
+    keep, sw, _ = _rows_of(logits, sample_weight, where, 1.0)
+    w, p = (Exact.wrap(np.ones(classes) if v is None else v) for v in (weight, pos_weight))
+    rows, divisor = [], []
+    for i in range(n):
+        if not keep[i].any():
+            rows.append(_nothing(classes))
+            continue
+        divisor.append(mp.mpf(float(sw[i])))
+        x, t = (np.where(keep[i], np.asarray(a[i], np.float64), fill) for a, fill in ((logits, -np.inf), (target, 0.0)))
+        row = _hide(binary_cross_entropy(Exact, x, Exact.wrap(t), w, p), keep[i])
+        rows.append({key: _times(row[key], mp.mpf(float(sw[i]))) for key in _KEYS})
+    return _reduce(rows, divisor, reduction, classes)
+
+
+def losses_js_div(
+    logits,
+    other_logits,
+    *,
+    compute,
+    temperature=1.0,
+    sample_weight=None,
+    where=None,
+    reduction="mean",
+):
+    """(result, gradient or None) of xent.losses.js_div for (rows, classes) operands."""
+    n, classes = logits.shape
+    keep, sw, temperature = _rows_of(logits, sample_weight, where, temperature)
+    rows, divisor = [], []
+    with mp.workdps(120):
+        for i in range(n):
+            if not keep[i].any():
+                rows.append(_nothing(classes))
+                continue
+            divisor.append(mp.mpf(float(sw[i])))
+            x, y = (np.where(keep[i], _scaled(a[i], temperature[i], compute), -np.inf) for a in (logits, other_logits))
+            row = _hide(js_div(Exact, x, y), keep[i])
             row["grad"] = _times(row["grad"], 1 / mp.mpf(float(temperature[i])))
             rows.append({key: _times(row[key], mp.mpf(float(sw[i]))) for key in _KEYS})
         return _reduce(rows, divisor, reduction, classes)

@@ -129,6 +129,10 @@ def test_reductions_of_an_empty_batch(reduction):
         losses.cross_entropy(x, np.zeros(0, int), reduction=reduction),
         losses.cross_entropy(x, x, reduction=reduction),
         losses.kl_div(x, x, reduction=reduction),
+        losses.nll(x, np.zeros(0, int), reduction=reduction),
+        losses.binary_cross_entropy(x, x, reduction=reduction),
+        losses.js_div(x, x, reduction=reduction),
+        losses.distillation(x, x, np.zeros(0, int), temperature=2.0, alpha=0.5, reduction=reduction),
     ):
         expected = {"none": np.zeros(0), "sum": 0.0, "mean": np.nan, "terms": x, "per_class": np.zeros(3)}[reduction]
         np.testing.assert_array_equal(result, expected)

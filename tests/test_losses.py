@@ -29,7 +29,7 @@ def within(got, ref, dtype, what):
     assert measured <= allowed, (what, measured)
 
 
-def check(loss, judge, logits, target, dtype, options, layout=lambda a: a):
+def check(loss, judge, logits, target, dtype, options, layout=np.asarray):
     """Every instruction set and reduction, and the gradient where there is one."""
     compute = np.float64 if np.dtype(dtype).itemsize == 8 else np.float32
     names = sorted(options)
@@ -134,6 +134,55 @@ def test_kl_div_options_class_axis_not_contiguous(kind, rng):
         check(losses.kl_div, oracle.losses_kl_div, x, target, "f8", options | {"target_kind": kind}, np.asfortranarray)
 
 
+def nll_options(rng):
+    return [options for options in ce_options(rng, True) if "label_smoothing" not in options] + [
+        {"weight": rng.random(C), "sample_weight": rng.random(N), "where": rng.random((N, C)) < 0.6, "ignore_index": 1}
+    ]
+
+
+def bce_options(rng):
+    keep = rng.random((N, C)) < 0.75
+    keep[2] = False
+    single = [
+        {"weight": rng.random(C) + 0.1},
+        {"weight": np.array([1.0, 0.0, 2.0, 0.5, 1.0, 3.0])},
+        {"pos_weight": rng.random(C) * 4},
+        {"pos_weight": np.array([1.0, 0.0, 2.0, 0.5, 1.0, 3.0])},
+        {"sample_weight": rng.random(N)},
+        {"where": keep},
+    ]
+    combined = [a | b for a, b in itertools.combinations(single, 2) if not set(a) & set(b)]
+    combined.append(
+        {"weight": rng.random(C), "pos_weight": rng.random(C), "sample_weight": rng.random(N), "where": keep}
+    )
+    return [{}, *single, *combined]
+
+
+@pytest.mark.parametrize("layout", [np.asarray, np.asfortranarray], ids=["C", "F"])
+@pytest.mark.parametrize("dtype", ["f8", "f4", "f2"])
+def test_nll_options(dtype, layout, rng):
+    for options in nll_options(rng):
+        x = np.log(cases.softmax64(2 * rng.standard_normal((N, C)))).astype(dtype)
+        check(losses.nll, oracle.losses_nll, x, labels_for(options, rng), dtype, options, layout)
+
+
+@pytest.mark.parametrize("layout", [np.asarray, np.asfortranarray], ids=["C", "F"])
+@pytest.mark.parametrize("dtype", ["f8", "f4", "f2"])
+def test_binary_cross_entropy_options(dtype, layout, rng):
+    for options in bce_options(rng):
+        x = (3 * rng.standard_normal((N, C))).astype(dtype)
+        target = cases.second("unit", "random", x, rng)
+        check(losses.binary_cross_entropy, oracle.losses_binary_cross_entropy, x, target, dtype, options, layout)
+
+
+@pytest.mark.parametrize("layout", [np.asarray, np.asfortranarray], ids=["C", "F"])
+@pytest.mark.parametrize("dtype", ["f8", "f4", "f2"])
+def test_js_div_options(dtype, layout, rng):
+    for options in kl_options(rng):
+        x, y = (2 * rng.standard_normal((2, N, C))).astype(dtype)
+        check(losses.js_div, oracle.losses_js_div, x, y, dtype, options, layout)
+
+
 @pytest.mark.parametrize("classes", [10, 40, 300])
 @pytest.mark.parametrize("dtype", ["f8", "f4"])
 def test_more_classes(classes, dtype, rng):
@@ -150,6 +199,11 @@ def test_more_classes(classes, dtype, rng):
     kl = {"sample_weight": sw, "where": keep, "temperature": 2.0}
     check(losses.kl_div, oracle.losses_kl_div, x, y, dtype, kl | {"target_kind": "logits"})
     check(losses.kl_div, oracle.losses_kl_div, x, t, dtype, kl)
+    check(losses.js_div, oracle.losses_js_div, x, y, dtype, kl)
+    unit = cases.second("unit", "random", x, rng)
+    bce = {"weight": weight, "pos_weight": rng.random(classes), "sample_weight": sw}
+    check(losses.binary_cross_entropy, oracle.losses_binary_cross_entropy, x, unit, dtype, bce)
+    check(losses.binary_cross_entropy, oracle.losses_binary_cross_entropy, x, unit, dtype, bce | {"where": keep})
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean", "per_class"])
@@ -217,6 +271,275 @@ def test_callable_gradients(name, rng):
     plain = getattr(xent, name.removesuffix("_value_and_grad"))
     np.testing.assert_allclose(value, plain(x, target), rtol=1e-14)
     np.testing.assert_allclose(grad, central_differences(lambda z: plain(z, target), x), atol=3e-9)
+
+
+@pytest.mark.parametrize("reduction", WITH_GRAD)
+def test_the_other_gradients(reduction, rng):
+    """nll with respect to the log-probabilities, the rest to the logits; js_div to the first operand."""
+    x, y = rng.standard_normal((2, N, C))
+    target = cases.second("unit", "random", x, rng)
+    calls = [(losses.nll, labels_for(options, rng), options) for options in nll_options(rng)]
+    calls += [(losses.binary_cross_entropy, target * 1.3, options) for options in bce_options(rng)]
+    calls += [(losses.js_div, y, options) for options in [*kl_options(rng), {"temperature": 0.7}]]
+    for loss, second, options in calls:
+
+        def f(z, loss=loss, second=second, options=options):
+            return loss(z, second, reduction=reduction, **options)
+
+        _, grad = loss(x, second, reduction=reduction, return_grad=True, **options)
+        np.testing.assert_allclose(grad, central_differences(f, x), atol=3e-9)
+
+
+# ---- distillation --------------------------------------------------------------------------------------------------
+
+
+def distillation_options(rng):
+    keep = rng.random((N, C)) < 0.75
+    keep[2] = False
+    keep[3:, 0] = True
+    for temperature in (2.0, rng.random(N) + 0.5):
+        for squared in (True, False):
+            common = {"temperature": temperature, "scale_by_temperature_squared": squared}
+            more = {"sample_weight": rng.random(N), "where": keep}
+            yield common
+            yield common | more
+            hard = {"labels": rng.integers(C, size=N), "alpha": 0.3}
+            hard["labels"][:2] = 1
+            for extra in ({}, more, {"weight": rng.random(C)}, {"ignore_index": 1}):
+                yield common | hard | extra
+            yield common | hard | more | {"weight": rng.random(C), "ignore_index": 1}
+
+
+def recipe(x, y, reduction, temperature, scale_by_temperature_squared, labels=None, alpha=1.0, **options):
+    """The documented formula, row by row, from the two losses that it joins."""
+    counts = np.ones(N, bool)
+    if "ignore_index" in options:
+        counts &= labels != options["ignore_index"]
+    keep = options.get("where", np.ones((N, C), bool)) & counts[:, None]
+    counts = keep.any(axis=1)
+    shape = "terms" if reduction in ("terms", "per_class") else "none"
+    tall = (slice(None), None) if shape == "terms" else slice(None)
+    factor = alpha * (np.broadcast_to(temperature, N) ** 2 if scale_by_temperature_squared else np.ones(N))
+    rows = losses.kl_div(x, y, target_kind="logits", temperature=temperature, where=keep, reduction=shape)
+    rows = factor[tall] * rows
+    if labels is not None:
+        safe = np.where(counts, labels, 0)
+        hard = losses.cross_entropy(x, safe, weight=options.get("weight"), where=keep, reduction=shape)
+        rows = rows + (1 - alpha) * hard
+    weights = np.broadcast_to(options.get("sample_weight", 1.0), N)
+    rows = rows * weights[tall]
+    if reduction in ("none", "terms"):
+        return rows
+    if reduction == "per_class":
+        return rows.sum(axis=0)
+    return rows.sum() / (weights[counts].sum() if reduction == "mean" else 1.0)
+
+
+@pytest.mark.parametrize("layout", [np.asarray, np.asfortranarray], ids=["C", "F"])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_distillation_is_its_formula(reduction, layout, rng):
+    for options in distillation_options(rng):
+        x, y = rng.standard_normal((2, N, C))
+        expected = recipe(x, y, reduction, **options)
+        got = losses.distillation(layout(x), layout(y), reduction=reduction, **options)
+        np.testing.assert_allclose(got, expected, rtol=1e-13, atol=1e-15)
+        moved = options | ({"where": options["where"].T} if "where" in options else {})
+        turned = losses.distillation(x.T, y.T, reduction=reduction, axis=0, **moved)
+        np.testing.assert_allclose(turned.T if reduction == "terms" else turned, expected, rtol=1e-13, atol=1e-15)
+        if reduction in WITH_GRAD:
+            value, grad = losses.distillation(layout(x), layout(y), reduction=reduction, return_grad=True, **options)
+            np.testing.assert_allclose(value, expected, rtol=1e-13, atol=1e-15)
+            slopes = central_differences(lambda z, y=y, o=options: recipe(z, y, reduction, **o), x)
+            np.testing.assert_allclose(grad, slopes, atol=1e-8)
+
+
+def test_distillation_temperature_factors(rng):
+    """The value holds T^2 and the gradient T, or neither and 1/T."""
+    x, y = rng.standard_normal((2, 5, 4))
+    for t in (0.5, 3.0):
+        kl, slope = losses.kl_div(x, y, target_kind="logits", temperature=t, return_grad=True)
+        np.testing.assert_allclose(slope, (cases.softmax64(x / t) - cases.softmax64(y / t)) / (5 * t), atol=1e-15)
+        value, grad = losses.distillation(x, y, temperature=t, return_grad=True)
+        assert value == pytest.approx(t**2 * kl, rel=1e-14)
+        np.testing.assert_allclose(grad, t**2 * slope, rtol=1e-12, atol=1e-16)
+        value, grad = losses.distillation(x, y, temperature=t, scale_by_temperature_squared=False, return_grad=True)
+        assert value == pytest.approx(kl, rel=1e-14)
+        np.testing.assert_allclose(grad, slope, rtol=1e-12, atol=1e-16)
+
+
+def test_distillation_of_rows_that_do_not_count(rng):
+    x, y = rng.standard_normal((2, 4, 3))
+    labels = np.array([0, -100, 2, 1])
+    kept = [0, 2, 3]
+    x[1] = y[1] = np.nan
+    for options in ({"ignore_index": -100}, {}):
+        given = labels if options else np.ma.masked_array(np.abs(labels), labels == -100)
+        value, grad = losses.distillation(x, y, given, temperature=2.0, alpha=0.5, return_grad=True, **options)
+        expected, slope = losses.distillation(
+            x[kept], y[kept], labels[kept], temperature=2.0, alpha=0.5, return_grad=True
+        )
+        assert value == pytest.approx(expected, rel=1e-15)
+        np.testing.assert_allclose(grad[kept], slope, rtol=1e-14)
+        assert not grad[1].any()
+    hidden = np.zeros((4, 3), bool)
+    hidden[:, 1] = True
+    student = np.ma.masked_array(x, hidden)
+    teacher = np.ma.masked_array(y, hidden)
+    plain = losses.distillation(x[kept], y[kept], [0, 2, 1], temperature=2.0, alpha=0.5, where=~hidden[kept])
+    for pair in ((student, y), (x, teacher), (student, teacher)):
+        got = losses.distillation(*pair, labels, temperature=2.0, alpha=0.5, ignore_index=-100)
+        assert got == pytest.approx(plain, rel=1e-15)
+    nothing = np.full(4, -100)
+    value, grad = losses.distillation(x, y, nothing, temperature=1.0, alpha=0.5, ignore_index=-100, return_grad=True)
+    assert np.isnan(value)
+    assert not grad.any()
+    assert losses.distillation(x, y, nothing, temperature=1.0, alpha=0.5, ignore_index=-100, reduction="sum") == 0
+    assert np.isnan(losses.distillation(np.zeros((0, 3)), np.zeros((0, 3)), temperature=1.0))
+
+
+def test_distillation_dtypes_and_single_rows(rng):
+    x, y = rng.standard_normal((2, 3, 4)).astype(np.float32)
+    for reduction in ("none", "terms", "mean"):
+        for pair, dtype in (((x, y), np.float32), ((x, y.astype(np.float64)), np.float64), ((x, y.astype("f2")), "f4")):
+            got = losses.distillation(*pair, [0, 1, 2], temperature=2.0, alpha=0.5, reduction=reduction)
+            assert got.dtype == dtype
+    alone = losses.distillation(x[0], y[0], 2, temperature=2.0, alpha=0.5)
+    assert alone == losses.distillation(x[:1], y[:1], [2], temperature=2.0, alpha=0.5)
+    assert losses.distillation(x.astype("f2"), y.astype("f2"), temperature=2.0).dtype == np.float16
+
+
+# ---- against PyTorch's automatic differentiation -------------------------------------------------------------------
+
+
+def test_gradients_are_torchs(rng):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    functional = torch.nn.functional
+    x, y = rng.standard_normal((2, N, C))
+    labels, t = rng.integers(C, size=N), rng.random((N, C))
+    w, p = rng.random(C), rng.random(C)
+    tw, tp, tt, ty, tl = (torch.tensor(a) for a in (w, p, t, y, labels))
+
+    def js(z):
+        a, b = torch.log_softmax(z, 1), torch.log_softmax(ty, 1)
+        m = torch.logaddexp(a, b) - np.log(2.0)
+        return sum(functional.kl_div(m, v, reduction="batchmean", log_target=True) for v in (a, b)) / 2
+
+    def hinton(z):
+        soft = functional.kl_div(torch.log_softmax(z / 4, 1), torch.softmax(ty / 4, 1), reduction="batchmean")
+        return 0.7 * 16 * soft + 0.3 * functional.cross_entropy(z, tl)
+
+    for what, result, theirs in (
+        ("nll", losses.nll(x, labels, weight=w, return_grad=True), lambda z: functional.nll_loss(z, tl, weight=tw)),
+        (
+            "bce",
+            losses.binary_cross_entropy(x, t, weight=w, pos_weight=p, return_grad=True),
+            lambda z: functional.binary_cross_entropy_with_logits(z, tt, weight=tw, pos_weight=tp) * C,
+        ),
+        ("js", losses.js_div(x, y, return_grad=True), js),
+        ("distillation", losses.distillation(x, y, labels, temperature=4.0, alpha=0.7, return_grad=True), hinton),
+    ):
+        z = torch.tensor(x, requires_grad=True)
+        value = theirs(z)
+        value.backward()
+        assert result[0] == pytest.approx(value.item(), rel=1e-12), what
+        np.testing.assert_allclose(result[1], z.grad.numpy(), rtol=1e-10, atol=1e-14, err_msg=what)
+
+
+# ---- Jensen-Shannon ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4", "f2"])
+def test_js_div_is_bounded_and_symmetric(dtype, rng, isa):
+    """To the last bit symmetric, never NaN for finite logits however large, from 0 to log 2."""
+    info = np.finfo(dtype)
+    most = np.array(np.log(2.0), dtype)
+    for scale in (0.0, 1e-6, 1e-2, 1.0, 30.0, 1e3, float(info.max) / 8):
+        x, y = (scale * rng.uniform(-1, 1, (2, 500, 9))).astype(dtype)
+        x[0], y[0] = info.max, info.min
+        x[1, :4], y[1, :4] = info.max, info.min
+        x[2, ::2], x[2, 1::2], y[2, ::2], y[2, 1::2] = info.max, info.min, info.min, info.max
+        value = losses.js_div(x, y, reduction="none")
+        assert ((value >= 0) & (value <= most)).all(), scale
+        assert value.tobytes() == losses.js_div(y, x, reduction="none").tobytes()
+        assert value[0] == 0
+        assert value[2] == most
+        terms = losses.js_div(x, y, reduction="terms")
+        assert (terms >= 0).all()
+        assert terms.tobytes() == losses.js_div(y, x, reduction="terms").tobytes()
+        assert not losses.js_div(x, x, reduction="none").any()
+        assert np.isfinite(losses.js_div(x, y, reduction="none", return_grad=True)[1]).all()
+
+
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+def test_js_div_of_nearly_equal_rows(dtype, offset, rng, isa):
+    """Right relative to itself, as kl_div is."""
+    distances = {"f8": [1e-1, 1e-2, 1e-4, 1e-6, 1e-8], "f4": [1e-1, 1e-2, 1e-3]}[dtype]
+    for classes in (3, 10, 37, 1000):
+        y = 2 * rng.standard_normal((len(distances), classes))
+        x = (y + np.array(distances)[:, None] * rng.standard_normal(y.shape) + offset).astype(dtype)
+        y = y.astype(dtype)
+        ref = oracle.evaluate("js_div", x, y)[0]
+        wrong = oracle.errors(losses.js_div(x, y, reduction="none"), ref)
+        assert (wrong <= cases.NEAR_EQUAL_EPS * np.finfo(dtype).eps * ref.hi).all(), (classes, wrong / ref.hi)
+
+
+# ---- yes or no -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+def test_binary_cross_entropy_keeps_small_losses(dtype, isa):
+    """A confident, right class: value and gradient are exp(-|x|), not 0."""
+    x = np.array([[40.0, -60.0, 80.0], [20.0, 30.0, -50.0]], dtype)
+    target = (x > 0).astype(dtype)
+    value, grad = losses.binary_cross_entropy(x, target, reduction="none", return_grad=True)
+    for got, ref in zip((value, grad), oracle.evaluate("binary_cross_entropy_value_and_grad", x, target), strict=True):
+        assert (oracle.errors(got, ref) <= 4 * np.finfo(dtype).eps * np.abs(ref.hi)).all()
+
+
+def test_binary_cross_entropy_takes_bools_and_integers(rng):
+    x = rng.standard_normal((4, 3)).astype(np.float32)
+    yes = rng.random((4, 3)) < 0.5
+    expected = losses.binary_cross_entropy(x, yes.astype(np.float32), reduction="terms")
+    for target in (yes, yes.astype(np.uint8), yes.astype(np.int64)):
+        got = losses.binary_cross_entropy(x, target, reduction="terms")
+        assert got.dtype == np.float32
+        np.testing.assert_array_equal(got, expected)
+    masked = np.ma.masked_array(np.where([False, True, True], yes, 7), [[True, False, False]] * 4)
+    np.testing.assert_array_equal(
+        losses.binary_cross_entropy(x, masked, reduction="terms"), expected * np.array([0, 1, 1], np.float32)
+    )
+
+
+def test_nll_looks_at_the_label_alone(rng):
+    x = np.full((3, 4), np.nan)
+    x[[0, 1, 2], [3, 1, 0]] = [-1.0, -2.0, 5.0]
+    assert losses.nll(x, [3, 1, 0], reduction="none").tolist() == [1.0, 2.0, -5.0]
+    assert losses.nll(x, [3, 1, 0], reduction="terms")[0].tolist() == [0, 0, 0, 1]
+    logits = rng.standard_normal((20, 7))
+    labels = rng.integers(7, size=20)
+    expected = losses.cross_entropy(logits, labels)
+    assert losses.nll(xent.log_softmax(logits), labels) == pytest.approx(expected, rel=1e-14)
+
+
+def test_the_others_when_nothing_counts(rng):
+    x, y = rng.standard_normal((2, 3, 4))
+    none = np.zeros((3, 4), bool)
+    labels = np.full(3, -100)
+    for call in (
+        lambda **o: losses.nll(x, labels, ignore_index=-100, **o),
+        lambda **o: losses.nll(x, np.zeros(3, int), where=none, **o),
+        lambda **o: losses.binary_cross_entropy(x, y, where=none, **o),
+        lambda **o: losses.js_div(x, y, where=none, **o),
+    ):
+        assert np.isnan(call())
+        assert call(reduction="sum") == 0
+        assert call(reduction="none").tolist() == [0, 0, 0]
+        assert not call(reduction="terms").any()
+        assert not call(reduction="per_class").any()
+        value, grad = call(return_grad=True)
+        assert np.isnan(value)
+        assert not grad.any()
 
 
 # ---- what the words mean -------------------------------------------------------------------------------------------
@@ -500,6 +823,56 @@ def test_kl_div_errors(arguments, options, error, match):
         losses.kl_div(*arguments, **options)
 
 
+Z = {"temperature": 1.0, "alpha": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("loss", "arguments", "options", "error", "match"),
+    [
+        ("nll", (X, X), {}, TypeError, "labels must be integers"),
+        ("nll", (X, Y + 3), {}, IndexError, "label 3 at 0 .*3 classes"),
+        ("nll", (X, Y + 3), {"reduction": "terms"}, IndexError, "label 3 at 0 .*3 classes"),
+        ("nll", (X, Y), {"weight": np.ones(4)}, ValueError, "weight.*3"),
+        ("nll", (X, Y), {"reduction": "terms", "return_grad": True}, ValueError, "terms"),
+        ("nll", (X.astype(complex), Y), {}, TypeError, "log_probs.*complex"),
+        ("binary_cross_entropy", (X, X[:, :2]), {}, ValueError, r"\(4, 3\).*\(4, 2\)"),
+        ("binary_cross_entropy", (X, X.astype(int) + 2), {}, ValueError, r"0 or 1.*not 2 \(at \(0, 0\)\)"),
+        ("binary_cross_entropy", (X, X.astype(complex)), {}, TypeError, "target.*complex"),
+        ("binary_cross_entropy", (X, X), {"pos_weight": np.ones(4)}, ValueError, r"pos_weight.*\(4,\).*\(3,\)"),
+        ("binary_cross_entropy", (X, X), {"pos_weight": 2.0}, ValueError, r"pos_weight.*\(3,\)"),
+        ("binary_cross_entropy", (X, X), {"weight": np.ones((1, 3))}, ValueError, "weight"),
+        ("binary_cross_entropy", (X, X), {"reduction": "batchmean"}, ValueError, "per_class"),
+        ("binary_cross_entropy", (X, X), {"reduction": "per_class", "return_grad": True}, ValueError, "per_class"),
+        ("js_div", (X, X[:, :2]), {}, ValueError, r"\(4, 3\).*\(4, 2\)"),
+        ("js_div", (X, X.astype(complex)), {}, TypeError, "other_logits.*complex"),
+        ("js_div", (X, X), {"temperature": 0.0}, ValueError, "temperature.*0.0"),
+        ("js_div", (X, X), {"reduction": "terms", "return_grad": True}, ValueError, "terms"),
+        ("distillation", (X, X[:3]), Z, ValueError, r"\(4, 3\).*\(3, 3\)"),
+        ("distillation", (X, X, Y), {"temperature": 1.0}, ValueError, "alpha"),
+        ("distillation", (X, X), Z, ValueError, "alpha"),
+        ("distillation", (X, X), {"temperature": 1.0, "weight": np.ones(3)}, ValueError, "weight"),
+        ("distillation", (X, X), {"temperature": 1.0, "ignore_index": 1}, ValueError, "ignore_index"),
+        ("distillation", (X, X, Y), Z | {"alpha": 1.5}, ValueError, "alpha.*1.5"),
+        ("distillation", (X, X, Y), Z | {"alpha": np.nan}, ValueError, "alpha"),
+        ("distillation", (X, X, Y), Z | {"temperature": -1.0}, ValueError, "temperature.*-1.0"),
+        ("distillation", (X, X, Y), Z | {"temperature": np.ones(3)}, ValueError, "temperature"),
+        ("distillation", (X, X, Y), Z | {"sample_weight": np.ones(3)}, ValueError, "sample_weight"),
+        ("distillation", (X, X, Y), Z | {"sample_weight": np.ones((2, 4))}, ValueError, "sample_weight"),
+        ("distillation", (X, X, Y), Z | {"where": np.ones((4, 3))}, TypeError, "where"),
+        ("distillation", (X, X, Y), Z | {"where": np.ones(4, bool)}, ValueError, "where"),
+        ("distillation", (X, X, X), Z, ValueError, "labels"),
+        ("distillation", (X, X, Y * 1.0), Z, TypeError, "labels"),
+        ("distillation", (X, X, Y + 3), Z, IndexError, "label 3 at 0 .*3 classes"),
+        ("distillation", (X, X, Y), Z | {"axis": 2}, np.exceptions.AxisError, "axis"),
+        ("distillation", (X, X, Y), Z | {"reduction": "terms", "return_grad": True}, ValueError, "terms"),
+        ("distillation", (X, X.astype(complex), Y), Z, TypeError, "teacher_logits.*complex"),
+    ],
+)
+def test_other_errors(loss, arguments, options, error, match):
+    with pytest.raises(error, match=match):
+        getattr(losses, loss)(*arguments, **options)
+
+
 def test_signatures():
     assert str(inspect.signature(losses.cross_entropy)).replace(" ", "").startswith("(logits")
     ce = inspect.signature(losses.cross_entropy).parameters
@@ -560,6 +933,22 @@ def memory_calls(rng):
                 x, t, target_kind="logits", reduction=r, temperature=column + 0.5, sample_weight=column
             ),
         )
+    own = {"weight": rng.random(c), "sample_weight": column}
+    for reduction in ("none", "sum", "mean", "per_class"):
+        yield f"nll {reduction}", limit, lambda r=reduction: losses.nll(x, y, reduction=r, **own)
+        yield f"js {reduction}", limit, lambda r=reduction: losses.js_div(x, t, reduction=r, temperature=column + 0.5)
+        yield (
+            f"bce {reduction}",
+            limit,
+            lambda r=reduction: losses.binary_cross_entropy(x, t, reduction=r, pos_weight=own["weight"], **own),
+        )
+        yield (
+            f"distillation {reduction}",
+            limit,
+            lambda r=reduction: losses.distillation(
+                x, t, y, temperature=2.0, alpha=0.5, ignore_index=3, reduction=r, **own
+            ),
+        )
     wide = t.astype(np.float64)
     yield "mixed dtypes", limit, lambda: losses.kl_div(x, wide)
     swapped = x.astype(">f4")
@@ -579,6 +968,9 @@ def memory_calls(rng):
     yield "gradient, options", whole, lambda: losses.cross_entropy(x, t, return_grad=True, **many)
     yield "gradient, kl", whole, lambda: losses.kl_div(x, t, target_kind="logits", temperature=2.0, return_grad=True)
     yield "terms", whole, lambda: losses.kl_div(x, t, reduction="terms")
+    yield "gradient, nll", whole, lambda: losses.nll(x, y, return_grad=True)
+    yield "gradient, js", whole, lambda: losses.js_div(x, t, return_grad=True)
+    yield "gradient, bce", whole, lambda: losses.binary_cross_entropy(x, t, return_grad=True, **own)
 
 
 def test_nothing_of_the_logits_size_is_allocated(rng):

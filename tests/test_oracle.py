@@ -37,6 +37,20 @@ def test_plain_formulas(rng):
         agree(evaluate(name, x, target)[0], kl.sum(axis=1))
         agree(evaluate(name + "_terms", x, target)[0], kl)
         agree(evaluate(name + "_value_and_grad", x, target)[1], np.exp(logp) - t)
+    agree(evaluate("nll", logp, labels)[0], -logp[np.arange(5), labels])
+    agree(evaluate("nll_value_and_grad", logp, labels)[1], -np.eye(7)[labels])
+    sigmoid = 1 / (1 + np.exp(-x))
+    bce = -t * np.log(sigmoid) - (1 - t) * np.log(1 - sigmoid)
+    agree(evaluate("binary_cross_entropy", x, t)[0], bce.sum(axis=1))
+    agree(evaluate("binary_cross_entropy_terms", x, t)[0], bce)
+    agree(evaluate("binary_cross_entropy_value_and_grad", x, t)[1], sigmoid - t)
+    p, m = np.exp(logp), (np.exp(logp) + t) / 2
+    js = p * np.log(p / m) / 2 + t * np.log(t / m) / 2
+    agree(evaluate("js_div", x, y)[0], js.sum(axis=1))
+    agree(evaluate("js_div_terms", x, y)[0], js)
+    gain = np.log(p / m)
+    slope = p * (gain - (p * gain).sum(axis=1, keepdims=True)) / 2
+    agree(evaluate("js_div_value_and_grad", x, y)[1], slope)
     # Unnormalised targets: T KL(t / T, p) + T log T is the plain sum.
     agree(evaluate("kl_div", x, 3 * t)[0], (3 * t * (np.log(3 * t) - logp)).sum(axis=1))
     agree(evaluate("kl_div_value_and_grad", x, 3 * t)[1], 3 * np.exp(logp) - 3 * t)

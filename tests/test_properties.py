@@ -48,7 +48,7 @@ def operands(draw, elements=FINITE):
     if second == "labels":
         labels = hnp.arrays(np.int64, x.shape[:1], elements=st.integers(0, x.shape[1] - 1))
         return name, dtype, (x, draw(labels))
-    strategy = {"probs": WEIGHT, "logits": elements, "log_probs": st.floats(-30, 0.5, width=32)}[second]
+    strategy = {"probs": WEIGHT, "unit": WEIGHT, "logits": elements, "log_probs": st.floats(-30, 0.5, width=32)}[second]
     return name, dtype, (x, draw(hnp.arrays(np.float64, x.shape, elements=strategy)).astype(dtype))
 
 

@@ -38,7 +38,7 @@ def test_functions(name):
     assert getattr(xent, name).__doc__
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "kl_div"])
+@pytest.mark.parametrize("name", ["cross_entropy", "kl_div", "nll", "binary_cross_entropy", "js_div", "distillation"])
 def test_losses(name):
     function = getattr(losses, name)
     stub = PACKAGE / "losses.pyi"

@@ -61,7 +61,7 @@ def big_operands(name, rows, classes, dtype, rng):
         return (x,)
     if second == "labels":
         return (x, rng.integers(classes, size=rows))
-    return (x, {"probs": t, "logits": x[::-1] + t, "log_probs": np.log(t + 1e-9)}[second].astype(dtype))
+    return (x, {"probs": t, "unit": t, "logits": x[::-1] + t, "log_probs": np.log(t + 1e-9)}[second].astype(dtype))
 
 
 @needs_openmp
@@ -95,6 +95,10 @@ def test_reductions_do_not_depend_on_threads(what, reduction, rng):
         lambda: losses.cross_entropy(x, t, where=keep, label_smoothing=0.1, reduction=reduction, **grad),
         lambda: losses.kl_div(x, t, sample_weight=sw, reduction=reduction, **grad),
         lambda: losses.kl_div(x, t, target_kind="logits", temperature=2.0, reduction=reduction),
+        lambda: losses.nll(x, y, sample_weight=sw, reduction=reduction, **grad),
+        lambda: losses.js_div(x, t, sample_weight=sw, reduction=reduction, **grad),
+        lambda: losses.binary_cross_entropy(x, t, pos_weight=np.linspace(1, 2, classes), reduction=reduction, **grad),
+        lambda: losses.distillation(x, t, y, temperature=2.0, alpha=0.5, reduction=reduction, **grad),
     ]
     for i, call in enumerate(calls):
         xent.set_num_threads(1)

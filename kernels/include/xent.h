@@ -102,13 +102,14 @@ typedef struct xent_request {
     const ptrdiff_t *shape;
     ptrdiff_t classes;
 
-    xent_view logits; /* float; entropy: probabilities; rel_entr: p                          */
+    xent_view logits; /* float; entropy: probabilities; nll: log-probabilities; rel_entr: p  */
     xent_view target; /* float or, for labels, any integer; class_stride is unused by labels  */
     xent_view value;  /* out, float: strides over the batch, or one scalar with SUM and MEAN  */
     xent_view out;    /* out, float: rows x classes; with PER_CLASS one row                   */
 
     xent_view where;         /* XENT_BOOL, rows x classes: 0 takes a class out of its row                    */
-    xent_view class_weight;  /* XENT_F64, one a class (cross-entropies)                                      */
+    xent_view class_weight;  /* XENT_F64, one a class (cross-entropies, nll)                                 */
+    xent_view pos_weight;    /* XENT_F64, one a class: multiplies t, not 1 - t (binary cross-entropy)        */
     xent_view sample_weight; /* XENT_F64, one a row                                                          */
     xent_view temperature;   /* XENT_F64, one a row: logits (and target logits) are divided by it            */
     double label_smoothing;  /* in [0, 1]: target (1 - a) t + a / (number of classes that count in the row)  */

@@ -8,6 +8,9 @@ from xent import ufuncs as ufuncs
 from xent._explain import explain as explain
 
 __all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_terms",
+    "binary_cross_entropy_value_and_grad",
     "cross_entropy",
     "cross_entropy_terms",
     "cross_entropy_value_and_grad",
@@ -19,6 +22,9 @@ __all__ = [
     "get_include",
     "get_num_threads",
     "info",
+    "js_div",
+    "js_div_terms",
+    "js_div_value_and_grad",
     "kl_div",
     "kl_div_terms",
     "kl_div_value_and_grad",
@@ -32,6 +38,9 @@ __all__ = [
     "log_softmax",
     "logsumexp",
     "losses",
+    "nll",
+    "nll_terms",
+    "nll_value_and_grad",
     "rel_entr",
     "set_isa",
     "set_num_threads",
@@ -226,6 +235,96 @@ def kl_div_with_logits_value_and_grad(
 def kl_div_with_log_probs_value_and_grad(
     logits: ArrayLike,
     target: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _OutPair = None,
+    dtype: DTypeLike | None = None,
+) -> tuple[Any, _Floats]: ...
+def nll(
+    log_probs: ArrayLike,
+    labels: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _Out = None,
+    dtype: DTypeLike | None = None,
+) -> Any: ...
+def nll_terms(
+    log_probs: ArrayLike,
+    labels: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _Out = None,
+    dtype: DTypeLike | None = None,
+) -> _Floats: ...
+def nll_value_and_grad(
+    log_probs: ArrayLike,
+    labels: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _OutPair = None,
+    dtype: DTypeLike | None = None,
+) -> tuple[Any, _Floats]: ...
+def binary_cross_entropy(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _Out = None,
+    dtype: DTypeLike | None = None,
+) -> Any: ...
+def binary_cross_entropy_terms(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _Out = None,
+    dtype: DTypeLike | None = None,
+) -> _Floats: ...
+def binary_cross_entropy_value_and_grad(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _OutPair = None,
+    dtype: DTypeLike | None = None,
+) -> tuple[Any, _Floats]: ...
+def js_div(
+    logits: ArrayLike,
+    other_logits: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _Out = None,
+    dtype: DTypeLike | None = None,
+) -> Any: ...
+def js_div_terms(
+    logits: ArrayLike,
+    other_logits: ArrayLike,
+    *,
+    axis: _Axis = -1,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _Out = None,
+    dtype: DTypeLike | None = None,
+) -> _Floats: ...
+def js_div_value_and_grad(
+    logits: ArrayLike,
+    other_logits: ArrayLike,
     *,
     axis: _Axis = -1,
     keepdims: bool = False,

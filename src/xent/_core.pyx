@@ -247,7 +247,9 @@ cdef str first_operand(int op):
 
 
 cdef str second_operand(int op):
-    return "labels" if OPERATIONS[op].target == XENT_TARGET_LABELS else "target"
+    if OPERATIONS[op].target == XENT_TARGET_LABELS:
+        return "labels"
+    return "other_logits" if op_name(op).startswith("js_div") else "target"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -601,10 +603,18 @@ cdef int refuse_class_axis(int op, ndarray x, ndarray labels, int axis) except -
     return 0
 
 
+cdef int fill_class_weights(xent_view *view, ndarray weights, ptrdiff_t classes, str op, str option) except -1:
+    if weights is not None:
+        if cnp.PyArray_NDIM(weights) != 1 or cnp.PyArray_DIM(weights, 0) != classes:
+            raise ValueError(f"{op}: {option} has shape {shape_of(weights)}, expected ({classes},), one a class")
+        fill(view, weights, XENT_F64, NULL, cnp.PyArray_STRIDE(weights, 0))
+    return 0
+
+
 cdef object evaluate(
     int op, ndarray x, ndarray t, bint labels, object axis, bint keepdims, object where, object out, int dtype,
     ndarray class_weight, ndarray sample_weight, ndarray temperature, double smoothing, object ignore_index,
-    int reduction,
+    int reduction, ndarray pos_weight=None,
 ):
     """One request from operands of any strides. `labels`: t holds one integer a row; dtype: that of the result."""
     cdef const xent_op_info *info = &OPERATIONS[op]
@@ -620,7 +630,7 @@ cdef object evaluate(
     if axis is None or isinstance(axis, tuple):
         return evaluate_merged(
             op, x, t, labels, axis, keepdims, where, out, dtype, class_weight, sample_weight, temperature, smoothing,
-            ignore_index, reduction,
+            ignore_index, reduction, pos_weight,
         )
     name = op_name(op)
     if cnp.PyArray_NDIM(x) == 0:
@@ -681,10 +691,8 @@ cdef object evaluate(
         for i in range(at, ndim):
             where_strides[i] = where_strides[i + 1]
         fill(&req.where, mask, XENT_BOOL, where_strides, where_class)
-    if class_weight is not None:
-        if cnp.PyArray_NDIM(class_weight) != 1 or cnp.PyArray_DIM(class_weight, 0) != classes:
-            raise ValueError(f"{name}: weight has shape {shape_of(class_weight)}, expected ({classes},), one a class")
-        fill(&req.class_weight, class_weight, XENT_F64, NULL, cnp.PyArray_STRIDE(class_weight, 0))
+    fill_class_weights(&req.class_weight, class_weight, classes, name, "weight")
+    fill_class_weights(&req.pos_weight, pos_weight, classes, name, "pos_weight")
     if sample_weight is not None:
         n = without(sample_weight, -1, own, sample_strides)
         if not stretch(ndim, shape, n, own, sample_strides):
@@ -703,7 +711,7 @@ cdef object evaluate(
 
     # Every check of `out` comes before the first thing written.
     value_given, emit_given = split_out(out, op)
-    operands = [x, t, mask, class_weight, sample_weight, temperature]
+    operands = [x, t, mask, class_weight, pos_weight, sample_weight, temperature]
     value_shape = () if reduction in (XENT_SUM, XENT_MEAN) else as_tuple(ndim, shape)
     if keepdims:
         value_shape = tuple([1 if i == at else full[i] for i in range(ndim + 1)])
@@ -737,7 +745,7 @@ cdef object evaluate(
 cdef object evaluate_merged(
     int op, ndarray x, ndarray t, bint labels, object axis, bint keepdims, object where, object out, int dtype,
     ndarray class_weight, ndarray sample_weight, ndarray temperature, double smoothing, object ignore_index,
-    int reduction,
+    int reduction, ndarray pos_weight,
 ):
     """Several class axes: one axis of all their elements, which costs a copy where no stride can walk them."""
     cdef int i
@@ -786,7 +794,7 @@ cdef object evaluate_merged(
 
     result = evaluate(
         op, x, t, labels, -1, False, where, None, dtype, class_weight, sample_weight, temperature, smoothing,
-        ignore_index, reduction,
+        ignore_index, reduction, pos_weight,
     )
     value, emitted = None, None
     if OPERATIONS[op].has_value:
@@ -902,10 +910,29 @@ def _of_target(int op):
     return call
 
 
+def _of_logits_pair(int op):
+    def call(logits, other_logits, *, axis=-1, keepdims=False, where=None, out=None, dtype=None):
+        return invoke(op, logits, other_logits, axis, keepdims, where, out, dtype)
+    return call
+
+
+def _of_log_probs(int op):
+    def call(log_probs, labels, *, axis=-1, keepdims=False, where=None, out=None, dtype=None):
+        return invoke(op, log_probs, labels, axis, keepdims, where, out, dtype)
+    return call
+
+
 def _of_labels(int op):
     def call(logits, labels, *, axis=-1, keepdims=False, where=None, out=None, dtype=None):
         return invoke(op, logits, labels, axis, keepdims, where, out, dtype)
     return call
+
+
+# By the names of their operands, which are keywords too.
+cdef dict FACTORIES = {
+    ("logits", None): _of_logits, ("probs", None): _of_probs, ("logits", "target"): _of_target,
+    ("logits", "other_logits"): _of_logits_pair, ("logits", "labels"): _of_labels, ("log_probs", "labels"): _of_log_probs,
+}
 
 
 cdef dict make_callables():
@@ -917,10 +944,7 @@ cdef dict make_callables():
         target = OPERATIONS[op].target
         if target == XENT_TARGET_POINT:
             continue  # nothing to reduce: the ufunc itself is the function
-        if target == XENT_TARGET_NONE:
-            call = _of_probs(op) if first_operand(op) == "probs" else _of_logits(op)
-        else:
-            call = _of_labels(op) if target == XENT_TARGET_LABELS else _of_target(op)
+        call = FACTORIES[first_operand(op), None if target == XENT_TARGET_NONE else second_operand(op)](op)
         call.__name__ = call.__qualname__ = name
         call.__module__ = "xent"
         call.__doc__ = _docs.callable_doc(
@@ -943,20 +967,21 @@ CALLABLES = make_callables()
 
 def evaluate_loss(
     str name, logits, target, *, caller, bint labels=False, axis=-1, where=None, weight=None, sample_weight=None,
-    temperature=None, double label_smoothing=0.0, ignore_index=None, reduction="none",
+    temperature=None, double label_smoothing=0.0, ignore_index=None, reduction="none", pos_weight=None,
+    operands=("logits", "target"),
 ):
     """One operation with the options of the losses; `labels`: target holds one integer a row."""
     cdef int op = xent_find_op(name.encode())
     cdef ndarray x, t
     look_for_bfloat16()
-    x, x_mask = convert(logits, caller, "logits", False)
-    t, t_mask = convert(target, caller, "target", labels)
+    x, x_mask = convert(logits, caller, operands[0], False)
+    t, t_mask = convert(target, caller, operands[1], labels)
     axis = operator.index(axis)
     if x_mask is not None or t_mask is not None:
         where = join_masks(op, x, x_mask, t, t_mask, labels, axis, where)
     return evaluate(
         op, x, t, labels, axis, False, where, None, result_dtype(x, t, labels, None, op), weight, sample_weight,
-        temperature, label_smoothing, ignore_index, REDUCTIONS[reduction],
+        temperature, label_smoothing, ignore_index, REDUCTIONS[reduction], pos_weight,
     )
 
 

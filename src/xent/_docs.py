@@ -3,11 +3,13 @@
 from typing import NamedTuple
 
 # The first operand, where it is not logits.
-OPERANDS = {"entropy": "probs"}
+OPERANDS = {"entropy": "probs"} | dict.fromkeys(("nll", "nll_terms", "nll_value_and_grad"), "log_probs")
 
 _SHANNON = "Shannon, A Mathematical Theory of Communication (1948)."
 _KULLBACK = "Kullback and Leibler, On Information and Sufficiency (1951)."
 _HIGHAM = "Blanchard, Higham and Higham, Accurately computing the log-sum-exp and softmax functions (2021)."
+_LIN = "Lin, Divergence measures based on the Shannon entropy (1991)."
+_COX = "Cox, The regression analysis of binary sequences (1958)."
 _BRIDLE = "Bridle, Probabilistic interpretation of feedforward classification network outputs (1990)."
 
 
@@ -201,6 +203,90 @@ ENTRIES = {
         array([-0.5,  0.5])
         """,
     ),
+    "nll": Entry(
+        "Minus the log-probability of each row's label, in nats; the log-probabilities are taken as they are.",
+        "-x_y for log-probabilities x and the label y; nothing else of the row is looked at",
+        _SHANNON,
+        """
+        >>> xent.nll([[-0.5, -1.0], [-2.0, -0.25]], [0, 1])
+        array([0.5 , 0.25])
+        """,
+    ),
+    "nll_terms": Entry(
+        "The terms of nll, one a class: 0 but at the label.",
+        "-x_c [c = y]",
+        _SHANNON,
+        """
+        >>> xent.nll_terms([-0.5, -1.0], 1)
+        array([0., 1.])
+        """,
+    ),
+    "nll_value_and_grad": Entry(
+        "nll and its gradient with respect to the log-probabilities, in one call.",
+        "-x_y, and -[c = y]",
+        _SHANNON,
+        """
+        >>> value, gradient = xent.nll_value_and_grad([-0.5, -1.0], 1)
+        >>> gradient
+        array([ 0., -1.])
+        """,
+    ),
+    "binary_cross_entropy": Entry(
+        "The cross-entropy of independent yes-or-no classes, added over a row, in nats; linear in the target.",
+        "-sum_c (t_c log sigmoid(x_c) + (1 - t_c) log sigmoid(-x_c)), with 0 log 0 = 0",
+        _COX,
+        """
+        >>> xent.binary_cross_entropy([0.0, 50.0], [1.0, 1.0])
+        np.float64(0.6931471805599453)
+        """,
+    ),
+    "binary_cross_entropy_terms": Entry(
+        "The terms of binary_cross_entropy, one a class, in nats; a NaN stays in its own class.",
+        "-t_c log sigmoid(x_c) - (1 - t_c) log sigmoid(-x_c)",
+        _COX,
+        """
+        >>> xent.binary_cross_entropy_terms([0.0, 50.0], [1.0, 1.0])
+        array([6.93147181e-01, 1.92874985e-22])
+        """,
+    ),
+    "binary_cross_entropy_value_and_grad": Entry(
+        "binary_cross_entropy and its gradient with respect to the logits, in one call.",
+        "the value, and sigmoid(x_c) - t_c",
+        _COX,
+        """
+        >>> value, gradient = xent.binary_cross_entropy_value_and_grad([0.0, 50.0], [1.0, 1.0])
+        >>> gradient
+        array([-5.00000000e-01, -1.92874985e-22])
+        """,
+    ),
+    "js_div": Entry(
+        "The Jensen-Shannon divergence of the softmaxes of two rows of logits, in nats: from 0 to log 2, symmetric.",
+        "KL(p, m) / 2 + KL(q, m) / 2, p = softmax(x), q = softmax(y), m = (p + q) / 2",
+        _LIN,
+        """
+        >>> xent.js_div([0.0, -np.inf], [-np.inf, 0.0])
+        np.float64(0.6931471805599453)
+        """,
+    ),
+    "js_div_terms": Entry(
+        "The terms of js_div, one a class, in nats; never negative.",
+        "(p_c log(p_c / m_c) + q_c log(q_c / m_c)) / 2",
+        _LIN,
+        """
+        >>> xent.js_div_terms([0.0, -np.inf], [-np.inf, 0.0])
+        array([0.34657359, 0.34657359])
+        """,
+    ),
+    "js_div_value_and_grad": Entry(
+        "js_div and its gradient with respect to the first operand, in one call.",
+        "the value, and p_c (log(p_c / m_c) - KL(p, m)) / 2",
+        _LIN,
+        """
+        >>> value, gradient = xent.js_div_value_and_grad([0.0, 0.0], [0.0, -np.inf])
+        >>> gradient.round(6)
+        array([-0.137327,  0.137327])
+        """,
+    ),
     "kl_pointwise": Entry(
         "t (log t - x) of a log-probability x, taken as it is, and a probability t; not reduced.",
         "t (log t - x), 0 where t = 0, NaN where t < 0",
@@ -224,6 +310,7 @@ ENTRIES = {
 _FIRST = {
     "logits": "The prediction, of shape (..., C): any real numbers. Log-probabilities are valid logits.",
     "probs": "Probabilities, of shape (..., C), taken as they are.",
+    "log_probs": "Log-probabilities, of shape (..., C), taken as they are.",
 }
 _SECOND = {
     "probs": (
@@ -243,9 +330,10 @@ _SECOND = {
         "One class a row, 0 to C - 1, of any integer dtype; broadcasts with the batch shape of logits.",
     ),
 }
+_OTHER = ("other_logits : array_like", "The other row of logits, of shape (..., C); batch dimensions broadcast.")
 _VALUE = "One value a row, of the batch shape; a NumPy scalar for a single row."
 _ROWS = "One value a row and class, of the broadcast shape of the operands."
-_GRADIENT = "The gradient of each row's value with respect to its logits, of the broadcast shape of the operands."
+_GRADIENT = "The gradient of each row's value with respect to its first operand, of the operands' broadcast shape."
 
 
 def _indent(lines: list[str], by: str = "    ") -> list[str]:
@@ -284,7 +372,7 @@ def callable_doc(name: str, target: str, has_value: bool, has_emit: bool) -> str
     first = OPERANDS.get(name, "logits")
     operands = [f"{first} : array_like", f"    {_FIRST[first]}"]
     if target in _SECOND:
-        heading, text = _SECOND[target]
+        heading, text = _OTHER if name.startswith("js_div") else _SECOND[target]
         operands += [heading, f"    {text}"]
     excluded = "probability 0" if first == "probs" else "a logit of -inf with target 0"
     outs = "a pair of arrays, either of them None" if has_value and has_emit else "an array"

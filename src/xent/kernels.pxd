@@ -77,6 +77,7 @@ cdef extern from "xent.h" nogil:
         xent_view out
         xent_view where
         xent_view class_weight
+        xent_view pos_weight
         xent_view sample_weight
         xent_view temperature
         double label_smoothing

@@ -1,7 +1,8 @@
 """Losses with the options that training and evaluation code needs: weights, masks, reductions, gradients.
 
 Values are in nats; the prediction comes first, the target second. Nothing of the logits' size is allocated unless it is
-the result, or the logits (or a mask) have to be converted: integers to float64, a masked array's mask to ``where``.
+the result, or an operand (or a mask) has to be converted: integers to float64, a masked array's mask to ``where``.
+Only `distillation` with labels needs, for a gradient or terms, those of both of its parts.
 
 What the reductions return, for losses ``l_i`` and sample weights ``s_i`` (1 without ``sample_weight``) of the rows that
 count:
@@ -9,8 +10,9 @@ count:
 ============= ==========================================================================================
 "none"        ``s_i l_i``, one value a row
 "sum"         ``sum_i s_i l_i``
-"mean"        ``sum_i s_i l_i / D``; ``D`` is ``sum_i s_i w_y`` for labels ``y`` with class weights ``w`` (1 without
-              ``weight``), and ``sum_i s_i`` for every other target; NaN, without a warning, where ``D`` is 0
+"mean"        ``sum_i s_i l_i / D``; ``D`` is ``sum_i s_i w_y`` in ``cross_entropy`` and ``nll`` with labels ``y`` and
+              class weights ``w`` (1 without ``weight``), and ``sum_i s_i`` everywhere else: never the number of
+              classes; NaN, without a warning, where ``D`` is 0
 "terms"       what is added over the classes, one value a row and class, times ``s_i``
 "per_class"   the terms summed over the rows, one value a class
 ============= ==========================================================================================
@@ -25,7 +27,7 @@ import numpy as np
 
 from xent._core import as_array, evaluate_loss
 
-__all__ = ["cross_entropy", "kl_div"]
+__all__ = ["binary_cross_entropy", "cross_entropy", "distillation", "js_div", "kl_div", "nll"]
 
 _REDUCTIONS = ("none", "sum", "mean", "terms", "per_class")
 _KL_OPERATIONS = {"probs": "kl_div", "log_probs": "kl_div_with_log_probs", "logits": "kl_div_with_logits"}
@@ -225,12 +227,7 @@ def kl_div(
     reduction = _checked_reduction(name, reduction, return_grad)
     if target_kind not in _KL_OPERATIONS:
         raise ValueError(f"{name}: target_kind must be one of {', '.join(_KL_OPERATIONS)}, got {target_kind!r}")
-    if type(temperature) is float and temperature == 1.0:
-        temperature = None
-    else:
-        temperature = _as_weights(name, "temperature", temperature)
-        if not ((temperature > 0.0) & (temperature < np.inf)).all():
-            raise ValueError(f"{name}: temperature must be positive and finite")
+    temperature = _as_temperature(name, temperature)
     operation = _KL_OPERATIONS[target_kind]
     if reduction in ("terms", "per_class"):
         operation += "_terms"
@@ -247,12 +244,515 @@ def kl_div(
     )
 
 
+def nll(
+    log_probs,
+    labels,
+    *,
+    axis=-1,
+    weight=None,
+    sample_weight=None,
+    ignore_index=None,
+    where=None,
+    reduction="mean",
+    return_grad=False,
+):
+    """Negative log-likelihood of labels under log-probabilities that are taken as they are, in nats.
+
+    For a row x and its label y it is ``-w_y x_y``: no other class of the row is looked at, and nothing is normalised.
+    Of log-probabilities that sum to one it is `cross_entropy`, which of logits is what is wanted: a model's raw
+    scores passed here give a number, often a negative one, that is no likelihood.
+
+    Parameters
+    ----------
+    log_probs : array_like
+        Log-probabilities, C classes along `axis`.
+    labels : array_like of int
+        One a row, 0 to C - 1, of a shape that broadcasts with that of `log_probs` without `axis`.
+    axis : int, default -1
+        The class axis.
+    weight : array_like of shape (C,), optional
+        One weight a class, which multiplies the loss of the rows with that label.
+    sample_weight : array_like, optional
+        One weight a row, which multiplies its value, terms and gradient; broadcasts to the batch shape.
+    ignore_index : int, optional
+        Rows with this label do not count; it may lie outside 0 to C - 1.
+    where : array_like of bool, optional
+        Broadcasts to the shape of `log_probs`. A row whose own label is left out has loss 0 and counts; a row
+        without any class left does not count.
+    reduction : {"none", "sum", "mean", "terms", "per_class"}, default "mean"
+        See the module's docstring. "mean" divides by the sum of the counted rows' ``sample_weight`` times the weight
+        of their labels, as PyTorch does.
+    return_grad : bool, default False
+        Also return the gradient, with respect to `log_probs`, of what is returned: ``-w_y`` at the label and 0
+        elsewhere, for "none". It does not go through a softmax: `cross_entropy` has the gradient of logits.
+
+    Returns
+    -------
+    value : ndarray or NumPy scalar
+        Of the dtype of `log_probs`; integers are float64.
+    gradient : ndarray
+        With `return_grad`: of the broadcast shape of the operands and of the same dtype.
+
+    Raises
+    ------
+    TypeError
+        `labels` are not integers, or `log_probs` are complex, longdouble or object.
+    ValueError
+        Shapes that do not match, an unknown reduction, or `return_grad` with "terms" or "per_class".
+    IndexError
+        A label that is neither `ignore_index` nor in 0 to C - 1: its value, its position and C.
+
+    Examples
+    --------
+    >>> from xent.losses import nll
+    >>> nll([[-0.5, -1.0], [-2.0, -0.25]], [0, 1], reduction="none")
+    array([0.5 , 0.25])
+    >>> nll([[-0.5, -1.0], [-2.0, -0.25]], [0, 1], weight=[3.0, 1.0])
+    np.float64(0.4375)
+    """
+    name = "nll"
+    reduction = _checked_reduction(name, reduction, return_grad)
+    return evaluate_loss(
+        _variant(name, reduction, return_grad),
+        log_probs,
+        labels,
+        caller=name,
+        operands=("log_probs", "labels"),
+        labels=True,
+        axis=axis,
+        where=where,
+        weight=_as_weights(name, "weight", weight),
+        sample_weight=_as_weights(name, "sample_weight", sample_weight),
+        ignore_index=None if ignore_index is None else operator.index(ignore_index),
+        reduction=reduction,
+    )
+
+
+def binary_cross_entropy(
+    logits,
+    target,
+    *,
+    axis=-1,
+    pos_weight=None,
+    weight=None,
+    sample_weight=None,
+    where=None,
+    reduction="mean",
+    return_grad=False,
+):
+    """Cross-entropy of classes that are each present or not, independently (multi-label), from logits, in nats.
+
+    For a row x and targets t it is ``sum_c w_c (p_c t_c softplus(-x_c) + (1 - t_c) softplus(x_c))``, where w is
+    ``weight``, p is ``pos_weight``, and ``softplus(x) = log(1 + exp(x)) = -log sigmoid(-x)``. A row's loss is the sum
+    over its classes: their joint likelihood. PyTorch's "mean" divides by the number of classes too. At an infinite
+    logit a factor of 0 gives 0. It is linear in the target, which may be any number.
+
+    Parameters
+    ----------
+    logits : array_like
+        The prediction, C classes along `axis`. For a single class a row, add that axis: ``logits[..., None]``.
+    target : array_like
+        How much each class is present, C classes along `axis`; the other dimensions broadcast with those of `logits`.
+        Bools and integers (0 or 1) do not count for the dtype of the result.
+    axis : int, default -1
+        The class axis, counted in each operand by itself.
+    pos_weight : array_like of shape (C,), optional
+        One weight a class, which multiplies its target's positive part.
+    weight : array_like of shape (C,), optional
+        One weight a class, which multiplies that class's term.
+    sample_weight : array_like, optional
+        One weight a row, which multiplies its value, terms and gradient; broadcasts to the batch shape.
+    where : array_like of bool, optional
+        Broadcasts to the shape of the logits. A class where it is False adds nothing, whatever it holds; terms and
+        gradient are 0 there. A row without any class left does not count.
+    reduction : {"none", "sum", "mean", "terms", "per_class"}, default "mean"
+        See the module's docstring. "mean" divides by the sum of the counted rows' ``sample_weight``, whatever the
+        class weights and however many of their classes `where` selects.
+    return_grad : bool, default False
+        Also return the gradient with respect to the logits of what is returned:
+        ``w_c ((1 - t_c) sigmoid(x_c) - p_c t_c sigmoid(-x_c))``, for "none".
+
+    Returns
+    -------
+    value : ndarray or NumPy scalar
+        Of the widest floating dtype of logits and target; weights do not count, integer logits are float64.
+    gradient : ndarray
+        With `return_grad`: of the broadcast shape of the operands and of the same dtype.
+
+    Raises
+    ------
+    TypeError
+        An operand is complex, longdouble or object.
+    ValueError
+        An integer target other than 0 and 1, shapes that do not match, an unknown reduction, or `return_grad` with
+        "terms" or "per_class".
+
+    Examples
+    --------
+    >>> from xent.losses import binary_cross_entropy
+    >>> binary_cross_entropy([[0.0, 50.0], [0.0, 0.0]], [[1, 1], [0, 1]], reduction="none")
+    array([0.69314718, 1.38629436])
+    >>> value, gradient = binary_cross_entropy([[0.0, 50.0]], [[1, 1]], return_grad=True)
+    >>> gradient
+    array([[-5.00000000e-01, -1.92874985e-22]])
+    """
+    name = "binary_cross_entropy"
+    reduction = _checked_reduction(name, reduction, return_grad)
+    logits, target = as_array(logits, name, "logits"), as_array(target, name, "target")
+    if target.dtype.kind in "iub":
+        _check_zero_or_one(name, target)
+        target = target.astype(logits.dtype if logits.dtype.kind == "f" else np.float64)
+    return evaluate_loss(
+        _variant(name, reduction, return_grad),
+        logits,
+        target,
+        caller=name,
+        axis=axis,
+        where=where,
+        weight=_as_weights(name, "weight", weight),
+        pos_weight=_as_weights(name, "pos_weight", pos_weight),
+        sample_weight=_as_weights(name, "sample_weight", sample_weight),
+        reduction=reduction,
+    )
+
+
+def js_div(
+    logits,
+    other_logits,
+    *,
+    axis=-1,
+    temperature=1.0,
+    sample_weight=None,
+    where=None,
+    reduction="mean",
+    return_grad=False,
+):
+    """Jensen-Shannon divergence of the softmaxes of two rows of logits, in nats.
+
+    With p and q the softmaxes of the two rows, each divided by `temperature`, and ``m = (p + q) / 2`` it is
+    ``KL(p, m) / 2 + KL(q, m) / 2``: symmetric to the last bit where both operands have the same dtype and layout, at
+    least 0 and at most log 2 (in the result's dtype), and never NaN for finite logits.
+
+    Parameters
+    ----------
+    logits, other_logits : array_like
+        C classes along `axis`; the other dimensions broadcast. Log-probabilities are valid logits.
+    axis : int, default -1
+        The class axis, counted in each operand by itself.
+    temperature : float or array_like, default 1.0
+        Positive: one for all rows, or of a shape that broadcasts to the batch shape. Divides both operands; the
+        gradient, with respect to the undivided logits, holds a factor ``1 / temperature``.
+    sample_weight : array_like, optional
+        One weight a row, which multiplies its value, terms and gradient; broadcasts to the batch shape.
+    where : array_like of bool, optional
+        Broadcasts to the shape of the logits. A class where it is False acts as a logit of -inf in both operands;
+        terms and gradient are 0 there. A row without any class left does not count.
+    reduction : {"none", "sum", "mean", "terms", "per_class"}, default "mean"
+        See the module's docstring. "mean" divides by the sum of the counted rows' ``sample_weight``. Terms,
+        ``(p_c log(p_c / m_c) + q_c log(q_c / m_c)) / 2``, are never negative.
+    return_grad : bool, default False
+        Also return the gradient of what is returned with respect to `logits`, the first operand alone. For that of
+        the other one, pass them the other way round.
+
+    Returns
+    -------
+    value : ndarray or NumPy scalar
+        Of the widest floating dtype of the operands; weights do not count, integers are float64.
+    gradient : ndarray
+        With `return_grad`: of the broadcast shape of the operands and of the same dtype.
+
+    Raises
+    ------
+    TypeError
+        An operand is complex, longdouble or object.
+    ValueError
+        Shapes that do not match, an unknown reduction, a temperature that is not positive, or `return_grad` with
+        "terms" or "per_class".
+
+    References
+    ----------
+    Lin, Divergence measures based on the Shannon entropy (1991).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xent.losses import js_div
+    >>> js_div([[0.0, -np.inf], [1.0, 2.0]], [[-np.inf, 0.0], [1.0, 2.0]], reduction="none")
+    array([0.69314718, 0.        ])
+    """
+    name = "js_div"
+    reduction = _checked_reduction(name, reduction, return_grad)
+    return evaluate_loss(
+        _variant(name, reduction, return_grad),
+        logits,
+        other_logits,
+        caller=name,
+        operands=("logits", "other_logits"),
+        axis=axis,
+        where=where,
+        temperature=_as_temperature(name, temperature),
+        sample_weight=_as_weights(name, "sample_weight", sample_weight),
+        reduction=reduction,
+    )
+
+
+def distillation(
+    student_logits,
+    teacher_logits,
+    labels=None,
+    *,
+    temperature,
+    alpha=None,
+    scale_by_temperature_squared=True,
+    axis=-1,
+    weight=None,
+    sample_weight=None,
+    ignore_index=None,
+    where=None,
+    reduction="mean",
+    return_grad=False,
+):
+    """Knowledge distillation: a student's divergence from a teacher, softened, and its loss under labels, in nats.
+
+    A row's loss is ``alpha T**2 KL(softmax(y / T), softmax(x / T)) + (1 - alpha) w_y nll`` for the student's logits
+    x, the teacher's logits y, the temperature T, and the label's ``nll = -log_softmax(x)_label``, which knows no
+    temperature. Without labels it is the first part alone, and alpha is 1.
+
+    The gradient of the first part with respect to x is ``alpha T (softmax(x / T) - softmax(y / T))``: T squared times
+    1 / T. As T grows it tends to a limit, so that the two parts keep their proportion, which is what the factor is
+    for. With ``scale_by_temperature_squared=False`` the value has no T squared, and the gradient the factor 1 / T.
+
+    Parameters
+    ----------
+    student_logits : array_like
+        The prediction, C classes along `axis`.
+    teacher_logits : array_like
+        Logits of the same shape.
+    labels : array_like of int, optional
+        One a row, 0 to C - 1, of the shape of the logits without `axis`.
+    temperature : float or array_like
+        Positive: one for all rows, or of a shape that broadcasts to the batch shape.
+    alpha : float, optional
+        From 0 to 1: the teacher's share. Needed with labels.
+    scale_by_temperature_squared : bool, default True
+        Whether the teacher's part is multiplied by the square of its row's temperature.
+    axis : int, default -1
+        The class axis.
+    weight : array_like of shape (C,), optional
+        One weight a class, which multiplies the labels' part alone. Needs labels.
+    sample_weight : array_like, optional
+        One weight a row, which multiplies its value, terms and gradient; broadcasts to the batch shape.
+    ignore_index : int, optional
+        Rows with this label do not count: neither part of them. Needs labels.
+    where : array_like of bool, optional
+        Broadcasts to the shape of the logits. A class where it is False acts as a logit of -inf in both operands;
+        terms and gradient are 0 there. A row without any class left does not count.
+    reduction : {"none", "sum", "mean", "terms", "per_class"}, default "mean"
+        See the module's docstring. "mean" divides both parts by one number, the sum of the counted rows'
+        ``sample_weight``, whatever the class weights (PyTorch's cross_entropy would divide its part by the sum of
+        the labels' weights).
+    return_grad : bool, default False
+        Also return the gradient with respect to the student's logits of what is returned.
+
+    Returns
+    -------
+    value : ndarray or NumPy scalar
+        Of the widest floating dtype of the logits; each part is rounded to it before they are added.
+    gradient : ndarray
+        With `return_grad`: of the shape of the logits and of the same dtype.
+
+    Raises
+    ------
+    TypeError
+        Labels that are not integers, or logits that are complex, longdouble or object.
+    ValueError
+        Shapes that do not match, an unknown reduction, a temperature that is not positive, an `alpha` missing beside
+        labels, below 1 without them, or outside 0 to 1, `weight` or `ignore_index` without labels, or `return_grad`
+        with "terms" or "per_class".
+    IndexError
+        A label that is neither `ignore_index` nor in 0 to C - 1: its value, its position and C.
+
+    References
+    ----------
+    Hinton, Vinyals and Dean, Distilling the knowledge in a neural network (2015).
+
+    Examples
+    --------
+    >>> from xent.losses import distillation
+    >>> student, teacher = [[0.0, 0.0], [2.0, 0.0]], [[4.0, 0.0], [2.0, 0.0]]
+    >>> distillation(student, teacher, temperature=2.0, reduction="none").round(6)
+    array([1.311253, 0.      ])
+    >>> distillation(student, teacher, [0, 0], temperature=2.0, alpha=0.5).round(6)
+    np.float64(0.532832)
+    """
+    name = "distillation"
+    reduction = _checked_reduction(name, reduction, return_grad)
+    student = as_array(student_logits, name, "student_logits")
+    teacher = as_array(teacher_logits, name, "teacher_logits")
+    if student.shape != teacher.shape:
+        raise ValueError(f"{name}: the student's logits have shape {student.shape}, the teacher's {teacher.shape}")
+    if student.ndim == 0:
+        raise ValueError(f"{name}: student_logits must have at least one dimension, the class axis")
+    axis = operator.index(axis)
+    if not -student.ndim <= axis < student.ndim:
+        raise np.exceptions.AxisError(axis, student.ndim)
+    axis %= student.ndim
+    batch = student.shape[:axis] + student.shape[axis + 1 :]
+    alpha = _checked_alpha(alpha, labels, weight, ignore_index)
+    temperature = _as_weights(name, "temperature", temperature)
+    _check_temperature(name, temperature)
+    sample_weight = np.float64(1.0) if sample_weight is None else _as_weights(name, "sample_weight", sample_weight)
+    for option, values in (("temperature", temperature), ("sample_weight", sample_weight)):
+        _stretched(name, option, values, batch)
+
+    shown = None if where is None else as_array(where, name, "where")
+    if shown is not None and shown.dtype.kind != "b":
+        raise TypeError(f"{name}: where must be bools, not {shown.dtype}")
+    if shown is not None:
+        _stretched(name, "where", shown, student.shape)
+    if labels is not None:
+        labels = as_array(labels, name, "labels")
+        if labels.shape != batch:
+            raise ValueError(f"{name}: labels of shape {labels.shape} do not match logits {student.shape}, axis {axis}")
+        if labels.dtype.kind not in "iu" and labels.size:
+            raise TypeError(f"{name}: labels must be integers, one a row, not {labels.dtype}")
+        # Both parts leave out the same rows. One bool a row: nothing of the logits' size.
+        counted = ~np.ma.getmaskarray(labels) if isinstance(labels, np.ma.MaskedArray) else None
+        if ignore_index is not None:
+            known = np.asarray(labels) != operator.index(ignore_index)
+            counted = known if counted is None else counted & known
+        if counted is not None:
+            shown = _both(shown, np.expand_dims(counted, axis))
+    for logits in (student, teacher):
+        if isinstance(logits, np.ma.MaskedArray):
+            shown = _both(shown, ~np.ma.getmaskarray(logits))
+    student, teacher = np.asarray(student), np.asarray(teacher)
+
+    factor = sample_weight
+    if reduction == "mean":
+        factor, divisor = _divided(sample_weight, shown, student.shape, axis)
+    soft = factor * alpha
+    if scale_by_temperature_squared:
+        soft = soft * temperature**2
+    options = {"caller": name, "axis": axis, "where": shown}
+    options["reduction"] = "sum" if reduction == "mean" else reduction
+    result = evaluate_loss(
+        _variant("kl_div_with_logits", reduction, return_grad),
+        student,
+        teacher,
+        operands=("student_logits", "teacher_logits"),
+        temperature=temperature,
+        sample_weight=np.asarray(soft),
+        **options,
+    )
+    if labels is not None:
+        hard = evaluate_loss(
+            _variant(
+                "cross_entropy" if reduction in ("terms", "per_class") else "cross_entropy_with_labels",
+                reduction,
+                return_grad,
+            ),
+            student.astype(np.result_type(student, teacher), copy=False),
+            labels,
+            operands=("student_logits", "labels"),
+            labels=True,
+            weight=_as_weights(name, "weight", weight),
+            sample_weight=np.asarray(factor * (1.0 - alpha)),
+            ignore_index=ignore_index,
+            **options,
+        )
+        result = tuple(map(_sum_into, result, hard)) if return_grad else _sum_into(result, hard)
+    if reduction == "mean" and divisor == 0.0:
+        nan = np.result_type(result[0] if return_grad else result).type(np.nan)
+        return (nan, result[1]) if return_grad else nan
+    return result
+
+
+def _checked_alpha(alpha, labels, weight, ignore_index):
+    name = "distillation"
+    if labels is None:
+        for option, given in (("weight", weight), ("ignore_index", ignore_index)):
+            if given is not None:
+                raise ValueError(f"{name}: {option} goes with labels, and there are none")
+        if alpha is not None and alpha != 1.0:
+            raise ValueError(f"{name}: without labels alpha can only be 1, got {alpha!r}")
+        return 1.0
+    if alpha is None:
+        raise ValueError(f"{name}: labels need alpha, the teacher's share beside them")
+    if not 0.0 <= float(alpha) <= 1.0:
+        raise ValueError(f"{name}: alpha must be from 0 to 1, got {alpha!r}")
+    return float(alpha)
+
+
+def _both(mask, other):
+    return other if mask is None else np.logical_and(mask, other)
+
+
+def _stretched(name, option, values, shape):
+    """`values` as they broadcast to `shape`, or a ValueError that names the option."""
+    try:
+        return np.broadcast_to(values, shape)
+    except ValueError:
+        raise ValueError(f"{name}: {option} of shape {values.shape} does not broadcast to {shape}") from None
+
+
+def _divided(sample_weight, shown, shape, axis):
+    """Sample weights over their sum over the rows that count; and that sum."""
+    batch = shape[:axis] + shape[axis + 1 :]
+    weights = np.broadcast_to(sample_weight, batch)
+    if shown is not None and shape[axis]:  # of rows without classes all count, as there is none to leave out
+        weights = weights[np.broadcast_to(shown, shape).any(axis=axis)]
+    divisor = weights.sum()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.true_divide(sample_weight, divisor), divisor
+
+
+def _sum_into(values, more):
+    """values + more, in place where they are an array; opposite infinities are NaN without a warning."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.add(values, more, out=values) if isinstance(values, np.ndarray) else values + more
+
+
+def _variant(operation, reduction, return_grad):
+    """The operation that returns what the reduction works on."""
+    return operation + ("_terms" if reduction in ("terms", "per_class") else "_value_and_grad" * bool(return_grad))
+
+
+def _check_zero_or_one(name, target):
+    """ValueError for integers that are no yes or no: most likely labels."""
+    values = np.ma.getdata(target)
+    wrong = (values != 0) & (values != 1)
+    if isinstance(target, np.ma.MaskedArray):
+        wrong &= ~np.ma.getmaskarray(target)
+    if wrong.any():
+        at = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise ValueError(
+            f"{name}: an integer target is 0 or 1 in each class, not {values[at]} (at {at}); for one class index a row "
+            "see cross_entropy"
+        )
+
+
 def _checked_reduction(name, reduction, return_grad):
     if reduction not in _REDUCTIONS:
         raise ValueError(f"{name}: reduction must be one of {', '.join(_REDUCTIONS)}, got {reduction!r}")
     if return_grad and reduction in ("terms", "per_class"):
         raise ValueError(f"{name}: return_grad goes with one value a row or in all, not with reduction={reduction!r}")
     return reduction
+
+
+def _as_temperature(name, temperature):
+    """None for the plain 1.0, which the kernels then need not divide by."""
+    if type(temperature) is float and temperature == 1.0:
+        return None
+    temperature = _as_weights(name, "temperature", temperature)
+    _check_temperature(name, temperature)
+    return temperature
+
+
+def _check_temperature(name, temperature):
+    wrong = ~((temperature > 0.0) & (temperature < np.inf))
+    if wrong.any():
+        raise ValueError(f"{name}: temperature must be positive and finite, got {temperature[wrong].flat[0]}")
 
 
 def _as_weights(name, option, weights):

@@ -3,7 +3,7 @@ from typing import Any, Literal, SupportsIndex, TypeAlias, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["cross_entropy", "kl_div"]
+__all__ = ["binary_cross_entropy", "cross_entropy", "distillation", "js_div", "kl_div", "nll"]
 
 _Reduced: TypeAlias = Literal["none", "sum", "mean"]
 _Reduction: TypeAlias = Literal["none", "sum", "mean", "terms", "per_class"]
@@ -60,6 +60,116 @@ def kl_div(
     target_kind: _TargetKind = "probs",
     temperature: ArrayLike = 1.0,
     sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+    reduction: _Reduced = "mean",
+    return_grad: Literal[True],
+) -> tuple[Any, _Floats]: ...
+@overload
+def nll(
+    log_probs: ArrayLike,
+    labels: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    where: ArrayLike | None = None,
+    reduction: _Reduction = "mean",
+    return_grad: Literal[False] = False,
+) -> Any: ...
+@overload
+def nll(
+    log_probs: ArrayLike,
+    labels: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    where: ArrayLike | None = None,
+    reduction: _Reduced = "mean",
+    return_grad: Literal[True],
+) -> tuple[Any, _Floats]: ...
+@overload
+def binary_cross_entropy(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    pos_weight: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+    reduction: _Reduction = "mean",
+    return_grad: Literal[False] = False,
+) -> Any: ...
+@overload
+def binary_cross_entropy(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    pos_weight: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+    reduction: _Reduced = "mean",
+    return_grad: Literal[True],
+) -> tuple[Any, _Floats]: ...
+@overload
+def js_div(
+    logits: ArrayLike,
+    other_logits: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    temperature: ArrayLike = 1.0,
+    sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+    reduction: _Reduction = "mean",
+    return_grad: Literal[False] = False,
+) -> Any: ...
+@overload
+def js_div(
+    logits: ArrayLike,
+    other_logits: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    temperature: ArrayLike = 1.0,
+    sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+    reduction: _Reduced = "mean",
+    return_grad: Literal[True],
+) -> tuple[Any, _Floats]: ...
+@overload
+def distillation(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    temperature: ArrayLike,
+    alpha: float | None = None,
+    scale_by_temperature_squared: bool = True,
+    axis: SupportsIndex = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    where: ArrayLike | None = None,
+    reduction: _Reduction = "mean",
+    return_grad: Literal[False] = False,
+) -> Any: ...
+@overload
+def distillation(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    temperature: ArrayLike,
+    alpha: float | None = None,
+    scale_by_temperature_squared: bool = True,
+    axis: SupportsIndex = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
     where: ArrayLike | None = None,
     reduction: _Reduced = "mean",
     return_grad: Literal[True],
