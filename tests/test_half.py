@@ -61,7 +61,7 @@ def test_every_rounding(dtype, wide, isa):
     middle = ((lower + upper) / 2).astype(wide)
     v = np.concatenate([lower.astype(wide), np.nextafter(middle, wide(0)), middle, np.nextafter(middle, wide(np.inf))])
     expected = np.concatenate([bits, bits, bits + (bits & 1), bits + 1]).astype(np.uint16).view(dtype)
-    # A term of log p = -64 and target v / 64 is v, where v / 64 is exact. Rows of one sign: the sum of both is undefined.
+    # A term of log p = -64 and target v / 64 is v, where v / 64 is exact. Rows of one sign: a sum of both is undefined.
     exact = (v == 0) | (v / 64 >= np.finfo(wide).tiny)
     assert np.count_nonzero(exact) > 0.9 * len(v)
     v, expected = np.stack([v, -v])[:, exact], np.stack([expected, -expected])[:, exact]
