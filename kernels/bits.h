@@ -1,4 +1,5 @@
-/* bits.h: numbers from their bits; IEEE binary16 in integer arithmetic: the same on every processor, one rounding, to nearest even. */
+/* bits.h: numbers from their bits; 16-bit floats, one at a time, in integer arithmetic: the same on every processor, one
+ * rounding, to nearest even. */
 #ifndef XENT_BITS_H
 #define XENT_BITS_H
 
@@ -33,30 +34,44 @@ static inline double bits_to_double(uint64_t b) {
     return d;
 }
 
+static inline float bf16_to_float(uint16_t h) {
+    return bits_to_float((uint32_t)h << 16);
+}
+
+static inline uint64_t double_to_bits(double d) {
+    uint64_t b;
+    memcpy(&b, &d, 8);
+    return b;
+}
+
+/* A double as the 16-bit float with `digits` bits after the point and exponents up to most_exponent. A NaN keeps its sign
+ * and its leading bits, and is quiet, as processors have it. */
+static inline uint16_t double_to_16(double v, int digits, int most_exponent) {
+    const int least_exponent = 1 - most_exponent, shift = 52 - digits;
+    const uint64_t infinite = (uint64_t)(0x7fff >> digits) << digits, quiet = (uint64_t)1 << (digits - 1);
+    const uint64_t bits = double_to_bits(v), b = bits & 0x7fffffffffffffffu, m = b & 0xfffffffffffffu;
+    const int e = (int)(b >> 52) - 1023;
+    uint64_t rest;
+    if (e == 1024) {
+        rest = infinite | (m ? quiet | m >> shift : 0);
+    } else if (e > most_exponent) {
+        rest = infinite;
+    } else if (e < least_exponent) { /* beside this number a double has no digit below a denormal's last */
+        const uint64_t large = (uint64_t)(1023 + 52 + least_exponent - digits) << 52;
+        rest = double_to_bits(bits_to_double(b) + bits_to_double(large)) - large;
+    } else { /* a carry runs into the exponent, which is right */
+        rest = (b + (((uint64_t)1 << (shift - 1)) - 1) + ((b >> shift) & 1)) >> shift;
+        rest -= (uint64_t)(1023 - most_exponent) << digits;
+    }
+    return (uint16_t)((bits >> 63) << 15 | rest);
+}
+
 static inline uint16_t double_to_half(double v) {
-    uint64_t b, m, half, drop;
-    uint16_t sign;
-    int e, shift;
-    memcpy(&b, &v, 8);
-    sign = (uint16_t)((b >> 48) & 0x8000u);
-    e = (int)((b >> 52) & 0x7ff);
-    m = b & 0xfffffffffffffu;
-    if (e == 0x7ff)
-        return (uint16_t)(sign | (m ? 0x7e00u : 0x7c00u));
-    e -= 1023;
-    if (e >= 16)
-        return (uint16_t)(sign | 0x7c00u);
-    if (e < -25)
-        return sign;
-    m |= 0x10000000000000u;
-    shift = e >= -14 ? 42 : 42 + (-14 - e);
-    half = m >> shift;
-    drop = m & (((uint64_t)1 << shift) - 1);
-    half += drop > ((uint64_t)1 << (shift - 1)) || (drop == (uint64_t)1 << (shift - 1) && (half & 1));
-    /* a carry runs into the exponent, which is right; half holds the leading bit where the number is normal */
-    if (e >= -14)
-        half += (uint64_t)(e + 14) << 10;
-    return (uint16_t)(sign | half);
+    return double_to_16(v, 10, 15);
+}
+
+static inline uint16_t double_to_bf16(double v) {
+    return double_to_16(v, 7, 127);
 }
 
 #endif

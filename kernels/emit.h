@@ -34,7 +34,7 @@ static inline V FN(vrel_entr)(V p, V q) {
 #undef ROW
 #undef REF
 #define ROW(field) FN(spread)(r->field + at, T->across)
-#define REF(name, which) const FN(vref) name = {ROW(which##c), ROW(which##k), vset((R)(-XENT_PLAIN - EXP_LOW))}
+#define REF(name, which) const FN(vref) name = {ROW(which##c), ROW(which##k), vsub(ROW(which##d), vset((R)EXP_LOW))}
 
 /* E(x) and E(y), as the reduction kept them or anew. */
 #undef EXP_X

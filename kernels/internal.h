@@ -189,7 +189,7 @@ typedef struct kl_part {
 typedef struct group_result {
     lanes value;                      /* times the sample weight */
     lanes x_hi, x_lo, y_hi, y_lo;     /* log sum exp of x and of y, in two parts */
-    lanes xc, xk, yc, yk;             /* their references */
+    lanes xc, xk, xd, yc, yk, yd;     /* their references, and how far from c the maximum is */
     lanes px, px_lo, py, g;           /* factors of E(x) (two parts), E(y), t */
     lanes poison;                     /* NaN where the row's terms are all NaN, else 0 */
     lanes patch;                      /* what belongs at the label */
@@ -244,7 +244,7 @@ int xent_threads_for(double elements, int most);
 void xent_parallel_for(ptrdiff_t units, int threads, unit_fn, void *ctx);
 
 /* request.c */
-void xent_start_group(const xent_job *, row_group *);
+void xent_start_group(const xent_job *, int rows, row_group *);
 void xent_open_group(const xent_job *, row_cursor *, int rows, row_group *); /* moves the cursor past them */
 
 /* load.c: scalar access to storage */

@@ -1,4 +1,4 @@
-/* isa_avx2.c: all operations for x86-64 with AVX2 and FMA (2013 on). */
+/* isa_avx2.c: all operations for x86-64 with AVX2, FMA and F16C (2013 on). */
 #include "bits.h"
 #include "internal.h"
 

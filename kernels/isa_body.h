@@ -20,6 +20,7 @@
 #include "kl.h"
 #include "emit.h"
 #include "transpose.h"
+#include "convert.h"
 #include "pack.h"
 #include "walk.h"
 #undef XENT_REAL

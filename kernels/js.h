@@ -64,10 +64,12 @@ typedef struct FN(js_row) {
 } FN(js_row);
 
 INLINE FN(js_row) FN(js_row_of)(const group_result *r, int at, bool across) {
-    const V low = vset((R)(-XENT_PLAIN - EXP_LOW));
+    const V low = vset(EXP_LOW);
     FN(js_row)
-    row = {.fx = {FN(spread)(r->xc + at, across), FN(spread)(r->xk + at, across), low},
-           .fy = {FN(spread)(r->yc + at, across), FN(spread)(r->yk + at, across), low},
+    row = {.fx = {FN(spread)(r->xc + at, across), FN(spread)(r->xk + at, across),
+                  vsub(FN(spread)(r->xd + at, across), low)},
+           .fy = {FN(spread)(r->yc + at, across), FN(spread)(r->yk + at, across),
+                  vsub(FN(spread)(r->yd + at, across), low)},
            .mx = FN(spread)(r->x_hi + at, across),
            .my = FN(spread)(r->y_hi + at, across),
            .px = FN(spread)(r->px + at, across),

@@ -85,7 +85,6 @@ INLINE void FN(reduce_kl)(const FN(tile) * T, const bool log_target, const FN(st
          }));
     most = FN(new_max)(most, none, T);
     fx = FN(vref_of)(most);
-    fx.low = vset((R)(-XENT_PLAIN - EXP_LOW));
     FN(put_sum)(w, T, 0, &part.w);
     FN(put_sum)(d_sum, T, 0, &part.d);
     FN(put)(most, T, 0, part.most);

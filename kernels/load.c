@@ -6,9 +6,10 @@ static const struct {
     int size;
     double eps;
 } dtypes[] = {
-    [XENT_F16] = {2, 0x1p-10}, [XENT_F32] = {4, 0x1p-23}, [XENT_F64] = {8, 0x1p-52}, [XENT_BOOL] = {1, 0.0},
-    [XENT_I8] = {1, 0.0},      [XENT_I16] = {2, 0.0},     [XENT_I32] = {4, 0.0},     [XENT_I64] = {8, 0.0},
-    [XENT_U8] = {1, 0.0},      [XENT_U16] = {2, 0.0},     [XENT_U32] = {4, 0.0},     [XENT_U64] = {8, 0.0},
+    [XENT_F16] = {2, 0x1p-10}, [XENT_BF16] = {2, 0x1p-7}, [XENT_F32] = {4, 0x1p-23}, [XENT_F64] = {8, 0x1p-52},
+    [XENT_BOOL] = {1, 0.0},    [XENT_I8] = {1, 0.0},      [XENT_I16] = {2, 0.0},     [XENT_I32] = {4, 0.0},
+    [XENT_I64] = {8, 0.0},     [XENT_U8] = {1, 0.0},      [XENT_U16] = {2, 0.0},     [XENT_U32] = {4, 0.0},
+    [XENT_U64] = {8, 0.0},
 };
 
 int xent_dtype_size(int dtype) {
@@ -46,6 +47,8 @@ double xent_load_scalar(const char *p, int dtype, int swapped) {
     switch (dtype) {
     case XENT_F16:
         return (double)half_to_float((uint16_t)b);
+    case XENT_BF16:
+        return (double)bf16_to_float((uint16_t)b);
     case XENT_F32:
         memcpy(&f, &b4, 4);
         return (double)f;
@@ -78,7 +81,8 @@ void xent_store_scalar(char *p, int dtype, int swapped, double v) {
     uint64_t b8;
     switch (dtype) {
     case XENT_F16:
-        b2 = double_to_half(v);
+    case XENT_BF16:
+        b2 = dtype == XENT_F16 ? double_to_half(v) : double_to_bf16(v);
         b2 = swapped ? __builtin_bswap16(b2) : b2;
         memcpy(p, &b2, 2);
         break;

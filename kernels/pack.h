@@ -15,9 +15,11 @@ static void FN(pack_row)(const char *p, ptrdiff_t cs, int dtype, int swapped, pt
     break
     switch (dtype * 2 + (swapped != 0)) {
     case XENT_F16 * 2:
-        PACK_LOOP(uint16_t, , half_to_float);
     case XENT_F16 * 2 + 1:
-        PACK_LOOP(uint16_t, __builtin_bswap16, half_to_float);
+    case XENT_BF16 * 2:
+    case XENT_BF16 * 2 + 1:
+        FN(widen_row)(p, cs, dtype, swapped, count, dst, dcs);
+        break;
     case XENT_F32 * 2:
         PACK_LOOP(uint32_t, , bits_to_float);
     case XENT_F32 * 2 + 1:
@@ -34,6 +36,11 @@ static void FN(pack_row)(const char *p, ptrdiff_t cs, int dtype, int swapped, pt
 
 static bool FN(is_real)(const operand *o) {
     return o->dtype == (XENT_REAL == 32 ? XENT_F32 : XENT_F64) && !o->swapped;
+}
+
+/* A float of 16 bits, where it is no label. */
+static bool FN(is_half)(const operand *o) {
+    return o->size == 2 && !o->swapped;
 }
 
 /* Rows of the group that a tile at row `at` holds. */
@@ -62,9 +69,17 @@ static void FN(pack_tile)(const xent_job *job, const row_group *g, int at, int w
         FN(gather_rows)(o->data + c0 * o->cs, g->off[which] + at, rows, count, fill, dst);
         return;
     }
+    if (job->across && !labels && FN(is_half)(o) && o->cs == 2) {
+        FN(gather_halves)(o->data + c0 * o->cs, g->off[which] + at, o->dtype, rows, count, fill, dst);
+        return;
+    }
     if (job->across && rows < VN)
         for (ptrdiff_t j = 0; j < count * VN; j++)
             dst[j] = fill;
+    if (job->across && !labels && FN(is_half)(o) && g->adjacent[which]) {
+        FN(widen_across)(o->data + g->off[which][at] + c0 * o->cs, o->cs, o->dtype, rows, count, dst);
+        return;
+    }
     for (int l = at; l < at + rows; l++) {
         R *d = dst + (l - at);
         if (labels) {
@@ -223,8 +238,10 @@ static void FN(unpack_tile)(const xent_job *job, const row_group *g, int at, ptr
     const ptrdiff_t scs = job->across ? VN : 1;
     const R none = job->op->emit == EMIT_LOGP ? -INF : (R)0;
     const int rows = FN(rows_at)(job, g, at);
-    const bool scatter = job->across && !acc && FN(is_real)(o) && o->cs == (ptrdiff_t)sizeof(R);
-    for (int l = at; l < (scatter && !g->any_dead && !where->data ? at : at + rows); l++) {
+    /* Whether rows go out together: the classes of each are neighbours, or its rows are. */
+    const bool half = !acc && FN(is_half)(o), contiguous = !acc && o->cs == o->size && (half || FN(is_real)(o));
+    const bool together = job->across && (contiguous || (half && g->adjacent[OPERAND_OUT]));
+    for (int l = at; l < (together && !g->any_dead && !where->data ? at : at + rows); l++) {
         R *s = src + (l - at);
         if (g->any_dead && g->dead[l]) {
             for (ptrdiff_t j = 0; j < count; j++)
@@ -240,16 +257,24 @@ static void FN(unpack_tile)(const xent_job *job, const row_group *g, int at, ptr
                 xent_sum_add(&acc[c0 + j], (double)s[j * scs]);
             continue;
         }
-        if (scatter)
+        if (together)
             continue;
         char *p = o->data + g->off[OPERAND_OUT][l] + c0 * o->cs;
         if (FN(is_real)(o))
             for (ptrdiff_t j = 0; j < count; j++)
                 memcpy(p + j * o->cs, s + j * scs, sizeof(R));
+        else if (o->size == 2)
+            FN(narrow_row)(p, o->cs, o->dtype, o->swapped, count, s, scs);
         else
             for (ptrdiff_t j = 0; j < count; j++)
                 xent_store_scalar(p + j * o->cs, o->dtype, o->swapped, (double)s[j * scs]);
     }
-    if (scatter)
+    if (!together)
+        return;
+    if (!half)
         FN(scatter_rows)(src, count, o->data + c0 * o->cs, g->off[OPERAND_OUT] + at, rows);
+    else if (contiguous)
+        FN(scatter_halves)(src, count, o->data + c0 * o->cs, g->off[OPERAND_OUT] + at, o->dtype, rows);
+    else
+        FN(narrow_across)(o->data + g->off[OPERAND_OUT][at] + c0 * o->cs, o->cs, o->dtype, rows, count, src);
 }

@@ -186,8 +186,10 @@ static void do_rows(work *w, ptrdiff_t r0, ptrdiff_t r1, xent_sum *sum, xent_sum
     group_result r;
     _Alignas(64) char room[KEEP_BYTES];
     void *keep = w->keeps ? room : NULL;
-    memset(&s, 0, sizeof s); /* vectors of rows are worked on whole, be there fewer */
-    xent_start_group(job, &g);
+    const ptrdiff_t whole = ceil_div(r1 - r0 < w->lanes ? r1 - r0 : w->lanes, MAX_VECTOR) * MAX_VECTOR;
+    xent_start_group(job, whole < MAX_LANES ? (int)whole : MAX_LANES, &g);
+    if (!job->across) /* vectors of rows are finished whole, be there fewer */
+        memset(&s, 0, sizeof s);
     cursor_seek(job, &cur, r0);
     for (ptrdiff_t row = r0; row < r1; row += w->lanes) {
         xent_open_group(job, &cur, (int)(r1 - row < w->lanes ? r1 - row : w->lanes), &g);
@@ -272,7 +274,7 @@ static void choose_group(const xent_job *job, work *w) {
 /* An element's time in units of a long row's logsumexp, roughly: what decides whether threads pay. */
 static double cost(const xent_job *job) {
     double c = job->op->reduce >= REDUCE_BCE ? 4.0 : job->op->reduce == REDUCE_ENT ? 2.0 : 1.0;
-    return (c + (job->op->emit != EMIT_NONE ? 1.0 : 0.0)) * (job->across ? 4.0 : 1.0);
+    return (c + (job->op->emit != EMIT_NONE ? 1.0 : 0.0)) * (job->across ? 4.0 : 1.0) * (job->is_f32 ? 1.0 : 2.0);
 }
 
 void xent_do_job(const xent_job *job, xent_request *req, const isa_entry *isa) {

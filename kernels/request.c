@@ -6,7 +6,7 @@
 #define STREAM_BYTES 16e6
 
 static bool is_float(int dtype) {
-    return dtype == XENT_F16 || dtype == XENT_F32 || dtype == XENT_F64;
+    return dtype >= XENT_F16 && dtype <= XENT_F64;
 }
 
 static bool is_label(int dtype) {
@@ -172,12 +172,14 @@ static ptrdiff_t count_where(const xent_job *job, ptrdiff_t off, bool any) {
 }
 
 /* ---- groups of rows ---- */
-void xent_start_group(const xent_job *job, row_group *g) {
-    memset(g, 0, sizeof *g);
-    for (int l = 0; l < MAX_LANES; l++) {
+void xent_start_group(const xent_job *job, int rows, row_group *g) {
+    const double uniform = job->classes > 0 ? job->label_smoothing / (double)job->classes : 0.0;
+    for (int l = 0; l < rows; l++) {
         g->label[l] = -1;
+        g->dead[l] = false;
+        g->known[l] = g->x_label[l] = 0.0;
         g->temperature[l] = g->weight[l] = 1.0;
-        g->uniform[l] = job->classes > 0 ? job->label_smoothing / (double)job->classes : 0.0;
+        g->uniform[l] = uniform;
     }
 }
 
@@ -259,7 +261,7 @@ static double weights_that_count(const xent_job *job) {
     if (!by_label && !job->at[OPERAND_WEIGHT].data && !job->has_ignore && !job->at[OPERAND_WHERE].data)
         return (double)job->rows;
     cursor_seek(job, &cur, 0);
-    xent_start_group(job, &g);
+    xent_start_group(job, 1, &g);
     for (ptrdiff_t row = 0; row < job->rows; row++) {
         xent_open_group(job, &cur, 1, &g);
         double weight = g.weight[0];
@@ -296,7 +298,7 @@ xent_status xent_make_job(xent_request *req, xent_job *job, bool read) {
     }
     job->n_used = 0;
     for (int o = 0; o < OPERANDS; o++)
-        if (job->at[o].data && job->at[o].rs)
+        if (job->at[o].data)
             job->used[job->n_used++] = o;
     set_batch(job, req);
     job->class_weight = operand_of(&req->class_weight, NULL);

@@ -475,10 +475,12 @@ INLINE void FN(finish_rows)(const xent_job *job, reduce_kind kind, const row_gro
     if (of_x) {
         vstore(r->xc + l, vload(s->x.c + l));
         vstore(r->xk + l, vload(s->x.k + l));
+        vstore(r->xd + l, vif(mle(vabs(mx), vset(XENT_PLAIN)), mx));
     }
     if (of_y) {
         vstore(r->yc + l, vload(s->y.c + l));
         vstore(r->yk + l, vload(s->y.k + l));
+        vstore(r->yd + l, vif(mle(vabs(my), vset(XENT_PLAIN)), my));
     }
     if (xent_is_js(job)) { /* the two log1, which are small, apart from the maxima, which may be anything */
         V gap = vsub(x.log1, y.log1), back = vsub(gap, x.log1);

@@ -30,7 +30,10 @@
 #define XENT_LN2_B 0x1.9ef35793c7673p-41
 #define XENT_KL_LIFT 32.0 /* target logits: t is held 2^32 larger, so that t u is normal wherever the result is */
 
-enum { MAX_LANES = 32 }; /* rows whose states are finished together, at most: whole vectors of any instruction set */
+enum {
+    MAX_VECTOR = 16, /* lanes of the widest vector */
+    MAX_LANES = 32   /* rows whose states are finished together, at most */
+};
 
 /* One number a row of the group. */
 typedef double lanes[MAX_LANES];

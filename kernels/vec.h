@@ -1,7 +1,7 @@
 /* vec.h: the vocabulary's meaning. One file an instruction set supplies it for the current XENT_REAL (32 or 64); the
  * mathematics (vmath.h, state.h, emit.h) is written in these words alone.
  *
- *   V, M, I, VN             a vector, a mask, an integer vector of the same width (not with VEC_SCALEF), lanes in a vector
+ *   V, M, I, VN             a vector, a mask, an integer vector of the same width, lanes in a vector
  *   vload vstore vset       memory at any alignment; all lanes alike
  *   vloadn vstoren          the first n lanes only (0 < n < VN): the rest is not touched; a load fills with `fill`
  *   vstream                 a store to an address that is a multiple of the vector, past the caches where that exists;
@@ -19,6 +19,8 @@
  *   vturn(a)                PN vectors: in each piece, lane j of a[i] becomes lane i of a[j]
  *   vldexp vexponent        with VEC_SCALEF: p 2^floor(k); the exponent of x > 0, both for denormals too
  *   vmantissa               with VEC_SCALEF: of x > 0, in [3/4, 3/2); 1 of 0 and of infinity, NaN of x < 0
+ *   iload16 istore16        for floats: VN unsigned 16-bit integers at any alignment, one in the low half of each lane
+ *   vload_half vstore_half  with VEC_F16, for floats: VN float16 at any alignment; rounds once, to nearest even
  *   vlookup16               with VEC_TABLE16: a table of 16 reals, indexed by the low bits of a vector
  */
 #undef R

@@ -1,5 +1,5 @@
 // clang-format Language: C
-/* vec_avx2.h: the vocabulary in AVX2 and FMA, 8 floats or 4 doubles. See vec.h for what each word means. */
+/* vec_avx2.h: the vocabulary in AVX2, FMA and F16C, 8 floats or 4 doubles. See vec.h for what each word means. */
 #undef V
 #undef I
 #undef M
@@ -41,12 +41,19 @@
 #define VEC_FMA 1
 #define VEC_SCALEF 0
 #define VEC_TABLE16 0
+#define VEC_F16 1
 
 #define iadd(a, b) EPI(add)(a, b)
 #define isub(a, b) EPI(sub)(a, b)
 #define ior(a, b) _mm256_or_si256(a, b)
 #define ishl(a, n) EPI(slli)(a, n)
 #define ishr(a, n) EPI(srli)(a, n)
+
+#define iload16(p) _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(p)))
+#define istore16(p, i)                                                                                                 \
+    _mm_storeu_si128((__m128i *)(p), _mm_packus_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1)))
+#define vload_half(p) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p)))
+#define vstore_half(p, v) _mm_storeu_si128((__m128i *)(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
 
 static inline I FN(lane_mask)(int n) {
     static const IR row[2 * VN] = {

@@ -7,6 +7,10 @@
 #undef IR
 #undef PS
 #undef PSM
+#undef EPI
+#undef ibits
+#undef ireal
+#undef iset
 #undef vlookup16
 #undef zip_order_
 #undef P
@@ -23,6 +27,10 @@
 #define VN 16
 #define PS(op) _mm512_##op##_ps
 #define PSM(op) _mm512_##op##_ps_mask
+#define EPI(op) _mm512_##op##_epi32
+#define ibits(v) _mm512_castps_si512(v)
+#define ireal(i) _mm512_castsi512_ps(i)
+#define iset(x) _mm512_set1_epi32(x)
 /* table[the low four bits of t's bits] */
 #define vlookup16(table, t) _mm512_permutexvar_ps(_mm512_castps_si512(t), _mm512_loadu_ps(table))
 #else
@@ -31,12 +39,29 @@
 #define VN 8
 #define PS(op) _mm512_##op##_pd
 #define PSM(op) _mm512_##op##_pd_mask
+#define EPI(op) _mm512_##op##_epi64
+#define ibits(v) _mm512_castpd_si512(v)
+#define ireal(i) _mm512_castsi512_pd(i)
+#define iset(x) _mm512_set1_epi64(x)
 #define vlookup16(table, t)                                                                                            \
     _mm512_permutex2var_pd(_mm512_loadu_pd(table), _mm512_castpd_si512(t), _mm512_loadu_pd((table) + 8))
 #endif
+#define I __m512i
 #define VEC_FMA 1
 #define VEC_SCALEF 1
 #define VEC_TABLE16 1
+#define VEC_F16 1
+
+#define iadd(a, b) EPI(add)(a, b)
+#define isub(a, b) EPI(sub)(a, b)
+#define ior(a, b) _mm512_or_si512(a, b)
+#define ishl(a, n) EPI(slli)(a, n)
+#define ishr(a, n) EPI(srli)(a, n)
+
+#define iload16(p) _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(p)))
+#define istore16(p, i) _mm256_storeu_si256((__m256i *)(p), _mm512_cvtepi32_epi16(i))
+#define vload_half(p) _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p)))
+#define vstore_half(p, v) _mm256_storeu_si256((__m256i *)(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
 
 #define vset(x) PS(set1)(x)
 #define vload(p) PS(loadu)((const R *)(p))

@@ -16,6 +16,7 @@
 #define VEC_FMA 0
 #define VEC_SCALEF 0
 #define VEC_TABLE16 0
+#define VEC_F16 0
 
 typedef R FN(vec) __attribute__((vector_size(16)));
 typedef IR FN(ivec) __attribute__((vector_size(16)));
@@ -42,6 +43,21 @@ typedef uint32_t FN(uvec) __attribute__((vector_size(16)));
 typedef uint64_t FN(uvec) __attribute__((vector_size(16)));
 #endif
 #define ishr(a, n) ((I)((FN(uvec))(a) >> (n)))
+
+#if XENT_REAL == 32
+typedef uint16_t FN(four16) __attribute__((vector_size(8)));
+static inline I FN(iload16_)(const void *p) {
+    FN(four16) v;
+    memcpy(&v, p, sizeof v);
+    return __builtin_convertvector(v, I);
+}
+static inline void FN(istore16_)(void *p, I i) {
+    FN(four16) v = __builtin_convertvector(i, FN(four16));
+    memcpy(p, &v, sizeof v);
+}
+#define iload16 FN(iload16_)
+#define istore16 FN(istore16_)
+#endif
 
 static inline V FN(vset_)(R x) {
     V v;

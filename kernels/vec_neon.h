@@ -35,6 +35,7 @@
 #define VEC_FMA 1
 #define VEC_SCALEF 0
 #define VEC_TABLE16 0
+#define VEC_F16 1
 
 #define iset(x) BITS(vdupq_n)((IR)(x))
 #define iadd(a, b) BITS(vaddq)(a, b)
@@ -42,6 +43,21 @@
 #define ior(a, b) BITS(vorrq)(a, b)
 #define ishl(a, n) BITS(vshlq_n)(a, n)
 #define ishr(a, n) BITS(vshrq_n)(a, n)
+
+#if XENT_REAL == 32
+static inline uint16x4_t FN(four16)(const void *p) {
+    uint16x4_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+static inline void FN(put_four16)(void *p, uint16x4_t v) {
+    memcpy(p, &v, sizeof v);
+}
+#define iload16(p) vmovl_u16(FN(four16)(p))
+#define istore16(p, i) FN(put_four16)(p, vmovn_u32(i))
+#define vload_half(p) vcvt_f32_f16(vreinterpret_f16_u16(FN(four16)(p)))
+#define vstore_half(p, v) FN(put_four16)(p, vreinterpret_u16_f16(vcvt_f16_f32(v)))
+#endif
 
 /* memcpy where vld1q would promise the compiler an aligned element; both are one instruction. */
 static inline V FN(vload_)(const void *p) {

@@ -7,6 +7,8 @@
 #undef LN2_MID
 #undef LN2_LO
 #undef EXP_LOW
+#undef LIFT
+#undef vexp_near_lo
 /* ln 2 in parts. The first is short, so that x - k LN2_HI is exact; without fused multiply-add the second must be, too. */
 #if XENT_REAL == 32
 #define EXP_LOW 130.0f /* exp(-130) 2^XENT_KL_LIFT rounds to 0 */
@@ -114,11 +116,12 @@ static inline V FN(vexp2ref_lo)(V d, V k0, V *lo) {
     *lo = vldexp(vsub(y, vsub(p, hi)), scale);
     return vldexp(p, scale);
 }
+#define vexp_near_lo FN(vexp2ref_lo)
 #else
-/* d = k ln2 + r + low, exp(r + low) by a polynomial, 1 + r added with its error. */
-static inline V FN(vexp2ref_lo)(V d, V k0, V *lo) {
+/* exp(d) 2^-k for the integer k nearest d / ln 2: d = k ln2 + r + low, exp(r + low) by a polynomial, 1 + r added with its
+ * error. */
+static inline V FN(vexp_core)(V d, V k, V *lo) {
     const V one = vset((R)1);
-    V k = vround(vmul(d, vset((R)XENT_LOG2E)));
     V r1 = vfnma(k, vset(LN2_HI), d); /* exact */
     V r = vfnma(k, vset(LN2_MID), r1);
     V low = vfnma(k, vset(LN2_MID), vsub(r1, r));
@@ -148,10 +151,25 @@ static inline V FN(vexp2ref_lo)(V d, V k0, V *lo) {
 #endif
     V h = vadd(one, r), y = vadd(vadd(vsub(one, h), r), vfma(vmul(r, r), q, low));
     V p = vadd(h, y);
+    *lo = vsub(y, vsub(p, h));
+    return p;
+}
+static inline V FN(vexp2ref_lo)(V d, V k0, V *lo) {
+    V k = vround(vmul(d, vset((R)XENT_LOG2E))), p = FN(vexp_core)(d, k, lo);
     k = vsub(k, k0);
-    *lo = vldexp(vsub(y, vsub(p, h)), k);
+    *lo = vldexp(*lo, k);
     return vldexp(p, k);
 }
+/* The same where the result is not far above 1 and d is at most EXP_LOW below: scaled by a power of two that is 2^LIFT too
+ * large, which is normal then, and back. */
+#define LIFT (XENT_REAL == 32 ? (R)0x1p64 : (R)0x1p512)
+static inline V FN(vexp_near_lo)(V d, V k0, V *lo) {
+    V magic = vsub(vset(ROUND_MAGIC), k0), t = vfma(d, vset((R)XENT_LOG2E), magic); /* k - k0 in the low bits */
+    V p = FN(vexp_core)(d, vsub(t, magic), lo), s = ireal(iadd(ishl(ibits(t), MANT_BITS), ibits(vset(LIFT))));
+    *lo = vmul(vmul(*lo, s), vset(1 / LIFT));
+    return vmul(vmul(p, s), vset(1 / LIFT));
+}
+#define vexp_near_lo FN(vexp_near_lo)
 #endif
 
 static inline V FN(vexp2ref)(V d, V k0) {
@@ -164,13 +182,14 @@ typedef struct FN(vref) {
     V c, k, low;
 } FN(vref);
 
-/* E(x) = exp(x - c) 2^-k. */
-static inline V FN(vexp_ref)(V x, FN(vref) f) {
-    return FN(vexp2ref)(vmax(f.low, vsub(x, f.c)), f.k);
+/* E(x) = exp(x - c) 2^-k for x no larger than what f was made of. */
+static inline V FN(vexp_ref_lo)(V x, FN(vref) f, V *lo) {
+    return vexp_near_lo(vmax(f.low, vsub(x, f.c)), f.k, lo);
 }
 
-static inline V FN(vexp_ref_lo)(V x, FN(vref) f, V *lo) {
-    return FN(vexp2ref_lo)(vmax(f.low, vsub(x, f.c)), f.k, lo);
+static inline V FN(vexp_ref)(V x, FN(vref) f) {
+    V lo;
+    return FN(vexp_ref_lo)(x, f, &lo);
 }
 
 /* Natural logarithm; log 0 = -inf, of a negative number NaN. m in [sqrt 1/2, sqrt 2], s = (m - 1)/(m + 1),

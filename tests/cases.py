@@ -1,17 +1,25 @@
 """The accuracy contract: one row an operation and dtype, in ULPs of the scale that oracle.py returns.
 
 A budget is the largest error, not a typical one: an exponential is within 0.75 ULP, sums and logarithms keep what they
-round away. float16 is computed in float32, so all it may lose is its own last rounding. README.md prints this table:
-`python tests/cases.py` makes it.
+round away. float16 and bfloat16 are computed in float32, so all they may lose is their own last rounding. README.md
+prints this table: `python tests/cases.py` makes it.
 """
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
+from ml_dtypes import finfo  # of NumPy's own floats too
 
-DTYPES = {"f8": np.dtype(np.float64), "f4": np.dtype(np.float32), "f2": np.dtype(np.float16)}
+# By names that NumPy takes for them.
+DTYPES = {
+    "f8": np.dtype(np.float64),
+    "f4": np.dtype(np.float32),
+    "f2": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Case:
 
 # fmt: off
 _TABLE = [
-    # name                                      second operand   f8            f4            f2
+    # name                                      second operand   f8            f4            f2 and bfloat16
     ("logsumexp",                               "",          (1.0,),       (1.0,),       (0.51,)),
     ("log_softmax",                             "",          (1.5,),       (1.5,),       (0.51,)),
     ("softmax",                                 "",          (2.5,),       (2.0,),       (0.51,)),
@@ -69,8 +77,8 @@ _TABLE = [
 
 CASES = [
     Case(name, dtype, operands, budgets)
-    for name, operands, *columns in _TABLE
-    for dtype, budgets in zip(("f8", "f4", "f2"), columns, strict=True)
+    for name, operands, f8, f4, half in _TABLE
+    for dtype, budgets in zip(DTYPES, (f8, f4, half, half), strict=True)
 ]
 NAMES = [row[0] for row in _TABLE]
 SECOND = {row[0]: row[1] for row in _TABLE}
@@ -97,13 +105,13 @@ NEAR_EQUAL_EPS = 4.0
 
 def near_equal_allowance(operands, dtype, kl, t):
     """How far kl may be off; t are the target probabilities, or None where the target is not given as such."""
-    eps = float(np.finfo(dtype).eps)
+    eps = float(finfo(dtype).eps)
     allowed = NEAR_EQUAL_EPS * eps * kl
     if operands == "probs":
         largest = np.abs(np.log(np.where(t > 0, t, 1.0).astype(np.float64))).max(axis=-1)
         allowed = allowed + 2 * eps * (1 + largest) * np.sqrt(2 * kl)
     # A divergence below the dtype's normal range is rounded to its spacing there.
-    return allowed + 0.5 * float(np.finfo(dtype).smallest_subnormal)
+    return allowed + 0.5 * float(finfo(dtype).smallest_subnormal)
 
 
 def budget(name, dtype):
@@ -325,7 +333,7 @@ EDGES = [
 
 
 def readme_table():
-    lines = ["| operation | float64 | float32 | float16 |", "|---|---|---|---|"]
+    lines = ["| operation | float64 | float32 | float16, bfloat16 |", "|---|---|---|---|"]
     for name, _, *columns in _TABLE:
         lines.append(f"| `{name}` | " + " | ".join(", ".join(f"{b:g}" for b in column) for column in columns) + " |")
     return "\n".join(lines)

@@ -29,6 +29,7 @@ GROUPS = [
     "refused requests",
     "gradients",
     "storage",
+    "16-bit floats",
     "threads",
     "fork",
 ]

@@ -103,7 +103,7 @@ def test_loops(name, rng):
 
 
 @pytest.mark.parametrize("name", [n for n in cases.NAMES if cases.SECOND[n] == "labels"])
-@pytest.mark.parametrize("dtype", ["f8", "f4", "f2"])
+@pytest.mark.parametrize("dtype", cases.DTYPES)
 def test_labels_do_not_widen(name, dtype, rng):
     f = getattr(xent.ufuncs, name)
     x = rng.standard_normal((4, 3)).astype(dtype)

@@ -78,7 +78,7 @@ def call(name, arrays, **options):
 
 
 @pytest.mark.parametrize("classes", [1, 3, 10, 37, 300])
-@pytest.mark.parametrize("dtype", ["f8", "f4", "f2"])
+@pytest.mark.parametrize("dtype", cases.DTYPES)
 @pytest.mark.parametrize("name", cases.ROW_NAMES)
 def test_layouts(name, dtype, classes, rng, isa):
     arrays = cases.operands(name, "random", ROWS, classes, dtype, rng)
@@ -176,7 +176,7 @@ def test_mixed_dtypes_and_layouts(name, rng, isa):
 
 
 @pytest.mark.parametrize("label_dtype", ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", ">i4", ">u2"])
-@pytest.mark.parametrize("dtype", ["f8", "f4", "f2"])
+@pytest.mark.parametrize("dtype", cases.DTYPES)
 def test_label_layouts(label_dtype, dtype, rng, isa):
     """Labels of any integer dtype and layout; they never widen the result."""
     x = (3 * rng.standard_normal((40, 9))).astype(dtype)
@@ -265,7 +265,7 @@ GUARDED = """
     fences = [Fence(16) for _ in range(4)]
     for isa in xent.info()["isas"]:
         xent.set_isa(isa)
-        for dtype in ("f8", "f4", "f2"):
+        for dtype in cases.DTYPES:
             for classes in (*range(1, 20), 31, 33, 63, 65, 130, 515):
                 for rows in (1, 3, 9, 17):
                     for name in cases.ROW_NAMES:

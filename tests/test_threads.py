@@ -1,11 +1,16 @@
 """Threads change the time, never a bit; a row does not know what lies beside it; a forked child never hangs."""
 
+import ctypes.util
 import multiprocessing
 import os
+import platform
+import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cases
 import numpy as np
@@ -106,7 +111,7 @@ def test_reductions_do_not_depend_on_threads(what, reduction, rng):
 @pytest.mark.parametrize("classes", [1, 2, 3, 7, 10, 16, 31, 33, 64, 100, 1000])
 @pytest.mark.parametrize("name", cases.ROW_NAMES)
 def test_a_row_alone_and_in_any_batch(name, classes, rng, isa):
-    for dtype in ("f8", "f4", "f2"):
+    for dtype in cases.DTYPES:
         rows = 37
         args = cases.operands(name, "random", rows, classes, dtype, rng)
         whole = cases.as_tuple(getattr(xent, name)(*args))
@@ -161,6 +166,32 @@ def test_omp_num_threads():
 
 
 @needs_openmp
+def test_helpers_round_as_their_caller_does(rng):
+    """Rounding is a thread's own: set in the caller, it must not depend on who does a row."""
+    code = """
+        import ctypes, ctypes.util, sys, time
+        import numpy as np, xent
+        libm = ctypes.CDLL(ctypes.util.find_library("m"))
+        x = np.random.default_rng(0).standard_normal((4000, 500))
+        xent.set_num_threads(4)
+        nearest = xent.logsumexp(x).tobytes()
+        for mode in (0x400, 0x800, 0):  # x86's FE_DOWNWARD, FE_UPWARD, FE_TONEAREST
+            assert libm.fesetround(mode) == 0
+            xent.set_num_threads(1)
+            expected = xent.logsumexp(x).tobytes()
+            assert (expected == nearest) == (mode == 0), "rounding has no effect: the test is empty"
+            xent.set_num_threads(4)
+            for _ in range(20):
+                assert xent.logsumexp(x).tobytes() == expected, mode
+                time.sleep(0.001)
+        print("same")
+    """
+    if platform.machine() not in ("x86_64", "AMD64") or ctypes.util.find_library("m") is None:
+        pytest.skip("knows the rounding modes of x86 only")
+    assert output_of(code) == "same"
+
+
+@needs_openmp
 def test_threadpoolctl(rng):
     xent.set_num_threads(0)
     assert any(i["user_api"] == "openmp" for i in threadpoolctl.threadpool_info())
@@ -173,17 +204,18 @@ def test_threadpoolctl(rng):
 @needs_openmp
 def test_one_thread_starts_no_thread():
     code = """
-        import os, numpy as np, xent
+        import os, time, numpy as np, xent
         x = np.zeros((4000, 1000), np.float32)
         before = len(os.listdir("/proc/self/task"))
         xent.logsumexp(x)
+        time.sleep(0.5)  # callers do not wait until all have started
         print(len(os.listdir("/proc/self/task")) - before)
     """
     if not os.path.isdir("/proc/self/task"):
         pytest.skip("threads are counted in /proc, which this system lacks")
-    # NumPy's own BLAS threads are not xent's.
-    assert output_of(code, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1") == "0"
-    assert output_of(code, OMP_NUM_THREADS="2", OPENBLAS_NUM_THREADS="1") == "1"
+    # NumPy's own BLAS threads are not xent's. One that is added to the helpers opens their region.
+    for threads, started in (("1", "0"), ("2", "2"), ("4", "4")):
+        assert output_of(code, OMP_NUM_THREADS=threads, OPENBLAS_NUM_THREADS="1") == started
     tiny = code.replace("(4000, 1000)", "(8, 10)")
     assert output_of(tiny, OMP_NUM_THREADS="2", OPENBLAS_NUM_THREADS="1") == "0"
 
@@ -245,6 +277,32 @@ def test_fork_after_a_parallel_region():
     assert output_of(FORK) == "done"
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_fork_beside_no_thread_of_ours():
+    """Python 3.12 and newer warn of a fork in a process with other threads, which they count after it."""
+    code = """
+        import os, time
+        import numpy as np, xent
+        tasks = lambda: len(os.listdir("/proc/self/task"))
+        x, alone = np.zeros((4000, 500)), tasks()
+        for threads in (2, 4):
+            xent.set_num_threads(threads)
+            xent.logsumexp(x)
+            assert tasks() > alone
+            pid = os.fork()
+            if pid == 0:
+                os._exit(0)
+            assert tasks() == alone, tasks()
+            os.waitpid(pid, 0)
+        print("done")
+    """
+    if not os.path.isdir("/proc/self/task"):
+        pytest.skip("threads are counted in /proc, which this system lacks")
+    if not xent.info()["openmp"]:
+        pytest.skip("this build has no OpenMP")
+    assert output_of(code, OPENBLAS_NUM_THREADS="1") == "done"
+
+
 POOL = """
     import multiprocessing, warnings
     import numpy as np, xent
@@ -297,3 +355,236 @@ def test_fork_while_another_thread_computes():
         print(bad)
     """
     assert output_of(code) == "0"
+
+
+# ---- the team itself, from C ---------------------------------------------------------------------------------------
+
+KERNELS = Path(__file__).resolve().parents[1] / "kernels"
+
+TEAM = r"""
+#include "parallel.c"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { UNITS = 257, CALLERS = 6, CALLS = 150, MOST = 6 };
+
+typedef struct tally {
+    int done[UNITS];
+} tally;
+
+static void doze(void) {
+    nanosleep(&(struct timespec){0, 200000}, NULL);
+}
+
+static void count(void *ctx, ptrdiff_t u) {
+    if (u >= UNITS - 2) /* the others are through before, asleep even */
+        doze();
+    ((tally *)ctx)->done[u]++;
+}
+
+static void call(int threads) {
+    tally t = {{0}};
+    xent_parallel_for(UNITS, threads, count, &t);
+    for (int u = 0; u < UNITS; u++)
+        if (t.done[u] != 1) {
+            fprintf(stderr, "unit %d of %d was done %d times\n", u, UNITS, t.done[u]);
+            abort();
+        }
+}
+
+static _Thread_local bool at_home;
+
+static void who(void *ctx, ptrdiff_t u) {
+    (void)u;
+    doze();
+    if (!at_home)
+        atomic_store((atomic_bool *)ctx, true);
+}
+
+/* Until a helper has come: if none ever does, the alarm ends this. */
+static void until_helped(void) {
+    atomic_bool helped = false;
+    at_home = true;
+    while (!atomic_load(&helped))
+        xent_parallel_for(8, 2, who, &helped);
+    at_home = false;
+}
+
+/* Sizes that differ from call to call and from caller to caller: the region ends and begins under running jobs. */
+static void *calls(void *first) {
+    for (int i = 0; i < CALLS; i++) {
+        call(1 + (i / 8 + *(int *)first) % MOST);
+        if (i % 32 == 0)
+            doze(); /* so that helpers go to sleep */
+    }
+    return NULL;
+}
+
+static void together(void) {
+    pthread_t thread[CALLERS];
+    int first[CALLERS];
+    for (int i = 0; i < CALLERS; i++) {
+        first[i] = i;
+        if (pthread_create(&thread[i], NULL, calls, &first[i]))
+            abort();
+    }
+    for (int i = 0; i < CALLERS; i++)
+        pthread_join(thread[i], NULL);
+}
+
+static void in_the_callers_region(void) {
+#pragma omp parallel num_threads(3)
+    {
+#ifdef _OPENMP
+        if (omp_in_parallel() && xent_threads_for(1e12, 0) != 1)
+            abort();
+#endif
+        call(4); /* nobody asks for this, and it works */
+    }
+}
+
+static void in_forks(int generations, bool helpers) {
+    if (generations == 0)
+        return;
+    for (int i = 0; i < 3; i++) {
+        int status;
+        pid_t child = fork();
+        if (child == 0) {
+            alarm(60);
+            if (helpers)
+                until_helped();
+            call(4);
+            in_forks(generations - 1, helpers);
+            exit(0); /* runs the destructor */
+        }
+        if (waitpid(child, &status, 0) != child || status != 0)
+            abort();
+        call(3);
+    }
+}
+
+void call_all(void) {
+    for (int threads = 1; threads <= MOST; threads++)
+        call(threads);
+}
+
+int main(int argc, char **argv) {
+    bool helpers = argc > 2 && strcmp(argv[2], "helped") == 0;
+    if (helpers)
+        until_helped();
+    call(2);
+    together();
+    if (argc > 1) { /* what ThreadSanitizer cannot follow */
+        in_the_callers_region();
+        in_forks(atoi(argv[1]), helpers);
+    }
+    together();
+    puts("done");
+    return 0;
+}
+"""
+
+
+def team_program(directory, *flags):
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    if shutil.which(compiler[0]) is None:
+        pytest.skip(f"needs a C compiler, {compiler[0]} is not there")
+    source, program = directory / "team.c", directory / "team"
+    source.write_text(TEAM)
+    command = [
+        *compiler,
+        "-std=c11",
+        "-O1",
+        "-g",
+        "-Wall",
+        "-Wextra",
+        f"-I{KERNELS}",
+        source,
+        *flags,
+        "-lm",
+        "-o",
+        program,
+    ]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    return program, built
+
+
+def ran(program, *arguments, **env):
+    done = subprocess.run(
+        [program, *arguments], capture_output=True, text=True, timeout=120, env={**os.environ, **env}, check=False
+    )
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    return done.stdout.strip()
+
+
+@needs_openmp
+@pytest.mark.parametrize(
+    ("settings", "helped"),
+    [
+        ({}, True),
+        ({"OMP_WAIT_POLICY": "passive"}, True),
+        ({"OMP_WAIT_POLICY": "active"}, True),
+        ({"OMP_PROC_BIND": "spread", "OMP_PLACES": "cores"}, True),
+        ({"OMP_THREAD_LIMIT": "2"}, True),
+        # OpenMP may give the region fewer threads than were asked for, or one.
+        ({"OMP_DYNAMIC": "true"}, False),
+        ({"OMP_MAX_ACTIVE_LEVELS": "0"}, False),
+    ],
+    ids=lambda value: ",".join(f"{k}={v}" for k, v in value.items()) or "default" if isinstance(value, dict) else "",
+)
+def test_every_unit_is_done_once(settings, helped, tmp_path):
+    program, built = team_program(tmp_path, "-Werror", "-fopenmp")
+    assert built.returncode == 0, built.stderr
+    assert ran(program, "2", *(["helped"] if helped else []), **settings) == "done"
+
+
+def test_every_unit_is_done_once_without_openmp(tmp_path):
+    program, built = team_program(tmp_path, "-Werror", "-Wno-unknown-pragmas", "-lpthread")
+    assert built.returncode == 0, built.stderr
+    assert ran(program, "2") == "done"
+
+
+@needs_openmp
+def test_no_data_race(tmp_path):
+    """ThreadSanitizer sees every lock and atomic here: none is hidden in the OpenMP runtime, which it cannot follow."""
+    program, built = team_program(tmp_path, "-fopenmp", "-fsanitize=thread")
+    if built.returncode != 0:
+        pytest.skip(f"the compiler has no ThreadSanitizer: {built.stderr[:200]}")
+    assert ran(program, TSAN_OPTIONS="halt_on_error=1") == "done"
+
+
+UNLOAD = r"""
+#include <dlfcn.h>
+#include <stdio.h>
+
+int main(int argc, char **argv) {
+    for (int i = 0; i < 20; i++) {
+        void *library = dlopen(argv[argc - 1], RTLD_NOW);
+        if (!library)
+            return 2;
+        ((void (*)(void))dlsym(library, "call_all"))();
+        if (dlclose(library))
+            return 3;
+    }
+    puts("done");
+    return 0;
+}
+"""
+
+
+@needs_openmp
+def test_the_library_can_be_unloaded(tmp_path):
+    """Helpers may not be left asleep in code that is gone. The program holds on to OpenMP's runtime: libgomp lets its
+    idle threads go without waiting until they are gone, so that it cannot be unloaded itself."""
+    library, _ = team_program(tmp_path, "-fopenmp", "-fPIC", "-shared", "-Dmain=unused_main")
+    source, program = tmp_path / "unload.c", tmp_path / "unload"
+    source.write_text(UNLOAD)
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    subprocess.run([*compiler, source, "-fopenmp", "-Wl,--no-as-needed", "-ldl", "-o", program], check=True)
+    assert ran(program, library) == "done"

@@ -40,10 +40,12 @@ typedef enum xent_status {
     XENT_ERR_ISA        /* an instruction set that this processor or build lacks                  */
 } xent_status;
 
-/* The storage type of an operand. 16-bit floats are computed in float32. */
+/* The storage type of an operand. Those of 16 bits are computed in float32: IEEE binary16 (float16), and bfloat16, which
+ * is the upper half of a float32. */
 typedef enum xent_dtype {
     XENT_NO_DTYPE = 0,
     XENT_F16,
+    XENT_BF16,
     XENT_F32,
     XENT_F64,
     XENT_BOOL,

@@ -4,11 +4,14 @@ Each operation is a callable here (``xent.kl_div``) and a NumPy ufunc in ``xent.
 training and evaluation code calls. Values are in nats; the prediction comes first, the target second.
 """
 
+import sys as _sys
 from pathlib import Path as _Path
 
 from xent import losses, ufuncs
 from xent._core import CALLABLES as _CALLABLES
 from xent._core import get_num_threads, info, set_isa, set_num_threads
+from xent._ufuncs import enable_bfloat16
+from xent._ufuncs import register_bfloat16 as _register_bfloat16
 
 __version__ = "0.1.0"
 
@@ -16,8 +19,13 @@ __version__ = "0.1.0"
 _OPERATIONS = {name: _CALLABLES.get(name, ufunc) for name, ufunc in ufuncs._UFUNCS.items()}
 globals().update(_OPERATIONS)
 
+# Before NumPy sees a bfloat16 in a call of a ufunc, because it would remember how it cast it.
+if _sys.modules.get("ml_dtypes") is not None:
+    _register_bfloat16()
+
 __all__ = [
     *_OPERATIONS,
+    "enable_bfloat16",
     "get_include",
     "get_num_threads",
     "info",

@@ -15,6 +15,7 @@ __all__ = [
     "cross_entropy_value_and_grad",
     "cross_entropy_with_labels",
     "cross_entropy_with_labels_value_and_grad",
+    "enable_bfloat16",
     "entropy",
     "get_include",
     "get_num_threads",
@@ -333,6 +334,7 @@ def js_div_value_and_grad(
 kl_pointwise: np.ufunc
 rel_entr: np.ufunc
 
+def enable_bfloat16() -> None: ...
 def get_include() -> str: ...
 def get_num_threads() -> int: ...
 def info() -> dict[str, Any]: ...

@@ -53,16 +53,18 @@ cdef void begin(xent_request *req) noexcept nogil:
 
 
 cdef xent_status execute(xent_request *req) noexcept nogil:
-    """Run with the scratch that the request needs. XENT_ERR_SCRATCH: there is no memory for it."""
+    """Run, with the scratch that the request needs, if any. XENT_ERR_SCRATCH: there is no memory for it."""
     cdef size_t size = 0
-    cdef xent_status status = xent_scratch_size(req, &size)
+    cdef xent_status status = xent_run(req)
+    if status != XENT_ERR_SCRATCH:
+        return status
+    status = xent_scratch_size(req, &size)
     if status != XENT_OK:
         return status
-    if size:
-        req.scratch = PyMem_RawMalloc(size)
-        if req.scratch == NULL:
-            return XENT_ERR_SCRATCH
-        req.scratch_size = size
+    req.scratch = PyMem_RawMalloc(size)
+    if req.scratch == NULL:
+        return XENT_ERR_SCRATCH
+    req.scratch_size = size
     status = xent_run(req)
     PyMem_RawFree(req.scratch)
     req.scratch = NULL
@@ -86,15 +88,42 @@ cdef int fail(xent_status status, const char *name) except -1:
     raise SystemError(message)
 
 
+# The number that NumPy has given ml_dtypes' bfloat16, once somebody has brought it: xent itself does not import ml_dtypes.
+cdef int BFLOAT16 = -1
+
+
+cdef bint knows_bfloat16() noexcept nogil:
+    return BFLOAT16 >= 0
+
+
+cdef void know_bfloat16(int typenum) noexcept nogil:
+    global BFLOAT16
+    BFLOAT16 = typenum
+
+
+cdef int look_for_bfloat16() except -1:
+    """Called before operands are looked at closely: whoever has a bfloat16 array has loaded ml_dtypes."""
+    if BFLOAT16 < 0 and loaded("ml_dtypes", "bfloat16") != ():
+        from xent import _ufuncs
+
+        _ufuncs.register_bfloat16()
+    return 0
+
+
 cdef int float_dtype(int typenum) noexcept nogil:
-    """XENT_F16, XENT_F32 or XENT_F64, which compare as NumPy's promotion orders them; XENT_NO_DTYPE for the rest."""
+    """The library's name for NumPy's floats; XENT_NO_DTYPE for everything else."""
     if typenum == cnp.NPY_DOUBLE:
         return XENT_F64
     if typenum == cnp.NPY_FLOAT:
         return XENT_F32
     if typenum == cnp.NPY_FLOAT16:
         return XENT_F16
-    return XENT_NO_DTYPE
+    return XENT_BF16 if typenum == BFLOAT16 else XENT_NO_DTYPE
+
+
+cdef inline int promoted(int a, int b) noexcept nogil:
+    """The narrowest float that holds every value of both. NumPy has none for float16 with bfloat16; float32 does."""
+    return a if a == b else max(a, b, <int>XENT_F32)
 
 
 cdef int integer_dtype(int typenum, Py_ssize_t itemsize) noexcept nogil:
@@ -114,7 +143,9 @@ cdef int integer_dtype(int typenum, Py_ssize_t itemsize) noexcept nogil:
 cdef inline int type_of(int dtype) noexcept nogil:
     if dtype == XENT_F64:
         return cnp.NPY_DOUBLE
-    return cnp.NPY_FLOAT if dtype == XENT_F32 else cnp.NPY_FLOAT16
+    if dtype == XENT_F32:
+        return cnp.NPY_FLOAT
+    return BFLOAT16 if dtype == XENT_BF16 else cnp.NPY_FLOAT16
 
 
 cdef inline int compute_in(int dtype) noexcept nogil:
@@ -263,7 +294,47 @@ cdef ndarray like(ndarray a, int dtype):
     return PyArray_NewLikeArray(a, cnp.NPY_KEEPORDER, <void *>descr, 0)
 
 
-cdef object fast(int op, ndarray x, ndarray t):
+cdef inline void extent(ndarray a, char **low, char **high) noexcept:
+    """The bytes that an array lies within."""
+    cdef int d
+    cdef ptrdiff_t reach
+    low[0] = cnp.PyArray_BYTES(a)
+    high[0] = low[0] + cnp.PyArray_ITEMSIZE(a)
+    for d in range(cnp.PyArray_NDIM(a)):
+        reach = (cnp.PyArray_DIM(a, d) - 1) * cnp.PyArray_STRIDE(a, d)
+        if reach > 0:
+            high[0] += reach
+        else:
+            low[0] += reach
+
+
+cdef inline bint apart(ndarray out, ndarray a, bint elementwise) noexcept:
+    """Whether `out` can be written while `a` is read. Elementwise: also where it is the very same elements, for each is read
+    before it is written."""
+    cdef char *low
+    cdef char *high
+    cdef char *a_low
+    cdef char *a_high
+    if a is None:
+        return True
+    extent(out, &low, &high)
+    extent(a, &a_low, &a_high)
+    if high <= a_low or a_high <= low:
+        return True
+    return (elementwise and cnp.PyArray_DATA(out) == cnp.PyArray_DATA(a) and cnp.PyArray_NDIM(out) == cnp.PyArray_NDIM(a)
+            and cnp.PyArray_TYPE(out) == cnp.PyArray_TYPE(a) and cnp.PyArray_SIZE(out) == cnp.PyArray_SIZE(a)
+            and cnp.PyArray_IS_C_CONTIGUOUS(out) and cnp.PyArray_IS_C_CONTIGUOUS(a))
+
+
+cdef inline bint ready(object out, int ndim, const ptrdiff_t *shape, int dtype, ndarray x, ndarray t, bint elementwise):
+    """Whether the kernel can write straight into `out`; anything else is for the general way, which has the messages."""
+    return (cnp.PyArray_CheckExact(out) and cnp.PyArray_NDIM(out) == ndim
+            and memcmp(cnp.PyArray_DIMS(out), shape, ndim * sizeof(ptrdiff_t)) == 0
+            and float_dtype(cnp.PyArray_TYPE(out)) == dtype and cnp.PyArray_ISWRITEABLE(out)
+            and apart(out, x, elementwise) and apart(out, t, elementwise))
+
+
+cdef object fast(int op, ndarray x, ndarray t, object out):
     """The result for operands of one shape with the classes last; None where the general way is needed."""
     cdef const xent_op_info *info = &OPERATIONS[op]
     cdef int n = cnp.PyArray_NDIM(x) - 1
@@ -282,11 +353,27 @@ cdef object fast(int op, ndarray x, ndarray t):
                 return None
         else:
             t_dtype = float_dtype(cnp.PyArray_TYPE(t))
-            dtype = max(x_dtype, t_dtype)
+            dtype = promoted(x_dtype, t_dtype)
             if cnp.PyArray_NDIM(t) != n + 1 or cnp.PyArray_DIM(t, n) != shape[n]:
                 return None
         if t_dtype == XENT_NO_DTYPE or memcmp(cnp.PyArray_DIMS(t), shape, n * sizeof(ptrdiff_t)) != 0:
             return None
+
+    if out is not None:
+        if info.has_value and info.has_emit:
+            if not isinstance(out, tuple) or len(<tuple>out) != 2:
+                return None
+            if (not ready((<tuple>out)[0], n, shape, dtype, x, t, False)
+                    or not ready((<tuple>out)[1], n + 1, shape, dtype, x, t, True)
+                    or not apart((<tuple>out)[0], (<tuple>out)[1], False)):
+                return None
+            value, emitted = <tuple>out
+        elif not ready(out, n + info.has_emit, shape, dtype, x, t, info.has_emit):
+            return None
+        elif info.has_emit:
+            emitted = out
+        else:
+            value = out
 
     begin(&req)
     req.op = op
@@ -299,14 +386,18 @@ cdef object fast(int op, ndarray x, ndarray t):
         fill(&req.target, t, t_dtype, <ptrdiff_t *>cnp.PyArray_STRIDES(t),
              0 if info.target == XENT_TARGET_LABELS else cnp.PyArray_STRIDE(t, n))
     if info.has_value:
-        value = cnp.PyArray_EMPTY(n, cnp.PyArray_DIMS(x), type_of(dtype), 0)
+        if value is None:
+            value = cnp.PyArray_EMPTY(n, cnp.PyArray_DIMS(x), type_of(dtype), 0)
         fill(&req.value, value, dtype, <ptrdiff_t *>cnp.PyArray_STRIDES(value), 0)
     if info.has_emit:
-        emitted = like(x, dtype)
+        if emitted is None:
+            emitted = like(x, dtype)
         fill(&req.out, emitted, dtype, <ptrdiff_t *>cnp.PyArray_STRIDES(emitted), cnp.PyArray_STRIDE(emitted, n))
     status = launch(&req)
     if status != XENT_OK:
         refuse(status, &req, t)
+    if out is not None:
+        return out
     if emitted is None:
         return scalar_or_array(value)
     return emitted if value is None else (scalar_or_array(value), emitted)
@@ -382,7 +473,7 @@ cdef tuple convert(object a, str op, str name, bint labels):
         if not cnp.PyTypeNum_ISBOOL(typenum) and not cnp.PyTypeNum_ISINTEGER(typenum):
             raise TypeError(
                 f"{op}: {name} of dtype {plain.dtype} is not supported; "
-                "float16, float32, float64, integers and bools are"
+                "float16, bfloat16, float32, float64, integers and bools are"
             )
         plain = plain.astype(np.float64)
     return plain, mask
@@ -734,9 +825,11 @@ cdef int result_dtype(ndarray x, ndarray t, bint labels, object dtype, int op) e
         wanted = np.dtype(dtype)
         found = float_dtype(wanted.num)
         if found == XENT_NO_DTYPE:
-            raise TypeError(f"{op_name(op)}: dtype={wanted} is not supported; float16, float32 and float64 are")
+            raise TypeError(
+                f"{op_name(op)}: dtype={wanted} is not supported; float16, bfloat16, float32 and float64 are"
+            )
     elif t is not None and not labels:
-        found = max(found, float_dtype(cnp.PyArray_TYPE(t)))
+        found = promoted(found, float_dtype(cnp.PyArray_TYPE(t)))
     return found
 
 
@@ -775,11 +868,12 @@ cdef object invoke(int op, object logits, object target, object axis, object kee
     cdef bint alone = OPERATIONS[op].target == XENT_TARGET_NONE
     cdef bint labels = OPERATIONS[op].target == XENT_TARGET_LABELS
     cdef ndarray x, t = None
-    if (where is None and out is None and dtype is None and keepdims is False and type(axis) is int and axis == -1
+    if (where is None and dtype is None and keepdims is False and type(axis) is int and axis == -1
             and cnp.PyArray_CheckExact(logits) and (alone or cnp.PyArray_CheckExact(target))):
-        result = fast(op, logits, None if alone else target)
+        result = fast(op, logits, None if alone else target, out)
         if result is not None:
             return result
+    look_for_bfloat16()
     if foreign(logits) or (not alone and foreign(target)):
         operands = (logits,) if alone else (logits, target)
         return through_gufunc(op, operands, axis, keepdims, where, out, dtype)
@@ -879,6 +973,7 @@ def evaluate_loss(
     """One operation with the options of the losses; `labels`: target holds one integer a row."""
     cdef int op = xent_find_op(name.encode())
     cdef ndarray x, t
+    look_for_bfloat16()
     x, x_mask = convert(logits, caller, operands[0], False)
     t, t_mask = convert(target, caller, operands[1], labels)
     axis = operator.index(axis)

@@ -1,6 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
 """NumPy ufuncs, one for each line of the C table: one loop in C serves them all."""
 
+from _thread import allocate_lock
+
+import numpy as np
+
 from xent import _docs
 
 cimport numpy as cnp
@@ -14,26 +18,48 @@ from xent.kernels cimport *
 cnp.import_array()
 cnp.import_umath()
 
-cdef extern from "<fenv.h>" nogil:
-    int feclearexcept(int)
-    int FE_ALL_EXCEPT
+cdef extern from * nogil:
+    """
+    #include <fenv.h>
+    #if defined(__SSE2__)
+    #include <emmintrin.h>
+    /* feclearexcept saves and loads the x87 unit's whole environment as well, which no kernel uses: a twentieth of a tiny
+     * call. */
+    static void clear_flags(void) {
+        unsigned csr = _mm_getcsr();
+        if (csr & 0x3f)
+            _mm_setcsr(csr & ~0x3fu);
+    }
+    #else
+    static void clear_flags(void) {
+        feclearexcept(FE_ALL_EXCEPT);
+    }
+    #endif
+    """
+    void clear_flags()
 
 cdef extern from "Python.h":
     void *PyErr_Occurred()
     void PyErr_SetObject(object type, object value)
 
 cdef enum:
-    FLOATS = 3
-    INTEGERS = 10
-    MAX_LOOPS = FLOATS * INTEGERS
+    MAX_LOOPS = 30
     MAX_OPERANDS = 4
 
+# Doubles come first, so that integers and bools go to float64.
+FLOATS = [cnp.NPY_DOUBLE, cnp.NPY_FLOAT, cnp.NPY_FLOAT16]
+INTEGERS = [
+    cnp.NPY_LONG, cnp.NPY_BYTE, cnp.NPY_UBYTE, cnp.NPY_SHORT, cnp.NPY_USHORT, cnp.NPY_INT, cnp.NPY_UINT,
+    cnp.NPY_ULONG, cnp.NPY_LONGLONG, cnp.NPY_ULONGLONG,
+]
+
 ctypedef struct Loop:
-    # What NumPy hands back to the loop as its data: which operation, and the operands' dtypes.
+    # What NumPy hands back to the loop as its data: which operation, and the dtypes of operands and results.
     const xent_op_info *info
     int op
     uint8_t dtype
     uint8_t target_dtype
+    uint8_t result_dtype
 
 ctypedef struct Registration:
     # NumPy keeps pointers into this for as long as the ufunc lives, which is to the end of the process.
@@ -65,13 +91,13 @@ cdef void run_loop(char **args, const cnp.npy_intp *dims, const cnp.npy_intp *st
 
     _core.begin(&req)
     req.op = loop.op
-    req.compute = XENT_F64 if loop.dtype == XENT_F64 else XENT_F32
+    req.compute = XENT_F64 if loop.result_dtype == XENT_F64 else XENT_F32
     if target == XENT_TARGET_POINT:
         # No rows: the elements of the loop are one row's classes.
         req.classes = dims[0]
         point(&req.logits, args[0], loop.dtype, NULL, steps[0])
         point(&req.target, args[1], loop.target_dtype, NULL, steps[1])
-        point(&req.out, args[2], loop.dtype, NULL, steps[2])
+        point(&req.out, args[2], loop.result_dtype, NULL, steps[2])
     else:
         req.ndim = 1
         req.shape = <const ptrdiff_t *>dims
@@ -87,16 +113,16 @@ cdef void run_loop(char **args, const cnp.npy_intp *dims, const cnp.npy_intp *st
             core += 1
             i = 2
         if loop.info.has_value:
-            point(&req.value, args[i], loop.dtype, <const ptrdiff_t *>&steps[i], 0)
+            point(&req.value, args[i], loop.result_dtype, <const ptrdiff_t *>&steps[i], 0)
             i += 1
         if loop.info.has_emit:
-            point(&req.out, args[i], loop.dtype, <const ptrdiff_t *>&steps[i], core[0])
+            point(&req.out, args[i], loop.result_dtype, <const ptrdiff_t *>&steps[i], core[0])
     status = _core.execute(&req)
     if status != XENT_OK:
         with gil:
             report(status, &req, loop.info)
     # Masked lanes and -inf raise flags that NumPy would turn into warnings about defined results.
-    feclearexcept(FE_ALL_EXCEPT)
+    clear_flags()
 
 
 cdef void report(xent_status status, const xent_request *req, const xent_op_info *info) noexcept with gil:
@@ -123,37 +149,62 @@ cdef str signature_of(const xent_op_info *info):
     return f"{inputs}->{','.join(outputs)}"
 
 
+cdef list signatures_of(const xent_op_info *info, list floats):
+    """(operand, second operand or None, result) of each loop, as NumPy numbers types.
+
+    Floats of two kinds have loops of their own: NumPy would take the first that both can be cast to, and cast them whole.
+    """
+    if info.target == XENT_TARGET_NONE:
+        return [(f, None, f) for f in floats]
+    if info.target == XENT_TARGET_LABELS:
+        return [(f, i, f) for f in floats for i in INTEGERS]
+    alike = [(f, f, f) for f in floats]
+    return alike + [(a, b, promoted(a, b)) for a in floats for b in floats if a != b]
+
+
+cdef int promoted(int a, int b):
+    return cnp.NPY_DOUBLE if cnp.NPY_DOUBLE in (a, b) else cnp.NPY_FLOAT
+
+
+cdef list types_of(const xent_op_info *info, tuple signature):
+    """The signature with an entry for each operand of the ufunc."""
+    first, second, result = signature
+    outputs = (info.has_value != 0) + (info.has_emit != 0)
+    return [first] + [second] * (second is not None) + [result] * outputs
+
+
+cdef int dtype_of(int typenum) except -1:
+    """The library's name for a type of a signature: an integer, a float, or else bfloat16."""
+    if cnp.PyTypeNum_ISINTEGER(typenum):
+        return _core.integer_dtype(typenum, cnp.PyArray_DescrFromType(typenum).itemsize)
+    return XENT_BF16 if cnp.PyTypeNum_ISUSERDEF(typenum) else _core.float_dtype(typenum)
+
+
+cdef int describe(Loop *loop, int op, const xent_op_info *info, tuple signature) except -1:
+    first, second, result = signature
+    loop.info = info
+    loop.op = op
+    loop.dtype = dtype_of(first)
+    loop.target_dtype = XENT_NO_DTYPE if second is None else dtype_of(second)
+    loop.result_dtype = dtype_of(result)
+    return 0
+
+
 cdef object register(int op, const xent_op_info *info):
-    """The ufunc of one operation. Doubles come first, so that integers and bools go to float64."""
-    cdef int *floats = [cnp.NPY_DOUBLE, cnp.NPY_FLOAT, cnp.NPY_FLOAT16]
-    cdef int *integers = [
-        cnp.NPY_LONG, cnp.NPY_BYTE, cnp.NPY_UBYTE, cnp.NPY_SHORT, cnp.NPY_USHORT, cnp.NPY_INT, cnp.NPY_UINT,
-        cnp.NPY_ULONG, cnp.NPY_LONGLONG, cnp.NPY_ULONGLONG,
-    ]
-    cdef bint labels = info.target == XENT_TARGET_LABELS
-    cdef int inputs = 1 + (info.target != XENT_TARGET_NONE)
+    """The ufunc of one operation."""
+    cdef int n, k, inputs = 1 + (info.target != XENT_TARGET_NONE)
     cdef int outputs = (info.has_value != 0) + (info.has_emit != 0)
-    cdef int operands = inputs + outputs
-    cdef int f, i, k, n = 0
+    cdef list signatures = signatures_of(info, FLOATS)
     cdef Registration *made = <Registration *>PyMem_RawMalloc(sizeof(Registration))
-    cdef Loop *loop
     if made == NULL:
         raise MemoryError
-    for f in range(FLOATS):
-        for i in range(INTEGERS if labels else 1):
-            loop = &made.loops[n]
-            loop.info = info
-            loop.op = op
-            loop.dtype = _core.float_dtype(floats[f])
-            loop.target_dtype = loop.dtype
-            for k in range(operands):
-                made.types[n * operands + k] = floats[f]
-            if labels:
-                loop.target_dtype = _core.integer_dtype(integers[i], cnp.PyArray_DescrFromType(integers[i]).itemsize)
-                made.types[n * operands + 1] = integers[i]
-            made.functions[n] = <cnp.PyUFuncGenericFunction>run_loop  # NumPy's pxd leaves out the consts
-            made.data[n] = loop
-            n += 1
+    for n, signature in enumerate(signatures):
+        describe(&made.loops[n], op, info, signature)
+        for k, typenum in enumerate(types_of(info, signature)):
+            made.types[n * (inputs + outputs) + k] = typenum
+        made.functions[n] = <cnp.PyUFuncGenericFunction>run_loop  # NumPy's pxd leaves out the consts
+        made.data[n] = &made.loops[n]
+    n = len(signatures)
     signature = signature_of(info)
     doc = _docs.ufunc_doc(info.name.decode(), signature).encode()
     # NumPy does not copy the name and the docstring of a ufunc.
@@ -177,3 +228,86 @@ cdef dict make_ufuncs():
 
 
 UFUNCS = make_ufuncs()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# bfloat16, a type that NumPy learns of when ml_dtypes is loaded
+
+BFLOAT16_LOCK = allocate_lock()
+
+
+cdef int register_loops(int op, const xent_op_info *info, int bfloat16) except -1:
+    """Add to one ufunc every loop that has a bfloat16 in it."""
+    cdef int types[MAX_OPERANDS]
+    cdef int k
+    cdef Loop *loop
+    ufunc = UFUNCS[info.name.decode()]
+    # Backwards, because NumPy looks first at what came last: where it has to cast, bfloat16 alone is what it should find.
+    for signature in reversed(signatures_of(info, [*FLOATS, bfloat16])):
+        if bfloat16 not in signature:
+            continue
+        loop = <Loop *>PyMem_RawMalloc(sizeof(Loop))
+        if loop == NULL:
+            raise MemoryError
+        describe(loop, op, info, signature)
+        for k, typenum in enumerate(types_of(info, signature)):
+            types[k] = typenum
+        cnp.PyUFunc_RegisterLoopForType(ufunc, bfloat16, <cnp.PyUFuncGenericFunction>run_loop, types, loop)
+    return 0
+
+
+def register_bfloat16():
+    """Make bfloat16 known, once; ImportError without ml_dtypes."""
+    cdef int op, typenum, count = 0
+    cdef const xent_op_info *table = _core.operations(&count)
+    try:
+        from ml_dtypes import bfloat16
+    except ImportError as error:
+        raise ImportError("bfloat16 for NumPy comes from ml_dtypes, which cannot be imported", name="ml_dtypes") from error
+    with BFLOAT16_LOCK:
+        if not _core.knows_bfloat16():
+            typenum = np.dtype(bfloat16).num
+            for op in range(count):
+                register_loops(op, &table[op], typenum)
+            _core.know_bfloat16(typenum)
+
+
+def enable_bfloat16():
+    """Let the ufuncs compute bfloat16, the type of that name in ml_dtypes, which has to be installed.
+
+    It is done already where ml_dtypes was imported before xent, and by the first call of an ``xent.<name>`` with one
+    value a row after it has been imported. Who calls the ufuncs themselves (``xent.ufuncs``, ``xent.kl_pointwise``,
+    ``xent.rel_entr``) and imports ml_dtypes after xent calls this first. More than once does no harm.
+
+    Raises
+    ------
+    ImportError
+        ml_dtypes is not installed.
+    RuntimeError
+        A ufunc has seen a bfloat16 before: NumPy remembers to cast it to float64, for the rest of the process.
+
+    Examples
+    --------
+    >>> import numpy as np, xent
+    >>> from ml_dtypes import bfloat16
+    >>> xent.enable_bfloat16()
+    >>> xent.ufuncs.logsumexp(np.zeros((2, 4), bfloat16))
+    array([1.38281, 1.38281], dtype=bfloat16)
+    """
+    register_bfloat16()
+    from ml_dtypes import bfloat16
+
+    wanted = np.dtype(bfloat16)
+    stuck = []
+    for name, ufunc in UFUNCS.items():
+        second = [np.dtype(np.intp) if "labels" in name else wanted] * (ufunc.nin - 1)
+        if ufunc.resolve_dtypes((wanted, *second, *[None] * ufunc.nout))[ufunc.nin] != wanted:
+            stuck.append(name)
+    if stuck:
+        raise RuntimeError(
+            f"these ufuncs have been called with bfloat16 before enable_bfloat16, and NumPy remembers to cast it: "
+            f"{', '.join(stuck)}"
+        )
+
+
+enable_bfloat16.__module__ = "xent"  # where users find it, and doctest too

@@ -24,6 +24,7 @@ cdef extern from "xent.h" nogil:
     ctypedef enum xent_dtype:
         XENT_NO_DTYPE
         XENT_F16
+        XENT_BF16
         XENT_F32
         XENT_F64
         XENT_BOOL

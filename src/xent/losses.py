@@ -760,6 +760,6 @@ def _as_weights(name, option, weights):
     if weights is None:
         return None
     weights = np.asarray(as_array(weights, name, option))
-    if weights.dtype.kind not in "fiub":
+    if not np.can_cast(weights.dtype, np.float64, "same_kind"):
         raise TypeError(f"{name}: {option} must be real numbers, not {weights.dtype}")
     return weights.astype(np.float64, copy=False)

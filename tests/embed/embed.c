@@ -739,6 +739,123 @@ static void check_storage(int dtype) {
     free(odd_x), free(odd_o), free(swapped);
 }
 
+/* ---- 16-bit floats: every value read, and every rounding there is, against their definition ---- */
+static int digits_of(int dtype) {
+    return dtype == XENT_F16 ? 10 : 7;
+}
+
+/* Of a pattern without sign; one past the largest finite number it goes on as if exponents did not end. */
+static double value16(int dtype, unsigned h) {
+    const int digits = digits_of(dtype), bias = dtype == XENT_F16 ? 15 : 127;
+    const int exponent = (int)(h >> digits), fraction = (int)(h & ((1u << digits) - 1));
+    return exponent == 0 ? ldexp(fraction, 1 - bias - digits)
+                         : ldexp(fraction + (1 << digits), exponent - bias - digits);
+}
+
+static unsigned infinity16(int dtype) {
+    return 0x7fffu >> digits_of(dtype) << digits_of(dtype);
+}
+
+/* -x, as the term of a target that is 1; `apart` elements from one to the next. */
+static void negate(int compute, const void *x, int x_dtype, void *out, int out_dtype, ptrdiff_t n, ptrdiff_t apart,
+                   bool swapped) {
+    const ptrdiff_t x_size = x_dtype == XENT_F32 ? 4 : 2, out_size = out_dtype == XENT_F32 ? 4 : 2;
+    static const float one = 1.0f;
+    call c;
+    memset(&c, 0, sizeof c);
+    xent_request_init(&c.req);
+    c.req.op = op_named("kl_pointwise");
+    c.req.compute = compute;
+    c.req.classes = n;
+    c.req.logits = view(x, x_dtype, NULL, apart * x_size);
+    c.req.target = view(&one, XENT_F32, NULL, 0);
+    c.req.out = view(out, out_dtype, NULL, apart * out_size);
+    c.req.logits.swapped = swapped && x_size == 2;
+    c.req.out.swapped = swapped && out_size == 2;
+    must_run(&c);
+}
+
+static uint16_t swap16(uint16_t h, bool swapped) {
+    return swapped ? (uint16_t)(h >> 8 | h << 8) : h;
+}
+
+static void check_reading16(int compute, int dtype, ptrdiff_t apart, bool swapped) {
+    enum { N = 65536 };
+    uint16_t *h = allocate((size_t)(N * apart) * sizeof *h);
+    float *got = allocate((size_t)(N * apart) * sizeof *got);
+    for (unsigned i = 0; i < N; i++)
+        h[i * (size_t)apart] = swap16((uint16_t)i, swapped);
+    negate(compute, h, dtype, got, XENT_F32, N, apart, swapped);
+    for (unsigned i = 0; i < N; i++) {
+        const unsigned magnitude = i & 0x7fffu, inf = infinity16(dtype);
+        const double v = magnitude > inf ? NAN : magnitude == inf ? INFINITY : value16(dtype, magnitude);
+        near(got[i * (size_t)apart], i & 0x8000u ? v : -v, 0.0, "a 16-bit float read");
+    }
+    free(h), free(got);
+}
+
+/* Between each two neighbours: the lower, the middle, and what lies on either side of it; both signs. */
+static void check_rounding16(int compute, int dtype, ptrdiff_t apart, bool swapped) {
+    const unsigned inf = infinity16(dtype);
+    const ptrdiff_t n = 8 * (ptrdiff_t)inf;
+    float *x = allocate((size_t)(n * apart) * sizeof *x);
+    uint16_t *got = allocate((size_t)(n * apart) * sizeof *got), *want = allocate((size_t)n * sizeof *want);
+    ptrdiff_t at = 0;
+    for (unsigned h = 0; h < inf; h++) {
+        const float low = (float)value16(dtype, h);
+        const float middle = (float)(0.5 * (value16(dtype, h) + value16(dtype, h + 1)));
+        const float from[] = {low, nextafterf(middle, 0.0f), middle, nextafterf(middle, INFINITY)};
+        const unsigned to[] = {h, h, h + (h & 1), h + 1};
+        for (int k = 0; k < 8; k++, at++) {
+            const bool negative = k >= 4 && from[k % 4] != 0.0f; /* 0 - 0 is +0 either way */
+            x[at * apart] = negative ? from[k % 4] : -from[k % 4];
+            want[at] = (uint16_t)(to[k % 4] | (negative ? 0x8000u : 0));
+        }
+    }
+    negate(compute, x, XENT_F32, got, dtype, n, apart, swapped);
+    for (ptrdiff_t i = 0; i < n; i++)
+        CHECK(swap16(got[i * apart], swapped) == want[i], "%.9g became %#x, not %#x", (double)-x[i * apart],
+              swap16(got[i * apart], swapped), want[i]);
+    free(x), free(got), free(want);
+}
+
+/* Rows of every length, in arrays of no byte more; and what is no number or out of range. */
+static void check_ends16(int compute, int dtype) {
+    const unsigned inf = infinity16(dtype), quiet = inf | 1u << (digits_of(dtype) - 1);
+    const float beyond = (float)(1.5 * value16(dtype, inf)), x[] = {-INFINITY, INFINITY, -FLT_MAX, FLT_MAX, -beyond};
+    const unsigned want[] = {inf, inf | 0x8000u, inf, inf | 0x8000u, inf};
+    const uint32_t all_ones = 0x7fffffffu; /* a NaN that rounding up as a number would make -0 */
+    float nan;
+    uint16_t got[5];
+    for (int n = 1; n <= 65; n++) {
+        uint16_t *in = allocate((size_t)n * sizeof *in), *out = allocate((size_t)n * sizeof *out);
+        for (int i = 0; i < n; i++)
+            in[i] = (uint16_t)(inf / 2 + 37 * (unsigned)i);
+        negate(compute, in, dtype, out, dtype, n, 1, false);
+        for (int i = 0; i < n; i++)
+            CHECK(out[i] == (in[i] | 0x8000u), "element %d of %d: %#x became %#x", i, n, in[i], out[i]);
+        free(in), free(out);
+    }
+    negate(compute, x, XENT_F32, got, dtype, 5, 1, false);
+    for (int i = 0; i < 5; i++)
+        CHECK(got[i] == want[i], "%g became %#x, not %#x", -(double)x[i], got[i], want[i]);
+    memcpy(&nan, &all_ones, sizeof nan);
+    negate(compute, &nan, XENT_F32, got, dtype, 1, 1, false);
+    CHECK((got[0] & quiet) == quiet, "NaN became %#x", got[0]);
+}
+
+static void check_16_bits(int compute) {
+    static const int dtypes[] = {XENT_F16, XENT_BF16};
+    for (int d = 0; d < 2; d++) {
+        for (int swapped = 0; swapped < 2; swapped++)
+            for (int apart = 1; apart < 4; apart += 2) {
+                check_reading16(compute, dtypes[d], apart, swapped != 0);
+                check_rounding16(compute, dtypes[d], apart, swapped != 0);
+            }
+        check_ends16(compute, dtypes[d]);
+    }
+}
+
 /* ---- threads: 1, 2 and 8 give the same bits, whether rows or pieces of a row are shared out ---- */
 typedef struct batch { /* each kind of each operand, for all operations */
     ptrdiff_t rows, classes;
@@ -867,6 +984,8 @@ static void check_isa(void) {
     ok("gradients");
     BOTH(check_storage);
     ok("storage");
+    BOTH(check_16_bits);
+    ok("16-bit floats");
     BOTH(check_threads);
     ok("threads");
     check_fork();
