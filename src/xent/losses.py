@@ -401,7 +401,7 @@ def binary_cross_entropy(
     logits, target = as_array(logits, name, "logits"), as_array(target, name, "target")
     if target.dtype.kind in "iub":
         _check_zero_or_one(name, target)
-        target = target.astype(logits.dtype if logits.dtype.kind == "f" else np.float64)
+        target = target.astype(np.float64 if logits.dtype.kind in "iub" else logits.dtype)
     return evaluate_loss(
         _variant(name, reduction, return_grad),
         logits,
