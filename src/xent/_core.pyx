@@ -368,6 +368,8 @@ cdef object fast(int op, ndarray x, ndarray t, object out):
                     or not apart((<tuple>out)[0], (<tuple>out)[1], False)):
                 return None
             value, emitted = <tuple>out
+        elif isinstance(out, tuple) and len(<tuple>out) == 1:
+            return fast(op, x, t, (<tuple>out)[0])
         elif not ready(out, n + info.has_emit, shape, dtype, x, t, info.has_emit):
             return None
         elif info.has_emit:
