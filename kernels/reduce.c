@@ -254,7 +254,7 @@ static void choose_group(const xent_job *job, work *w) {
 /* An element's time in units of a long row's logsumexp, roughly: what decides whether threads pay. */
 static double cost(const xent_job *job) {
     double c = job->op->reduce >= REDUCE_KL ? 4.0 : job->op->reduce == REDUCE_ENT ? 2.0 : 1.0;
-    return (c + (job->op->emit != EMIT_NONE ? 1.0 : 0.0)) * (job->across ? 4.0 : 1.0);
+    return (c + (job->op->emit != EMIT_NONE ? 1.0 : 0.0)) * (job->across ? 4.0 : 1.0) * (job->is_f32 ? 1.0 : 2.0);
 }
 
 void xent_do_job(const xent_job *job, xent_request *req, const isa_entry *isa) {
