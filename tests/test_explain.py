@@ -247,7 +247,7 @@ def remedies():
                 yield input_form, target_form
 
 
-@pytest.mark.parametrize(("input_form", "target_form"), remedies())
+@pytest.mark.parametrize(("input_form", "target_form"), list(remedies()))
 def test_what_a_relation_tells_to_pass_gives_what_it_says(input_form, target_form):
     forms = forms_of(np.log(PREDICTION), TARGET, LABELS)
     x, t = forms["input"][input_form], forms["target"][target_form]
