@@ -12,7 +12,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
@@ -27,7 +27,6 @@ from xent.compat._shared import is_kernel_float, refuse_masked
 __all__ = ["Call", "Explanation", "Reading", "explain"]
 
 Array: TypeAlias = NDArray[Any]
-Kind: TypeAlias = Literal["logits", "log_probs", "probs", "one_hot", "labels"]
 
 KIND_NAMES = {
     "logits": "logits",
@@ -55,7 +54,7 @@ class Reading:
     """
 
     name: str
-    kind: Kind
+    kind: str
     normalised: bool | None
     evidence: str
     dtype: str
@@ -99,7 +98,7 @@ def read_dense(name: str, array: Array, axis: int, is_target: bool) -> tuple[Rea
     low, high, sums = rows.min(), rows.max(), rows.sum(1)
     # Sums of rounded values, and of exponentials of rounded logarithms, which lose more.
     rounding = min(16 * epsilon(array) * (4 + math.sqrt(classes)), NEAR / 5)
-    kind: Kind = "logits"
+    kind = "logits"
     normalised: bool | None = None
     missed = 0.0
     values = f"from {span(rows)}"
@@ -142,7 +141,7 @@ class Side:
         return self.reading.name == "input"
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> str:
         return self.reading.kind
 
     def along(self, text: str) -> str:
@@ -849,7 +848,7 @@ def explain(input: ArrayLike, target: ArrayLike, axis: int = -1) -> Explanation:
     >>> found.use
     'xent.losses.kl_div(input, target)'
     >>> [(call.call, call.shown, call.relation) for call in found.calls if call.call == "torch kl_div mean"]
-    [('torch kl_div mean', '0.0316799', '= KL / C, divided by the number of classes')]
+    [('torch kl_div mean', '0.0316715', '= KL / C, divided by the number of classes')]
     """
     # Infinities and NaN are part of what is explained.
     with np.errstate(all="ignore"):
