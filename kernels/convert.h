@@ -65,18 +65,21 @@ INLINE void FN(store16)(char *p, int dtype, V v) {
 }
 #endif
 
-/* A row of at least one vector whose elements are neighbours in both places. The last vector may overlap the one before. */
+/* A row of at least one vector whose elements are neighbours in both places. The last vector may overlap the one before. A
+ * tile is a burst of loads or stores with arithmetic in between, which the hardware's own prefetching does not follow. */
 INLINE void FN(widen_vectors)(const char *p, int dtype, ptrdiff_t count, R *dst) {
     for (ptrdiff_t j = 0; j + VN <= count; j += VN) {
-        __builtin_prefetch(p + 2 * (j + TILE_REALS)); /* a burst of loads; then comes arithmetic */
+        __builtin_prefetch(p + 2 * (j + TILE_REALS));
         vstore(dst + j, FN(load16)(p + 2 * j, dtype));
     }
     vstore(dst + count - VN, FN(load16)(p + 2 * (count - VN), dtype));
 }
 
 INLINE void FN(narrow_vectors)(char *p, int dtype, ptrdiff_t count, const R *src) {
-    for (ptrdiff_t j = 0; j + VN <= count; j += VN)
+    for (ptrdiff_t j = 0; j + VN <= count; j += VN) {
+        __builtin_prefetch(p + 2 * (j + TILE_REALS), 1);
         FN(store16)(p + 2 * j, dtype, vload(src + j));
+    }
     FN(store16)(p + 2 * (count - VN), dtype, vload(src + count - VN));
 }
 

@@ -32,7 +32,9 @@ def test_callables(name):
     assert names(definitions("__init__.pyi")[name]) == list(inspect.signature(getattr(xent, name)).parameters)
 
 
-@pytest.mark.parametrize("name", ["info", "set_isa", "set_num_threads", "get_num_threads", "get_include"])
+@pytest.mark.parametrize(
+    "name", ["info", "set_isa", "set_num_threads", "get_num_threads", "get_include", "enable_bfloat16"]
+)
 def test_functions(name):
     assert names(definitions("__init__.pyi")[name]) == list(inspect.signature(getattr(xent, name)).parameters)
     assert getattr(xent, name).__doc__
