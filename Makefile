@@ -36,7 +36,7 @@ lint: $(VENV)/lint
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
 	$(BIN)/mypy
-	$(BIN)/stubtest xent
+	$(BIN)/stubtest --mypy-config-file pyproject.toml xent
 
 bench: $(VENV)/bench
 	$(BIN)/python -m bench.run $(BENCH_ARGS)

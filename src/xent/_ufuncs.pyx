@@ -299,8 +299,12 @@ def enable_bfloat16():
 
     wanted = np.dtype(bfloat16)
     stuck = []
-    for name, ufunc in UFUNCS.items():
-        second = [np.dtype(np.intp) if "labels" in name else wanted] * (ufunc.nin - 1)
+    cdef int count = 0
+    cdef const xent_op_info *table = _core.operations(&count)
+    for op in range(count):
+        name = table[op].name.decode()
+        ufunc = UFUNCS[name]
+        second = [np.dtype(np.intp) if table[op].target == XENT_TARGET_LABELS else wanted] * (ufunc.nin - 1)
         if ufunc.resolve_dtypes((wanted, *second, *[None] * ufunc.nout))[ufunc.nin] != wanted:
             stuck.append(name)
     if stuck:

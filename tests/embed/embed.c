@@ -660,7 +660,8 @@ static void check_gradient(int op, int reduction, bool options) {
     c.req.reduction = reduction;
     if (options) {
         c.req.sample_weight = view(sample_weight, XENT_F64, c.weight, 0);
-        c.req.temperature = view(temperature, XENT_F64, c.temperature, 0);
+        if (strcmp(info->name, "nll_value_and_grad") != 0) /* which takes log-probabilities as they are */
+            c.req.temperature = view(temperature, XENT_F64, c.temperature, 0);
         c.req.where = view(where, XENT_BOOL, c.where, 1);
         if (labels || soft_ce)
             c.req.class_weight = view(class_weight, XENT_F64, NULL, (ptrdiff_t)sizeof(double));
