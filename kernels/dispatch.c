@@ -45,13 +45,13 @@ const char *xent_strerror(xent_status status) {
     case XENT_OK:
         return "success";
     case XENT_ERR_OP:
-        return "no such operation";
+        return "no such operation, or none that can be done this way";
     case XENT_ERR_DTYPE:
         return "an operand has a dtype that the operation does not take";
     case XENT_ERR_NULL:
         return "an operand that the operation needs is missing";
     case XENT_ERR_SHAPE:
-        return "an extent is negative, or there are too many dimensions";
+        return "an extent is negative or huge, or there are too many dimensions";
     case XENT_ERR_OPTION:
         return "an option does not go with the operation, or its value is out of range";
     case XENT_ERR_REDUCTION:
@@ -62,6 +62,10 @@ const char *xent_strerror(xent_status status) {
         return "the scratch is too small";
     case XENT_ERR_ISA:
         return "the instruction set is unknown, or not supported by this processor or build";
+    case XENT_ERR_REQUEST:
+        return "the request is not one that xent_request_init of this version has filled";
+    case XENT_ERR_STATE:
+        return "the states are none, or not of this operation, dtype and version";
     }
     return "unknown status";
 }
@@ -116,7 +120,7 @@ static const isa_entry *isa_by_name(const char *name) { /* NULL: the best */
  * first set the same. */
 static _Atomic(const isa_entry *) current;
 
-static const isa_entry *current_isa(void) { /* NULL: XENT_ISA asks for what is not here */
+const isa_entry *xent_current_isa(void) {
     const isa_entry *e = atomic_load_explicit(&current, memory_order_acquire);
     if (!e) {
         const char *name = getenv("XENT_ISA");
@@ -128,7 +132,7 @@ static const isa_entry *current_isa(void) { /* NULL: XENT_ISA asks for what is n
 }
 
 const char *xent_get_isa(void) {
-    const isa_entry *e = current_isa();
+    const isa_entry *e = xent_current_isa();
     return e ? e->name : NULL;
 }
 
@@ -156,7 +160,7 @@ xent_status xent_scratch_size(const xent_request *req, size_t *size) {
 }
 
 xent_status xent_run(xent_request *req) {
-    const isa_entry *isa = current_isa();
+    const isa_entry *isa = xent_current_isa();
     xent_job job;
     xent_status status;
     if (!isa)
@@ -168,4 +172,22 @@ xent_status xent_run(xent_request *req) {
         return XENT_ERR_SCRATCH;
     xent_do_job(&job, req, isa);
     return XENT_OK;
+}
+
+/* ---- without scratch, or with less ---- */
+void xent_do_with_what_there_is(xent_job *job, xent_request *req, const isa_entry *isa) {
+    job->shares_no_row = xent_job_scratch(job, req) > (req->scratch ? req->scratch_size : 0);
+    xent_do_job(job, req, isa);
+}
+
+xent_status xent_run_with_what_there_is(xent_request *req) {
+    const isa_entry *isa = xent_current_isa();
+    xent_job job;
+    xent_status status;
+    if (!isa)
+        return XENT_ERR_ISA;
+    status = xent_make_job(req, &job, true);
+    if (status == XENT_OK)
+        xent_do_with_what_there_is(&job, req, isa);
+    return status;
 }

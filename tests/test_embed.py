@@ -31,6 +31,8 @@ GROUPS = [
     "storage",
     "16-bit floats",
     "threads",
+    "rows in pieces",
+    "contiguous rows",
     "fork",
 ]
 
