@@ -247,7 +247,8 @@ static void in_child(void) {
     pthread_cond_init(&team.done, NULL);
     team.jobs = NULL;
     atomic_store(&team.waiting, 0);
-    team.asleep = team.wanted = team.size = 0;
+    team.asleep = team.size = 0;
+    team.wanted = 0;
     team.hosted = team.leaving = false;
 }
 

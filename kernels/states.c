@@ -247,9 +247,9 @@ xent_status xent_state_update(xent_request *piece, ptrdiff_t first_class, void *
     return XENT_OK;
 }
 
-xent_status xent_state_merge(size_t rows, void *into, const void *from) {
+xent_status xent_state_merge(size_t rows, void *into, const void *other) {
     const isa_entry *isa = xent_current_isa();
-    const char *b = from;
+    const char *b = other;
     char *a = into;
     size_t size;
     head first;
@@ -257,31 +257,31 @@ xent_status xent_state_merge(size_t rows, void *into, const void *from) {
         return XENT_ERR_ISA;
     if (rows == 0)
         return XENT_OK;
-    if (!into || !from)
+    if (!into || !other)
         return XENT_ERR_NULL;
     first = head_at(into);
     if (!is_state(&first))
         return XENT_ERR_STATE;
     size = xent_state_size(first.op);
     for (size_t row = 0; row < rows; row++) {
-        const head h = head_at(a + row * size), other = head_at(b + row * size);
-        if (!fits(&h, first.op, first.compute, other.target) || !fits(&other, first.op, first.compute, h.target))
+        const head h = head_at(a + row * size), more = head_at(b + row * size);
+        if (!fits(&h, first.op, first.compute, more.target) || !fits(&more, first.op, first.compute, h.target))
             return XENT_ERR_STATE;
     }
     for (size_t row = 0; row < rows;) {
         int at[STATE_FIELDS], n = rows - row < MAX_LANES ? (int)(rows - row) : MAX_LANES;
         char *p[MAX_LANES];
-        head more[MAX_LANES];
+        head heads[MAX_LANES];
         group_state s;
         xent_job job;
         start_job(&first, &job);
         memset(&s, 0, sizeof s);
         for (int l = 0; l < n; l++, row++) {
             p[l] = a + row * size;
-            more[l] = head_at(b + row * size);
+            heads[l] = head_at(b + row * size);
             load_row(b + row * size, at, fields_of(job.op, at), &s, l);
         }
-        join_rows(&job, isa, p, more, n, &s);
+        join_rows(&job, isa, p, heads, n, &s);
     }
     return XENT_OK;
 }

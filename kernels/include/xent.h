@@ -463,8 +463,8 @@ XENT_API xent_status xent_state_start(int op, int compute, size_t rows, void *st
  * is the same number in every piece; negative ones are found here, others that no piece holds by xent_state_finish.
  * Scratch as xent_run would need it lets threads share long rows; without it the bits are the same. */
 XENT_API xent_status xent_state_update(xent_request *piece, ptrdiff_t first_class, void *states);
-/* Adds the classes of `from`; into and from do not overlap. */
-XENT_API xent_status xent_state_merge(size_t rows, void *into, const void *from);
+/* Adds the classes of `other`; the two do not overlap. */
+XENT_API xent_status xent_state_merge(size_t rows, void *into, const void *other);
 /* One value a row, contiguous, of a float dtype. XENT_ERR_LABEL: no piece held the label of row *bad_row (may be NULL).
  * The states stay as they are: more pieces may follow. */
 XENT_API xent_status xent_state_finish(size_t rows, const void *states, int dtype, void *value, size_t *bad_row);
