@@ -21,7 +21,7 @@ WHEEL_TESTS ?= tests/test_worked_examples.py tests/test_edges.py tests/test_kern
 SOURCES := pyproject.toml README.md LICENSE $(wildcard setup.py MANIFEST.in) \
 	$(shell find kernels src -name '*.[ch]' -path 'kernels/*' -o -name '*.def' -o -name '*.py' \
 		-o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name 'py.typed' -o -name '*.npz')
-C_FILES := $(shell find kernels tests/embed -name '*.[ch]')
+C_FILES := $(shell find kernels tests/embed -name '*.[ch]') src/xent/functions.h
 
 .PHONY: all demo test wheel embed parity lint bench bench-report clean
 all: $(VENV)/installed

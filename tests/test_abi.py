@@ -1,7 +1,7 @@
-"""The binary interface, compared with its record in tests/embed/abi.txt: names, types, sizes, offsets, numbers, their order.
+"""The binary interface beside its record in tests/embed/abi.txt: names, types, sizes, offsets, numbers, their order.
 
-Whoever changes it sees this fail. A change that old programs would not survive raises XENT_ABI_VERSION; then, as after one
-that only adds, `python tests/test_abi.py >tests/embed/abi.txt` records what is meant.
+Whoever changes it sees this fail. A change that old programs would not survive raises XENT_ABI_VERSION; then, as after
+one that only adds, `python tests/test_abi.py >tests/embed/abi.txt` records what is meant.
 """
 
 import os

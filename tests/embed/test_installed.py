@@ -1,4 +1,4 @@
-"""What other people's programs and libraries do with an installed xent: `make embed` builds and runs them with the wheel.
+"""What other people's programs and libraries do with an installed xent: `make embed` runs them beside the wheel.
 
 The compilers are the caller's ($CC, $CXX). Nothing here looks at the source tree but for the examples themselves and,
 where a program takes libxent's sources into its own build, kernels/.
