@@ -140,10 +140,7 @@ INLINE void FN(emit_tile)(const xent_job *job, const FN(tile) * T, const group_r
     case EMIT_JS_TERM: {
         const FN(js_row) row = FN(js_row_of)(r, at, T->across);
         const V g = ROW(g);
-        EACH(T, {
-            V x = GET_X(T), y = GET_T(T, -INF), p, gain;
-            PUT(vmul(g, FN(js_term)(x, y, &row, &p, &gain)));
-        });
+        EACH(T, { PUT(vmul(g, FN(js_term)(GET_X(T), GET_T(T, -INF), &row, false, NULL, NULL))); });
         break;
     }
     case EMIT_JS_GRAD: {
@@ -151,7 +148,7 @@ INLINE void FN(emit_tile)(const xent_job *job, const FN(tile) * T, const group_r
         const V g = ROW(g), all = ROW(gain);
         EACH(T, {
             V x = GET_X(T), y = GET_T(T, -INF), p, gain;
-            FN(js_term)(x, y, &row, &p, &gain);
+            FN(js_term)(x, y, &row, true, &p, &gain);
             PUT(vmul(vmul(g, p), vsub(gain, all)));
         });
         break;

@@ -79,41 +79,45 @@ INLINE FN(js_row) FN(js_row_of)(const group_result *r, int at, bool across) {
     return row;
 }
 
-/* A class's term, and p and log(p/m). Differences from the maxima are taken exactly: what the two rows share cancels
- * without a trace. */
-INLINE V FN(js_term)(V x, V y, const FN(js_row) * row, V *p, V *gain) {
+/* A class's term and, where wanted, p and log(p/m). Differences from the maxima are taken exactly: what the two rows share
+ * cancels without a trace. */
+INLINE V FN(js_term)(V x, V y, const FN(js_row) * row, const bool gains, V *p, V *gain) {
     const V zero = vset((R)0), one = vset((R)1), half = vset((R)0.5), ln2 = vset((R)(XENT_LN2_A + XENT_LN2_B));
-    V q = vmul(FN(vexp_ref)(y, row->fy), row->py), m;
-    *p = vmul(FN(vexp_ref)(x, row->fx), row->px);
-    m = vmul(vadd(*p, q), half);
+    V q = vmul(FN(vexp_ref)(y, row->fy), row->py), own = vmul(FN(vexp_ref)(x, row->fx), row->px);
+    V m = vmul(vadd(own, q), half);
     V dx = vsub(x, row->mx), bx = vsub(dx, x), dy = vsub(y, row->my), by = vsub(dy, y);
     V lost = vsub(vsub(vsub(x, vsub(dx, bx)), vadd(row->mx, bx)), vsub(vsub(y, vsub(dy, by)), vadd(row->my, by)));
     lost = vif(mlt(vabs(lost), vset(INF)), lost);
     V d = vadd(vsub(vsub(dx, dy), row->gap), vsub(lost, row->gap_lo));
-    V u = vmin(vset(EXP_LOW), vabs(d)), z = vmul(u, u), side = vmul(half, d);
+    V u = vmin(vset(EXP_LOW), vabs(d)), z = vmul(u, u);
     V e = FN(vexp_minus_abs)(u), away = vsub(ln2, FN(vlog1p_unit)(e));
     M near = mle(u, vset((R)1.5));
     V h = vsel(near, vmul(z, FN(js_h)(z)), vsub(away, vdiv(vmul(u, e), vadd(one, e))));
-    V g = vsel(near, vsub(side, vmul(z, FN(js_g)(z))), vsub(away, vif(mlt(d, zero), u)));
-    *gain = vif(mne(*p, zero), g); /* classes that neither row has leave NaN in d */
+    if (gains) {
+        V g = vsel(near, vsub(vmul(half, d), vmul(z, FN(js_g)(z))), vsub(away, vif(mlt(d, zero), u)));
+        *p = own;
+        *gain = vif(mne(own, zero), g); /* classes that neither row has leave NaN in d */
+    }
     return vif(mne(m, zero), vmul(m, h));
 }
 
-static void FN(reduce_js)(const FN(tile) * T, const group_result *r, int at, FN(state) * s) {
+INLINE void FN(reduce_js)(const FN(tile) * T, const group_result *r, int at, const bool gains, FN(state) * s) {
     const FN(js_row) row = FN(js_row_of)(r, at, T->across);
     const V zero = vset((R)0);
     V v[RUN] = {zero, zero, zero, zero}, k[RUN] = {zero, zero, zero, zero};
     FN(sum) b = s->b, t = s->t;
     RUNS(T, BLOCK({
-             V x = GET_X(T), y = GET_T(T, -INF), p, gain;
+             V x = GET_X(T), y = GET_T(T, -INF), p = zero, gain = zero;
              AHEAD(T->x, T->xs);
              AHEAD(T->t, T->ts);
-             v[j] = FN(js_term)(x, y, &row, &p, &gain);
-             k[j] = vmul(p, gain);
+             v[j] = FN(js_term)(x, y, &row, gains, &p, &gain);
+             if (gains)
+                 k[j] = vmul(p, gain);
          }),
          BLOCK({
              FN(flush)(v, &b);
-             FN(flush)(k, &t);
+             if (gains)
+                 FN(flush)(k, &t);
          }));
     s->b = b;
     s->t = t;

@@ -148,7 +148,10 @@ static void FN(reduce_tile)(const xent_job *job, const row_group *g, reduce_kind
         FN(reduce_bce)(T, s);
         break;
     case REDUCE_JS:
-        FN(reduce_js)(T, g->first, at, s);
+        if (job->op->emit == EMIT_JS_GRAD)
+            FN(reduce_js)(T, g->first, at, true, s);
+        else
+            FN(reduce_js)(T, g->first, at, false, s);
         break;
     case REDUCE_KL:
     case REDUCE_KLPAIR:

@@ -198,18 +198,25 @@ static const char *FN(load_operand)(const xent_job *job, const row_group *g, int
 /* Weights of classes, as vectors beside those of a tile; 1 where there are none. */
 static const char *FN(load_weights)(const operand *o, bool across, ptrdiff_t c0, ptrdiff_t count, R *buf,
                                     ptrdiff_t *step) {
+    const char *p = o->data + (o->data ? c0 * o->cs : 0);
     *step = o->data ? (ptrdiff_t)sizeof(V) : 0;
-    if (!o->data)
+    if (!o->data) {
         vstore(buf, vset((R)1));
-    for (ptrdiff_t j = 0; o->data && j < count; j++) {
-        R w = (R)xent_load_scalar(o->data + (c0 + j) * o->cs, XENT_F64, o->swapped);
-        if (across)
-            vstore(buf + j * VN, vset(w));
+    } else if (across) {
+        for (ptrdiff_t j = 0; j < count; j++)
+            vstore(buf + j * VN, vset((R)xent_load_scalar(p + j * o->cs, XENT_F64, o->swapped)));
+    } else {
+        if (o->cs == sizeof(double) && !o->swapped)
+            for (ptrdiff_t j = 0; j < count; j++) { /* a stride that the compiler knows: whole vectors */
+                double w;
+                memcpy(&w, p + j * (ptrdiff_t)sizeof w, sizeof w);
+                buf[j] = (R)w;
+            }
         else
-            buf[j] = w;
+            FN(pack_row)(p, o->cs, XENT_F64, o->swapped, count, buf, 1);
+        for (ptrdiff_t j = count; j % VN; j++)
+            buf[j] = (R)1;
     }
-    for (ptrdiff_t j = count; o->data && !across && j % VN; j++)
-        buf[j] = (R)1;
     return (const char *)buf;
 }
 

@@ -703,7 +703,7 @@ def binary_cross_entropy_with_logits(
     if not is_kernel_float(t):
         raise RuntimeError(f"{name}: target must be float16, float32 or float64, not {t.dtype}")
     w = None if weight is None else _tensor(name, "weight", weight)
-    positive: Any = 1.0
+    positive = None
     if pos_weight is not None:
         positive = _tensor(name, "pos_weight", pos_weight)
         _check_broadcast(name, "pos_weight", positive, x.shape)
