@@ -1,7 +1,7 @@
 """Does xent's OpenMP runtime take time from another library's? python -m bench.runtimes [--seconds S].
 
 Wheels bring a runtime each, and two of them in one process are known to slow each other down: threads of one spin while
-those of the other work. Here a call of PyTorch on all processors is timed in turns with a call of xent, of scikit-learn,
+those of the other work. Here a call of PyTorch on all processors is timed in turns with one of xent, of scikit-learn,
 or of nothing that has threads, each pair in a process of its own; and a call of xent likewise. The median counts, in
 units of that beside the call without threads.
 """
