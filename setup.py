@@ -1,6 +1,8 @@
 """What pyproject.toml cannot say: the C library under kernels/, and the two Cython modules in front of it."""
 
 import os
+import re
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
@@ -10,20 +12,38 @@ import numpy as np
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_clib import build_clib
-from setuptools.command.build_py import build_py
 
 SOURCES = sorted(glob("kernels/*.c"))
 HEADERS = sorted(glob("kernels/**/*.h", recursive=True) + glob("kernels/*.def"))
 INCLUDE_DIRS = ["kernels/include", "kernels"]
 
-# Apple's clang has no OpenMP of its own; the library is serial without it.
-OPENMP = [] if sys.platform == "darwin" else ["-fopenmp"]
+# Apple's clang has no OpenMP of its own: XENT_LIBOMP names the directory of one (of Homebrew's libomp, say); without it
+# the library is serial there.
+LIBOMP = os.environ.get("XENT_LIBOMP")
+if sys.platform == "darwin":
+    OPENMP = ["-Xpreprocessor", "-fopenmp", f"-I{LIBOMP}/include"] if LIBOMP else []
+    OPENMP_LIBS = [f"-L{LIBOMP}/lib", "-lomp"] if LIBOMP else []
+else:
+    OPENMP = OPENMP_LIBS = ["-fopenmp"]
 # No fast-math: NaN and infinities have meaning here. The two -fno- flags give up errno and trapping only.
 CFLAGS = [
     *["-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"],
-    *["-fvisibility=hidden", "-fPIC", "-Wall", "-Wextra"],
+    *["-fvisibility=hidden", "-fPIC", "-Wall", "-Wextra", "-g0"],
     *OPENMP,
 ]
+
+
+# _core exports nothing of the library, so that another module's own libxent cannot be mistaken for it.
+HIDE = [] if sys.platform == "darwin" else ["-Wl,--exclude-libs,ALL"]
+
+LIBRARY = "libxent.a"
+SHIPPED = {
+    "kernels/include/xent.h": "include/xent.h",
+    LIBRARY: f"lib/{LIBRARY}",
+    "kernels/xent.pc.in": "lib/pkgconfig/xent.pc",
+    "kernels/cmake/xent-config.cmake.in": "lib/cmake/xent/xent-config.cmake",
+    "kernels/cmake/xent-config-version.cmake.in": "lib/cmake/xent/xent-config-version.cmake",
+}
 
 
 class BuildKernels(build_clib):
@@ -40,25 +60,41 @@ class BuildKernels(build_clib):
         self.compiler.compile = compile_all
         super().build_libraries(libraries)
 
-
-class BuildPackage(build_py):
-    """build_py, and the C header for xent.get_include(); an editable install points at kernels/include instead."""
-
-    HEADER = Path("kernels", "include", "xent.h")
-
     def run(self):
         super().run()
-        if not self.editable_mode:
-            target = self._header()
-            self.mkpath(str(target.parent))
-            self.copy_file(str(self.HEADER), str(target))
+        ship(Path(self.build_clib), package_dir(self))
 
-    def get_outputs(self, include_bytecode=True):
-        header = [] if self.editable_mode else [str(self._header())]
-        return super().get_outputs(include_bytecode) + header
 
-    def _header(self):
-        return Path(self.build_lib, "xent", "include", "xent.h")
+def package_dir(command):
+    """Where the package is put together; an editable install is the source tree itself."""
+    build_py = command.get_finalized_command("build_py")
+    return Path("src" if build_py.editable_mode else build_py.build_lib, "xent")
+
+
+def ship(built, package):
+    """What C and Cython code builds with: header, static library, xent.pc and the CMake package."""
+    header = Path("kernels", "include", "xent.h")
+    numbers = [
+        re.search(rf"^#define XENT_VERSION_{part} (\d+)", header.read_text(encoding="utf-8"), re.MULTILINE)[1]
+        for part in ("MAJOR", "MINOR", "PATCH")
+    ]
+    libs = [*OPENMP_LIBS, "-lm"]
+    values = {
+        "VERSION": ".".join(numbers),
+        "UP": "../..",
+        # There is no shared library beside it that would bring these.
+        "LIBS": " ".join(libs),
+        "LIBS_PRIVATE": "",
+        "LINK": ";".join(libs),
+    }
+    for source, target in SHIPPED.items():
+        target = package / target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.endswith(".in"):
+            text = Path(source).read_text(encoding="utf-8")
+            target.write_text(re.sub(r"@(\w+)@", lambda name: values[name[1]], text), encoding="utf-8")
+        else:
+            shutil.copyfile(built / source if source == LIBRARY else source, target)
 
 
 def extension(name, link_args=(), **options):
@@ -92,10 +128,10 @@ setup(
     ext_modules=cythonize(
         [
             # _core alone calls the library, so that a process has one copy of its state (threads, instruction set).
-            extension("_core", link_args=OPENMP, depends=[*SOURCES, *HEADERS]),
+            extension("_core", link_args=[*OPENMP_LIBS, *HIDE], depends=[*SOURCES, *HEADERS]),
             extension("_ufuncs"),
         ],
         include_path=["src"],
     ),
-    cmdclass={"build_clib": BuildKernels, "build_py": BuildPackage},
+    cmdclass={"build_clib": BuildKernels},
 )

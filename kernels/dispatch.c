@@ -1,6 +1,9 @@
 /* dispatch.c: the table of operations, the choice of instruction set, and the public entry points. */
 #include <stdatomic.h>
 #include <stdlib.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include "internal.h"
 #include "plan.h"
@@ -45,13 +48,13 @@ const char *xent_strerror(xent_status status) {
     case XENT_OK:
         return "success";
     case XENT_ERR_OP:
-        return "no such operation";
+        return "no such operation, or none that can be done this way";
     case XENT_ERR_DTYPE:
         return "an operand has a dtype that the operation does not take";
     case XENT_ERR_NULL:
         return "an operand that the operation needs is missing";
     case XENT_ERR_SHAPE:
-        return "an extent is negative, or there are too many dimensions";
+        return "an extent is negative or huge, or there are too many dimensions";
     case XENT_ERR_OPTION:
         return "an option does not go with the operation, or its value is out of range";
     case XENT_ERR_REDUCTION:
@@ -62,6 +65,10 @@ const char *xent_strerror(xent_status status) {
         return "the scratch is too small";
     case XENT_ERR_ISA:
         return "the instruction set is unknown, or not supported by this processor or build";
+    case XENT_ERR_REQUEST:
+        return "the request is not one that xent_request_init of this version has filled";
+    case XENT_ERR_STATE:
+        return "the states are none, or not of this operation, dtype and version";
     }
     return "unknown status";
 }
@@ -77,12 +84,17 @@ static bool always(void) {
 }
 
 #if defined(__x86_64__)
+static bool has_f16c(void) { /* of which __builtin_cpu_supports knows nothing in some versions of Clang */
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
 static bool has_avx512(void) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma") &&
+           has_f16c();
 }
 static bool has_avx2(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
 #endif
 
@@ -116,7 +128,7 @@ static const isa_entry *isa_by_name(const char *name) { /* NULL: the best */
  * first set the same. */
 static _Atomic(const isa_entry *) current;
 
-static const isa_entry *current_isa(void) { /* NULL: XENT_ISA asks for what is not here */
+const isa_entry *xent_current_isa(void) {
     const isa_entry *e = atomic_load_explicit(&current, memory_order_acquire);
     if (!e) {
         const char *name = getenv("XENT_ISA");
@@ -128,7 +140,7 @@ static const isa_entry *current_isa(void) { /* NULL: XENT_ISA asks for what is n
 }
 
 const char *xent_get_isa(void) {
-    const isa_entry *e = current_isa();
+    const isa_entry *e = xent_current_isa();
     return e ? e->name : NULL;
 }
 
@@ -156,7 +168,7 @@ xent_status xent_scratch_size(const xent_request *req, size_t *size) {
 }
 
 xent_status xent_run(xent_request *req) {
-    const isa_entry *isa = current_isa();
+    const isa_entry *isa = xent_current_isa();
     xent_job job;
     xent_status status;
     if (!isa)
@@ -168,4 +180,22 @@ xent_status xent_run(xent_request *req) {
         return XENT_ERR_SCRATCH;
     xent_do_job(&job, req, isa);
     return XENT_OK;
+}
+
+/* ---- without scratch, or with less ---- */
+void xent_do_with_what_there_is(xent_job *job, xent_request *req, const isa_entry *isa) {
+    job->shares_no_row = xent_job_scratch(job, req) > (req->scratch ? req->scratch_size : 0);
+    xent_do_job(job, req, isa);
+}
+
+xent_status xent_run_with_what_there_is(xent_request *req) {
+    const isa_entry *isa = xent_current_isa();
+    xent_job job;
+    xent_status status;
+    if (!isa)
+        return XENT_ERR_ISA;
+    status = xent_make_job(req, &job, true);
+    if (status == XENT_OK)
+        xent_do_with_what_there_is(&job, req, isa);
+    return status;
 }

@@ -124,6 +124,9 @@ typedef struct xent_job {
     bool per_class, streams; /* streams: the output is too large to be found in a cache later */
     double divisor;          /* of mean; 1 elsewhere */
     ptrdiff_t pieces;
+    ptrdiff_t first_class; /* labels count from here: not 0 for a piece of rows */
+    bool into_states;      /* the values are states (states.c), and this is a piece of rows */
+    bool shares_no_row;    /* there is no scratch for that */
     ptrdiff_t shape[XENT_MAX_NDIM];
     ptrdiff_t strides[OPERANDS][XENT_MAX_NDIM];
 } xent_job;

@@ -3,8 +3,12 @@
 #include "internal.h"
 
 #if defined(__x86_64__)
-#pragma GCC target("avx2,fma,f16c")
 #include <immintrin.h>
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma,f16c")
+#endif
 
 #define XENT_ISA_NAME avx2
 #define XENT_ISA_VEC "vec_avx2.h"
@@ -14,4 +18,7 @@
 #include "isa_body.h"
 
 const isa_entry xent_isa_avx2_entry = {"avx2", &kernels_avx2_f32, &kernels_avx2_f64, merge_avx2_f64, finish_avx2_f64};
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
 #endif

@@ -3,8 +3,13 @@
 #include "internal.h"
 
 #if defined(__x86_64__)
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,prefer-vector-width=512")
 #include <immintrin.h>
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"))),              \
+                             apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,prefer-vector-width=512")
+#endif
 
 #define XENT_ISA_NAME avx512
 #define XENT_ISA_VEC "vec_avx512.h"
@@ -15,4 +20,7 @@
 
 const isa_entry xent_isa_avx512_entry = {"avx512", &kernels_avx512_f32, &kernels_avx512_f64, merge_avx512_f64,
                                          finish_avx512_f64};
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
 #endif

@@ -168,6 +168,10 @@ static void sleep_until_resized(void) {
     pthread_mutex_unlock(&team.lock);
 }
 
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma weak omp_pause_resource_all /* the libgomp that is linked may be one of OpenMP 4.5, which has it not */
+#endif
+
 static void *host(void *unused) {
     pthread_mutex_lock(&team.lock);
     while (team.wanted > 0) {
@@ -186,7 +190,7 @@ static void *host(void *unused) {
     pthread_mutex_unlock(&team.lock);
 #if defined(__GNUC__) && !defined(__clang__)
     /* libgomp sends its idle threads away when this one ends, but does not wait until they are gone; this does. */
-    if (forking)
+    if (forking && omp_pause_resource_all)
         omp_pause_resource_all(omp_pause_hard);
 #else
     (void)forking;
@@ -247,7 +251,8 @@ static void in_child(void) {
     pthread_cond_init(&team.done, NULL);
     team.jobs = NULL;
     atomic_store(&team.waiting, 0);
-    team.asleep = team.wanted = team.size = 0;
+    team.asleep = team.size = 0;
+    team.wanted = 0;
     team.hosted = team.leaving = false;
 }
 

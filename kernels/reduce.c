@@ -58,11 +58,15 @@ static size_t pieces_size(const xent_job *job) {
     return (size_t)job->pieces * STATE_FIELDS * (size_t)rows * sizeof(double);
 }
 
+static bool folds_pieces(const xent_job *job) {
+    return job->pieces > 1 && job->op->reduce != REDUCE_NONE && !job->shares_no_row;
+}
+
 size_t xent_job_scratch(const xent_job *job, const xent_request *req) {
     work w;
     size_t size = 0;
     size_up(job, &w);
-    if (job->pieces > 1)
+    if (folds_pieces(job))
         size += pieces_size(job);
     if (sums_rows(req))
         size += (size_t)w.units * sizeof(xent_sum);
@@ -75,7 +79,7 @@ static void lay_out(const xent_job *job, xent_request *req, work *w) {
     char *p = req->scratch;
     p += (64 - (uintptr_t)p % 64) % 64;
     w->piece_states = (double *)(void *)p;
-    if (job->pieces > 1)
+    if (folds_pieces(job))
         p += pieces_size(job);
     w->sums = (xent_sum *)(void *)p;
     if (sums_rows(req))
@@ -193,6 +197,11 @@ static void do_rows(work *w, ptrdiff_t r0, ptrdiff_t r1, xent_sum *sum, xent_sum
     cursor_seek(job, &cur, r0);
     for (ptrdiff_t row = r0; row < r1; row += w->lanes) {
         xent_open_group(job, &cur, (int)(r1 - row < w->lanes ? r1 - row : w->lanes), &g);
+        if (job->into_states) {
+            reduce_group(w, &g, xent_state_kind(job->op), &s, NULL);
+            xent_keep_states(job, w->isa, &g, &s);
+            continue;
+        }
         if (job->few) {
             w->k->few(job, &g, sum ? r.value : NULL);
             for (int l = 0; sum && l < g.rows; l++)
@@ -291,8 +300,8 @@ void xent_do_job(const xent_job *job, xent_request *req, const isa_entry *isa) {
     size_up(job, &w);
     lay_out(job, req, &w);
     /* Few rows: the pieces of each are shared out instead of the rows. */
-    w.split =
-        job->pieces > 1 && w.threads > 1 && (job->per_class ? w.class_units == 1 : w.units < 4 * (ptrdiff_t)w.threads);
+    w.split = job->pieces > 1 && !job->shares_no_row && w.threads > 1 &&
+              (job->per_class ? w.class_units == 1 : w.units < 4 * (ptrdiff_t)w.threads);
     if (job->per_class) {
         xent_parallel_for(w.class_units, w.split ? 1 : w.threads, do_class_unit, &w);
         write_class_sums(&w);

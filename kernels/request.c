@@ -43,6 +43,8 @@ static xent_status check(const xent_request *req, const op_entry *op) {
     const bool empty_batch = req->ndim > 0 && req->shape != NULL;
     ptrdiff_t rows = 1;
 
+    if (req->struct_size != sizeof *req)
+        return XENT_ERR_REQUEST;
     if (req->compute != XENT_F32 && req->compute != XENT_F64)
         return XENT_ERR_DTYPE;
     if (req->ndim < 0 || req->ndim > XENT_MAX_NDIM || req->classes < 0 || (req->ndim > 0 && !req->shape))
@@ -252,13 +254,14 @@ static void open_rows(const xent_job *job, row_group *g) {
         int64_t y;
         load_labels(t->data + off[l], 0, t, 1, &y);
         g->dead[l] = job->has_ignore && y == job->ignore_index;
-        g->label[l] = g->dead[l] ? -1 : (ptrdiff_t)y;
+        y = g->dead[l] ? -1 : y - job->first_class;
+        g->label[l] = y >= 0 && y < job->classes ? (ptrdiff_t)y : -1; /* or in another piece of the row */
     }
     if (job->has_labels && cw->data && job->op->target == XENT_TARGET_LABELS)
         for (int l = 0; l < g->rows; l++) {
             double w = sw->data ? g->weight[l] : 1.0;
             g->weight[l] =
-                g->dead[l] ? w : w * xent_load_scalar(cw->data + g->label[l] * cw->cs, XENT_F64, cw->swapped);
+                g->label[l] < 0 ? w : w * xent_load_scalar(cw->data + g->label[l] * cw->cs, XENT_F64, cw->swapped);
         }
     for (int l = 0; where->data && job->classes > 0 && l < g->rows; l++) {
         const char *p = where->data + g->off[OPERAND_WHERE][l];
@@ -372,6 +375,8 @@ xent_status xent_make_job(xent_request *req, xent_job *job, bool read) {
     }
     job->pieces = job->classes > 0 ? (job->classes - 1) / PIECE_CLASSES + 1 : 1;
     job->divisor = 1.0;
+    job->first_class = 0;
+    job->into_states = job->shares_no_row = false;
     if (!read)
         return XENT_OK;
     if (job->has_labels && !check_labels(job, req))

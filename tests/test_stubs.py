@@ -33,7 +33,8 @@ def test_callables(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["info", "set_isa", "set_num_threads", "get_num_threads", "get_include", "enable_bfloat16"]
+    "name",
+    ["info", "set_isa", "set_num_threads", "get_num_threads", "get_include", "get_library_dir", "enable_bfloat16"],
 )
 def test_functions(name):
     assert names(definitions("__init__.pyi")[name]) == list(inspect.signature(getattr(xent, name)).parameters)

@@ -29,6 +29,7 @@ __all__ = [
     "enable_bfloat16",
     "explain",
     "get_include",
+    "get_library_dir",
     "get_num_threads",
     "info",
     "losses",
@@ -47,10 +48,21 @@ def get_include() -> str:
     >>> pathlib.Path(xent.get_include(), "xent.h").is_file()
     True
     """
-    package = _Path(__file__).resolve().parent
-    installed = package / "include"
-    # An editable install runs from the source tree, where the header lies beside the kernels.
-    return str(installed if installed.is_dir() else package.parents[1] / "kernels" / "include")
+    return str(_Path(__file__).resolve().parent / "include")
+
+
+def get_library_dir() -> str:
+    """The directory of the static library that C and Cython code links with: ``libxent.a``.
+
+    ``python -m xent.config --cflags --libs`` has the flags for it, and where ``xent.pc`` and the CMake package are.
+
+    Examples
+    --------
+    >>> import pathlib, xent
+    >>> pathlib.Path(xent.get_library_dir(), "libxent.a").is_file()
+    True
+    """
+    return str(_Path(__file__).resolve().parent / "lib")
 
 
 def __getattr__(name: str) -> _Any:

@@ -1,5 +1,5 @@
 # What the other extension modules call: only _core is linked with libxent, so its state exists once.
-from xent.kernels cimport xent_op_info, xent_request, xent_status
+from xent._xent_h cimport xent_op_info, xent_request, xent_status
 
 
 cdef const xent_op_info *operations(int *count) noexcept nogil

@@ -13,7 +13,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport strdup
 
 from xent cimport _core
-from xent.kernels cimport *
+from xent._xent_h cimport *
 
 cnp.import_array()
 cnp.import_umath()

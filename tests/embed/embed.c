@@ -595,7 +595,7 @@ static void check_statuses(void) {
           o = array_new(XENT_F64, 6);
     call c;
     size_t size = 0;
-    for (int s = XENT_OK; s <= XENT_ERR_ISA; s++)
+    for (int s = XENT_OK; s <= XENT_ERR_STATE; s++)
         CHECK(xent_strerror((xent_status)s) && *xent_strerror((xent_status)s), "status %d has no text", s);
     CHECK(xent_find_op("no such operation") == -1 && xent_find_op(NULL) == -1, "found what is not there");
     CHECK(xent_abi_version() == XENT_ABI_VERSION, "header and library differ");
@@ -610,6 +610,7 @@ static void check_statuses(void) {
         CHECK(run(&c) == status, #change);                                                                             \
         CHECK(untouched(&v) && untouched(&o), "a refused request wrote: " #change);                                    \
     } while (0)
+    REFUSED(XENT_ERR_REQUEST, c.req.struct_size = 0);
     REFUSED(XENT_ERR_OP, c.req.op = -1);
     REFUSED(XENT_ERR_OP, c.req.op = 10000);
     REFUSED(XENT_ERR_DTYPE, c.req.compute = XENT_F16);
@@ -962,6 +963,196 @@ static void check_fork(void) {
     batch_free(&b);
 }
 
+/* ---- rows in pieces: what merged states say is what the whole row says ---- */
+/* Classes [from, to) of a call. */
+static xent_status update(const call *whole, ptrdiff_t from, ptrdiff_t to, void *states) {
+    call c = *whole;
+    const xent_view *views[] = {&whole->req.logits, &whole->req.target, &whole->req.where, &whole->req.class_weight,
+                                &whole->req.pos_weight};
+    xent_view *mine[] = {&c.req.logits, &c.req.target, &c.req.where, &c.req.class_weight, &c.req.pos_weight};
+    for (int i = 0; i < 5; i++)
+        if (views[i]->data)
+            mine[i]->data = (char *)views[i]->data + from * views[i]->class_stride; /* 0 of labels */
+    c.req.classes = to - from;
+    c.req.value.data = NULL;
+    return xent_state_update(&c.req, from, states);
+}
+
+static void *start(int op, int compute, ptrdiff_t rows) {
+    void *states = allocate(xent_state_size(op) * (size_t)rows);
+    CHECK(xent_state_start(op, compute, (size_t)rows, states) == XENT_OK, "%s", info_of(op)->name);
+    return states;
+}
+
+static void check_pieces(int op, int dtype, ptrdiff_t rows, ptrdiff_t n, bool options, bool exact) {
+    const char *name = info_of(op)->name;
+    const bool labels = info_of(op)->target == XENT_TARGET_LABELS, weighs = strstr(name, "cross_entropy") || labels;
+    const ptrdiff_t a = exact ? n / 2 : n / 3, b = exact ? n : n - n / 4; /* pieces: [a, b), [0, a), [b, n) */
+    const double tolerance = dtype == XENT_F64 ? 1e-14 : 2e-6;
+    array x = array_new(dtype, rows * n), t = array_new(dtype, rows * n), v = array_new(dtype, rows);
+    array w = array_new(dtype, rows), none = array_new(dtype, rows);
+    double *class_weight = allocate((size_t)n * sizeof *class_weight);
+    double *temperature = allocate((size_t)rows * sizeof *temperature);
+    int64_t *y = allocate((size_t)rows * sizeof *y);
+    uint8_t *where = allocate((size_t)(rows * n));
+    void *one = start(op, dtype, rows), *two = start(op, dtype, rows);
+    size_t bad = 0;
+    call c;
+    fill(&x, rows, n, kind_of_x(op));
+    fill(&t, rows, n, kind_of_t(op));
+    for (ptrdiff_t i = 0; i < n; i++)
+        class_weight[i] = 0.5 + uniform();
+    for (ptrdiff_t i = 0; i < rows * n; i++)
+        where[i] = uniform() < 0.7;
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        y[r] = (int64_t)(uniform() * (double)n);
+        temperature[r] = 0.5 + uniform();
+        for (ptrdiff_t j = 0; r % 5 == 1 && j < n; j++) /* the row counts in its last piece alone, or in none */
+            where[r * n + j] = r % 2 == 0 && j >= b;
+    }
+    y[rows - 1] = n - 1; /* in the last piece */
+    call_init(&c, op, dtype, rows, n, &x, labels ? (const void *)y : &t, &v, NULL);
+    if (options) {
+        c.req.where = view(where, XENT_BOOL, c.where, 1);
+        if (strcmp(name, "nll") != 0 && strcmp(name, "entropy") != 0)
+            c.req.temperature = view(temperature, XENT_F64, c.temperature, 0);
+        if (weighs)
+            c.req.class_weight = view(class_weight, XENT_F64, NULL, (ptrdiff_t)sizeof(double));
+        if (strcmp(name, "binary_cross_entropy") == 0)
+            c.req.pos_weight = view(class_weight, XENT_F64, NULL, (ptrdiff_t)sizeof(double));
+        if (labels) {
+            y[0] = c.req.ignore_index = -100;
+            c.req.has_ignore_index = 1;
+        }
+    }
+    must_run(&c);
+
+    if (exact) {
+        CHECK(update(&c, 0, a, one) == XENT_OK && update(&c, a, n, one) == XENT_OK, "%s", name);
+    } else {
+        CHECK(update(&c, a, b, one) == XENT_OK, "%s", name);
+        CHECK(update(&c, 0, a, two) == XENT_OK, "%s", name);
+        if (labels && !options) {
+            CHECK(xent_state_finish((size_t)rows, one, dtype, none.data, &bad) == XENT_ERR_LABEL && untouched(&none),
+                  "%s: labels that no piece has held", name);
+            CHECK(bad < (size_t)rows && (y[bad] < a || y[bad] >= b), "%s: row %zu", name, bad);
+        }
+        CHECK(update(&c, b, n, two) == XENT_OK, "%s", name);
+        CHECK(xent_state_merge((size_t)rows, one, two) == XENT_OK, "%s", name);
+    }
+    CHECK(xent_state_finish((size_t)rows, one, dtype, w.data, NULL) == XENT_OK, "%s", name);
+    for (ptrdiff_t r = 0; r < rows; r++)
+        near(get(&w, r), get(&v, r), exact ? 0.0 : tolerance * (4.0 + fabs(get(&v, r))), name);
+
+    free(x.data), free(t.data), free(v.data), free(w.data), free(none.data);
+    free(class_weight), free(temperature), free(y), free(where), free(one), free(two);
+}
+
+static void check_states(int dtype) {
+    const int lse = op_named("logsumexp"), kl = op_named("kl_div"), labels = op_named("cross_entropy_with_labels");
+    const int64_t bad[] = {2, -1};
+    array x = array_of(dtype, 6, (double[]){1, 2, 3, 4, 5, 6}), v = array_new(dtype, 2);
+    unsigned char garbage[512], untold[512];
+    int ops;
+    call c;
+    xent_ops(&ops);
+    for (int op = 0; op < ops; op++) {
+        const xent_op_info *info = info_of(op);
+        if (xent_state_size(op) == 0) {
+            CHECK(!info->has_value || info->has_emit || strcmp(info->name, "js_div") == 0, "%s: no states", info->name);
+            CHECK(xent_state_start(op, dtype, 1, garbage) == XENT_ERR_OP, "%s", info->name);
+            continue;
+        }
+        for (int options = 0; options < 2; options++) {
+            check_pieces(op, dtype, 67, 29, options != 0, false);
+            check_pieces(op, dtype, 11, 700, options != 0, false);
+        }
+        /* whole pieces of 65536 classes: the same bits */
+        if (strcmp(info->name, "kl_div_with_log_probs") != 0)
+            check_pieces(op, dtype, 2, 131072, false, true);
+    }
+
+    memset(garbage, 0xa5, sizeof garbage);
+    call_init(&c, lse, dtype, 2, 3, &x, NULL, &v, NULL);
+    CHECK(xent_state_size(-1) == 0 && xent_state_size(ops) == 0, "states of no operation");
+    CHECK(xent_state_start(lse, XENT_F16, 2, garbage) == XENT_ERR_DTYPE, "states in float16");
+    CHECK(xent_state_start(lse, dtype, SIZE_MAX / 8, garbage) == XENT_ERR_SHAPE, "more states than memory");
+    CHECK(xent_state_update(&c.req, 0, garbage) == XENT_ERR_STATE, "garbage updated");
+    CHECK(xent_state_merge(2, garbage, garbage + 256) == XENT_ERR_STATE, "garbage merged");
+    CHECK(xent_state_finish(2, garbage, dtype, v.data, NULL) == XENT_ERR_STATE && untouched(&v), "garbage finished");
+    for (size_t i = 0; i < sizeof garbage; i++)
+        CHECK(garbage[i] == 0xa5, "garbage written at %zu", i);
+
+    CHECK(xent_state_start(kl, dtype, 2, garbage) == XENT_OK, "start");
+    memcpy(untold, garbage, sizeof untold);
+    CHECK(xent_state_update(&c.req, 0, garbage) == XENT_ERR_STATE, "states of another operation");
+    CHECK(xent_state_start(labels, dtype, 2, garbage) == XENT_OK, "start");
+    memcpy(untold, garbage, sizeof untold);
+    call_init(&c, labels, dtype, 2, 3, &x, bad, &v, NULL);
+    CHECK(xent_state_update(&c.req, 0, garbage) == XENT_ERR_LABEL && c.req.bad_row == 1 && c.req.bad_label == -1, "-1");
+    c.req.target.data = (void *)(uintptr_t)(bad + 0);
+    c.req.sample_weight = view(x.data, XENT_F64, c.weight, 0);
+    CHECK(xent_state_update(&c.req, 0, garbage) == XENT_ERR_OPTION, "sample weights");
+    c.req.sample_weight.data = NULL;
+    CHECK(xent_state_update(&c.req, -1, garbage) == XENT_ERR_SHAPE, "classes from -1 on");
+    c.req.struct_size = 8;
+    CHECK(xent_state_update(&c.req, 0, garbage) == XENT_ERR_REQUEST, "a request of another version");
+    CHECK(memcmp(garbage, untold, sizeof untold) == 0, "written in spite of an error");
+    CHECK(xent_state_merge(2, garbage, garbage + 256) == XENT_ERR_STATE, "states merged with garbage");
+    CHECK(xent_state_finish(2, garbage, XENT_I32, v.data, NULL) == XENT_ERR_DTYPE, "values of int32");
+
+    /* nothing at all: no classes */
+    CHECK(xent_state_start(lse, dtype, 2, garbage) == XENT_OK, "start");
+    CHECK(xent_state_finish(2, garbage, dtype, v.data, NULL) == XENT_OK, "finish");
+    near(get(&v, 0), -INFINITY, 0.0, "logsumexp of nothing");
+    free(x.data), free(v.data);
+}
+
+/* ---- the functions of contiguous rows: those of two operands and two results, in place, and their errors; that each of
+ * them is the operation of its name is compared from Python ---- */
+static void check_simple(void) {
+    enum { N = 200000 };
+    float x[6] = {1.2f, 0.3f, -0.8f, 0.2f, 2.5f, -0.3f}, t[6] = {0.8f, 0.1f, 0.1f, 0.1f, 0.7f, 0.2f}, v[2], p[6];
+    double pairs[3] = {-1.0, -2.0, -0.5}, probs[3] = {0.5, 0.0, 0.25}, d[3], y;
+    const int64_t labels[2] = {0, 1}, bad[2] = {0, 3};
+    uint16_t half[3] = {0x3c00, 0x3c00, 0x3c00}, sum = 0; /* 1.0 */
+    double *row = allocate(N * sizeof *row), *probabilities = allocate(N * sizeof *row);
+    CHECK(xent_cross_entropy_with_labels_f32(x, labels, 2, 3, v) == XENT_OK, "labels");
+    near(v[0], 0.433019, 1e-6, "cross-entropy, row 0");
+    near(v[1], 0.149341, 1e-6, "cross-entropy, row 1");
+    v[0] = v[1] = 9.0f;
+    CHECK(xent_cross_entropy_with_labels_f32(x, bad, 2, 3, v) == XENT_ERR_LABEL && v[0] == 9.0f, "label 3 of 3");
+    CHECK(xent_kl_div_value_and_grad_f32(x, t, 2, 3, v, p) == XENT_OK, "value and gradient");
+    near(v[0], 0.167900 - 0.096957 + 0.013043, 3e-6, "KL");
+    near(p[0] + p[1] + p[2], 0.0, 1e-6, "a gradient's sum");
+    CHECK(xent_kl_div_value_and_grad_f32(x, t, 2, 3, v, t) == XENT_OK && memcmp(t, p, sizeof p) == 0, "in place of t");
+    CHECK(xent_softmax_f32(x, 2, 3, p) == XENT_OK && xent_softmax_f32(x, 2, 3, x) == XENT_OK, "in place");
+    CHECK(memcmp(x, p, sizeof p) == 0, "in place, other bits");
+    CHECK(xent_kl_pointwise_f64(pairs, probs, 3, d) == XENT_OK, "pairs");
+    near(d[0], 0.5 * (log(0.5) + 1.0), 1e-15, "a pair");
+    near(d[1], 0.0, 0.0, "a pair of a probability of 0");
+    CHECK(xent_logsumexp_f16(half, 1, 3, &sum) == XENT_OK && sum == 0x4032, "float16 1 + log 3 is %#x", sum);
+    CHECK(xent_logsumexp_f32(NULL, 2, 3, v) == XENT_ERR_NULL, "no x");
+    CHECK(xent_logsumexp_f32(x, 2, 3, NULL) == XENT_ERR_NULL, "no result");
+    CHECK(xent_logsumexp_f32(x, SIZE_MAX, 3, v) == XENT_ERR_SHAPE, "SIZE_MAX rows");
+    CHECK(xent_logsumexp_f32(x, SIZE_MAX / 4, SIZE_MAX / 4, v) == XENT_ERR_SHAPE, "more than memory");
+    CHECK(xent_logsumexp_f32(x, 0, 3, NULL) == XENT_OK && xent_softmax_f32(x, 3, 0, NULL) == XENT_OK, "nothing");
+    CHECK(xent_logsumexp_f32(NULL, 2, 0, v) == XENT_OK && v[1] == -INFINITY, "no classes");
+
+    for (int i = 0; i < N; i++)
+        row[i] = normal();
+    CHECK(xent_set_num_threads(4) == XENT_OK, "4 threads"); /* that share the row, without scratch from the caller */
+    CHECK(xent_logsumexp_f64(row, 1, N, &y) == XENT_OK && xent_softmax_f64(row, 1, N, probabilities) == XENT_OK,
+          "long");
+    CHECK(xent_set_num_threads(1) == XENT_OK, "1 thread");
+    CHECK(xent_logsumexp_f64(row, 1, N, d) == XENT_OK && d[0] == y, "a long row, other bits");
+    CHECK(xent_set_num_threads(0) == XENT_OK, "default threads");
+    for (int i = 0; i < N; i++)
+        probabilities[0] += i ? probabilities[i] : 0.0;
+    near(probabilities[0], 1.0, 1e-13, "the sum of a softmax");
+    free(row), free(probabilities);
+}
+
 static void check_isa(void) {
     static const int dtypes[] = {XENT_F32, XENT_F64};
     CHECK(xent_set_isa(isa) == XENT_OK && strcmp(xent_get_isa(), isa) == 0, "not taken");
@@ -989,6 +1180,10 @@ static void check_isa(void) {
     ok("16-bit floats");
     BOTH(check_threads);
     ok("threads");
+    BOTH(check_states);
+    ok("rows in pieces");
+    check_simple();
+    ok("contiguous rows");
     check_fork();
     ok("fork");
 #undef BOTH

@@ -1,0 +1,56 @@
+"""Where an installed xent keeps what C and Cython code builds with: ``python -m xent.config --cflags --libs``."""
+
+import argparse
+import shlex
+from pathlib import Path
+
+import xent
+
+
+def pkgconfigdir() -> str:
+    """The directory of ``xent.pc``, for PKG_CONFIG_PATH."""
+    return str(Path(xent.get_library_dir(), "pkgconfig"))
+
+
+def cmakedir() -> str:
+    """The directory of the CMake package, for ``find_package(xent)``: xent_DIR."""
+    return str(Path(xent.get_library_dir(), "cmake", "xent"))
+
+
+def cflags() -> str:
+    """What a compiler needs to find ``xent.h``."""
+    return shlex.quote(f"-I{xent.get_include()}")
+
+
+def libs() -> str:
+    """What a program or module is linked with."""
+    for line in Path(pkgconfigdir(), "xent.pc").read_text(encoding="utf-8").splitlines():
+        name, _, flags = line.partition(":")
+        if name == "Libs":
+            parts = [part.replace("${libdir}", xent.get_library_dir()) for part in flags.split()]
+            return shlex.join(parts)
+    raise RuntimeError(f"{pkgconfigdir()}/xent.pc has no Libs")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m xent.config", description=__doc__)
+    answers = {
+        "cflags": cflags,
+        "libs": libs,
+        "includedir": xent.get_include,
+        "libdir": xent.get_library_dir,
+        "cmakedir": cmakedir,
+        "pkgconfigdir": pkgconfigdir,
+        "version": lambda: xent.__version__,
+    }
+    for name, answer in answers.items():
+        text = (answer.__doc__ or "Its version.").splitlines()[0].replace("``", "")
+        parser.add_argument(f"--{name}", action="append_const", dest="wanted", const=name, help=text)
+    wanted = parser.parse_args(argv).wanted
+    if not wanted:
+        parser.error("say what is wanted")
+    print(*(answers[name]() for name in wanted))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""xent's kernels inside somebody else's Cython code."""
