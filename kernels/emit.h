@@ -30,30 +30,32 @@ static inline V FN(vrel_entr)(V p, V q) {
             vstore(out + i * os, put_);                                                                                \
     } while (0)
 
-/* A number a row (group_result) as a vector; and E's reference. */
+/* A number a row as a vector, from f where the rows were finished in vectors (and r is NULL); and E's reference. */
 #undef ROW
 #undef REF
-#define ROW(field) FN(spread)(r->field + at, T->across)
+#define ROW(field) (r ? FN(spread)(r->field + at, T->across) : f->field)
 #define REF(name, which) const FN(vref) name = {ROW(which##c), ROW(which##k), vsub(ROW(which##d), vset((R)EXP_LOW))}
 
 /* E(x) and E(y), as the reduction kept them or anew. */
 #undef EXP_X
 #undef EXP_Y
-#define EXP_X() (kept ? vload(keep + i * VN) : FN(vexp_ref)(GET_X(T), fx))
-#define EXP_Y() (kept ? vload(keep + i * VN + TILE_REALS) : FN(vexp_ref)(GET_T(T, -INF), fy))
+#define EXP_X() (kept ? vload(KEPT(i, pairs, 0)) : FN(vexp_ref)(GET_X(T), fx))
+#define EXP_Y() (kept ? vload(KEPT(i, pairs, 1)) : FN(vexp_ref)(GET_T(T, -INF), fy))
 
-INLINE void FN(emit_tile)(const xent_job *job, const FN(tile) * T, const group_result *r, int at, char *out,
-                          ptrdiff_t os, const bool stream, const bool kept, const R *keep) {
+INLINE void FN(emit_tile)(const emit_kind emit, const xent_target target, const FN(tile) * T, const group_result *r,
+                          int at, const FN(finished) * f, char *out, ptrdiff_t os, const bool stream, const bool kept,
+                          const R *keep) {
     const V zero = vset((R)0), none = vset(-INF), inf = vset(INF);
-    const bool log_target = xent_target_is_log(job);
-    switch (job->op->emit) {
+    const bool log_target = target == XENT_TARGET_LOGITS || target == XENT_TARGET_LOG_PROBS;
+    const bool pairs = log_target || XENT_REAL == 64;
+    switch (emit) {
     case EMIT_NONE:
         break;
     case EMIT_LOGP: {
         const V x_hi = ROW(x_hi), x_lo = ROW(x_lo);
-        EACH(T, {
-            V x = GET_X(T);
-            PUT(vsub(vsub(x, x_hi), x_lo));
+        EACH(T, { /* what the first difference rounds is half the error, and twice that at a power of two */
+                  V x = GET_X(T), d = vsub(x, x_hi), lost = vsub(x, vadd(d, x_hi));
+                  PUT(vsub(d, vsub(x_lo, vif(mlt(vabs(lost), inf), lost))));
         });
         break;
     }
@@ -63,8 +65,8 @@ INLINE void FN(emit_tile)(const xent_job *job, const FN(tile) * T, const group_r
         EACH(T, {
             V lo, e;
             if (kept) {
-                e = vload(keep + i * VN);
-                lo = XENT_REAL == 64 ? vload(keep + i * VN + TILE_REALS) : zero;
+                e = vload(KEPT(i, pairs, 0));
+                lo = XENT_REAL == 64 ? vload(KEPT(i, pairs, 1)) : zero;
             } else {
                 e = FN(vexp_ref_lo)(GET_X(T), fx, &lo);
             }
@@ -77,7 +79,7 @@ INLINE void FN(emit_tile)(const xent_job *job, const FN(tile) * T, const group_r
         REF(fx, x);
         REF(fy, y);
         const V px = ROW(px), py = ROW(py), g = ROW(g);
-        if (job->op->target == XENT_TARGET_LABELS)
+        if (target == XENT_TARGET_LABELS)
             EACH(T, { PUT(vmul(EXP_X(), px)); });
         else if (log_target)
             EACH(T, { PUT(vsub(vmul(EXP_X(), px), vmul(EXP_Y(), py))); });

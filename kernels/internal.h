@@ -77,6 +77,14 @@ typedef enum {
     EMIT_REL_ENTR
 } emit_kind;
 
+/* Places in the list. */
+enum {
+#define OP(name, REDUCE, TARGET, VALUE, EMIT) OP_##name,
+#include "ops.def"
+#undef OP
+    OPERATIONS
+};
+
 typedef struct op_entry {
     const char *name;
     reduce_kind reduce;
@@ -112,7 +120,7 @@ typedef struct xent_job {
     operand class_weight, pos_weight;
     double label_smoothing, grad_scale;
     int64_t ignore_index;
-    bool has_ignore, has_labels, across, is_f32;
+    bool has_ignore, has_labels, across, few, is_f32;
     bool per_class, streams; /* streams: the output is too large to be found in a cache later */
     double divisor;          /* of mean; 1 elsewhere */
     ptrdiff_t pieces;
@@ -216,6 +224,9 @@ typedef struct isa_kernels {
     /* Writes classes [c0, c1) of the emit or, with acc (one a class), adds them over rows. */
     void (*emit)(const xent_job *, const row_group *, ptrdiff_t c0, ptrdiff_t c1, const group_result *,
                  const void *keep, xent_sum *acc);
+    /* Everything that is done with a group of rows of few classes (xent_job's few): reduced, finished and emitted in
+     * vectors. Values are stored; with values they go there as well. */
+    void (*few)(const xent_job *, const row_group *, double *values);
 } isa_kernels;
 
 typedef struct isa_entry {
@@ -243,6 +254,8 @@ static inline bool xent_sums_x(reduce_kind kind) {
 static inline bool xent_sums_y(const xent_job *job, reduce_kind kind) {
     return xent_target_is_log(job) && (kind == REDUCE_PAIR || kind == REDUCE_KLPAIR);
 }
+/* Which reductions few.h has: a macro, for what is not to be compiled at all. */
+#define XENT_HAS_FEW(kind) ((kind) == REDUCE_LSE || (kind) == REDUCE_SENT || (kind) == REDUCE_CE)
 static inline bool xent_is_kl(reduce_kind kind) {
     return kind == REDUCE_KL || kind == REDUCE_KLPAIR;
 }

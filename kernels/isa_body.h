@@ -12,6 +12,7 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #include "vmath.h"
 #include "state.h"
+#include "finish.h"
 #if XENT_REAL == 64
 #include "rows.h"
 #endif
@@ -22,5 +23,6 @@
 #include "transpose.h"
 #include "convert.h"
 #include "pack.h"
+#include "few.h"
 #include "walk.h"
 #undef XENT_REAL

@@ -130,7 +130,7 @@ static void FN(reduce_tile)(const xent_job *job, const row_group *g, reduce_kind
     case REDUCE_LABEL:
         break;
     case REDUCE_LSE:
-        VARIANT(reduce_lse, tops, keep, s);
+        VARIANT(reduce_lse, tops, keep, false, s);
         break;
     case REDUCE_ENT:
         FN(reduce_ent)(T, s);

@@ -202,6 +202,12 @@ static void do_rows(work *w, ptrdiff_t r0, ptrdiff_t r1, xent_sum *sum, xent_sum
             xent_keep_states(job, w->isa, &g, &s);
             continue;
         }
+        if (job->few) {
+            w->k->few(job, &g, sum ? r.value : NULL);
+            for (int l = 0; sum && l < g.rows; l++)
+                xent_sum_add(sum, r.value[l]);
+            continue;
+        }
         if (job->op->reduce != REDUCE_NONE) {
             reduce_group(w, &g, job->op->reduce, &s, keep);
             w->isa->finish(job, job->op->reduce, &g, &s, &r);
@@ -270,7 +276,7 @@ static void choose_group(const xent_job *job, work *w) {
     const int size = job->is_f32 ? 4 : 8, tiles = xent_kept_tiles(job);
     const ptrdiff_t tile = TILE_BYTES / (job->across ? size * w->k->lanes : size);
     ptrdiff_t rows = ROWS_ALONG_BYTES / ((job->classes + 1) * size);
-    w->keeps = (job->op->emit == EMIT_P || job->op->emit == EMIT_GRAD) && job->classes <= tile;
+    w->keeps = !job->few && (job->op->emit == EMIT_P || job->op->emit == EMIT_GRAD) && job->classes <= tile;
     w->lanes = rows < 1 ? 1 : rows > MAX_ROWS_ALONG ? MAX_ROWS_ALONG : (int)rows;
     if (w->keeps && w->lanes > KEEP_BYTES / (TILE_BYTES * tiles))
         w->lanes = KEEP_BYTES / (TILE_BYTES * tiles);

@@ -145,19 +145,45 @@ static operand operand_of(const xent_view *v, const ptrdiff_t *rs) {
     return o;
 }
 
+/* Labels at p and following; those types that labels mostly have are not asked for their type each time. */
+static void load_labels(const char *p, ptrdiff_t step, const operand *t, ptrdiff_t count, int64_t *y) {
+    if (t->dtype == XENT_I64 && !t->swapped)
+        for (ptrdiff_t i = 0; i < count; i++)
+            memcpy(&y[i], p + i * step, sizeof y[i]);
+    else if (t->dtype == XENT_I32 && !t->swapped)
+        for (ptrdiff_t i = 0; i < count; i++) {
+            int32_t v;
+            memcpy(&v, p + i * step, sizeof v);
+            y[i] = v;
+        }
+    else
+        for (ptrdiff_t i = 0; i < count; i++)
+            y[i] = xent_load_label(p + i * step, t->dtype, t->swapped);
+}
+
 /* The first label out of range, if any. */
 static bool check_labels(const xent_job *job, xent_request *req) {
+    enum { SOME = 256 };
     const operand *t = &job->at[OPERAND_T];
+    const ptrdiff_t inner = job->ndim > 0 ? job->shape[job->ndim - 1] : 1,
+                    step = job->ndim > 0 ? t->rs[job->ndim - 1] : 0;
+    const uint64_t classes = (uint64_t)job->classes;
+    int64_t y[SOME];
     row_cursor cur;
     cursor_seek(job, &cur, 0);
-    for (ptrdiff_t row = 0; row < job->rows; row++, cursor_skip(job, &cur, 1)) {
-        const char *p = t->data + cur.off[OPERAND_T];
-        int64_t y = xent_load_label(p, t->dtype, t->swapped);
-        if ((y < 0 || y >= job->classes) && !(job->has_ignore && y == job->ignore_index)) {
-            req->bad_row = row;
-            req->bad_label = y;
-            return false;
-        }
+    for (ptrdiff_t row = 0, count; row < job->rows; row += count, cursor_skip(job, &cur, count)) {
+        ptrdiff_t left = inner - row % inner;
+        bool bad = false;
+        count = left < SOME ? left : SOME;
+        load_labels(t->data + cur.off[OPERAND_T], step, t, count, y);
+        for (ptrdiff_t i = 0; i < count; i++)
+            bad |= (uint64_t)y[i] >= classes;
+        for (ptrdiff_t i = 0; bad && i < count; i++)
+            if ((uint64_t)y[i] >= classes && !(job->has_ignore && y[i] == job->ignore_index)) {
+                req->bad_row = row + i;
+                req->bad_label = y[i];
+                return false;
+            }
     }
     return true;
 }
@@ -185,50 +211,74 @@ void xent_start_group(const xent_job *job, int rows, row_group *g) {
     }
 }
 
-static double label_logit(const xent_job *job, const row_group *g, int l) {
+/* The logits at the labels, as the tiles hold them. */
+static void label_logits(const xent_job *job, row_group *g) {
     const operand *x = &job->at[OPERAND_X];
-    double v = xent_load_scalar(x->data + g->off[OPERAND_X][l] + g->label[l] * x->cs, x->dtype, x->swapped);
-    if (job->is_f32)
-        v = (double)(float)v; /* as the tiles hold it */
-    v /= g->temperature[l];
-    return job->is_f32 ? (double)(float)v : v;
+    const bool tempered = job->at[OPERAND_TEMPERATURE].data != NULL;
+    const bool plain = !x->swapped && x->dtype == (job->is_f32 ? XENT_F32 : XENT_F64);
+    for (int l = 0; l < g->rows; l++) {
+        const bool known = g->label[l] >= 0;
+        const char *p = x->data + g->off[OPERAND_X][l] + (known ? g->label[l] * x->cs : 0);
+        double v = 0.0;
+        if (plain && job->is_f32) {
+            float f;
+            memcpy(&f, p, sizeof f);
+            v = (double)f;
+        } else if (plain) {
+            memcpy(&v, p, sizeof v);
+        } else {
+            v = xent_load_scalar(p, x->dtype, x->swapped);
+            v = job->is_f32 ? (double)(float)v : v;
+        }
+        if (tempered) {
+            v /= g->temperature[l];
+            v = job->is_f32 ? (double)(float)v : v;
+        }
+        g->x_label[l] = known ? v : 0.0;
+    }
 }
 
-/* What the options make of one row. */
-static void open_row(const xent_job *job, row_group *g, int l) {
+/* What the options make of the rows. */
+static void open_rows(const xent_job *job, row_group *g) {
     const operand *t = &job->at[OPERAND_T], *where = &job->at[OPERAND_WHERE], *sw = &job->at[OPERAND_WEIGHT];
     const operand *temperature = &job->at[OPERAND_TEMPERATURE], *cw = &job->class_weight;
-    g->dead[l] = false;
-    if (sw->data)
+    const ptrdiff_t *off = g->off[OPERAND_T];
+    for (int l = 0; l < g->rows; l++)
+        g->dead[l] = false;
+    for (int l = 0; sw->data && l < g->rows; l++)
         g->weight[l] = xent_load_scalar(sw->data + g->off[OPERAND_WEIGHT][l], XENT_F64, sw->swapped);
-    if (temperature->data)
+    for (int l = 0; temperature->data && l < g->rows; l++)
         g->temperature[l] =
             xent_load_scalar(temperature->data + g->off[OPERAND_TEMPERATURE][l], XENT_F64, temperature->swapped);
-    if (job->has_labels) {
-        int64_t y = xent_load_label(t->data + g->off[OPERAND_T][l], t->dtype, t->swapped);
+    for (int l = 0; job->has_labels && l < g->rows; l++) {
+        int64_t y;
+        load_labels(t->data + off[l], 0, t, 1, &y);
         g->dead[l] = job->has_ignore && y == job->ignore_index;
         y = g->dead[l] ? -1 : y - job->first_class;
         g->label[l] = y >= 0 && y < job->classes ? (ptrdiff_t)y : -1; /* or in another piece of the row */
-        if (cw->data && job->op->target == XENT_TARGET_LABELS) {
+    }
+    if (job->has_labels && cw->data && job->op->target == XENT_TARGET_LABELS)
+        for (int l = 0; l < g->rows; l++) {
             double w = sw->data ? g->weight[l] : 1.0;
             g->weight[l] =
-                g->label[l] < 0 ? w : w * xent_load_scalar(cw->data + (ptrdiff_t)y * cw->cs, XENT_F64, cw->swapped);
+                g->label[l] < 0 ? w : w * xent_load_scalar(cw->data + g->label[l] * cw->cs, XENT_F64, cw->swapped);
         }
-        if (where->data && g->label[l] >= 0 && !where->data[g->off[OPERAND_WHERE][l] + (ptrdiff_t)y * where->cs])
+    for (int l = 0; where->data && job->classes > 0 && l < g->rows; l++) {
+        const char *p = where->data + g->off[OPERAND_WHERE][l];
+        const bool count = job->label_smoothing > 0.0;
+        const ptrdiff_t n = count_where(job, g->off[OPERAND_WHERE][l], !count);
+        if (g->label[l] >= 0 && !p[g->label[l] * where->cs])
             g->label[l] = -1;
-    }
-    if (where->data && job->classes > 0) {
-        bool count = job->label_smoothing > 0.0;
-        ptrdiff_t n = count_where(job, g->off[OPERAND_WHERE][l], !count);
         g->dead[l] = g->dead[l] || n == 0;
         g->uniform[l] = count && n > 0 ? job->label_smoothing / (double)n : 0.0;
     }
-    if (g->dead[l])
-        g->label[l] = -1;
-    g->any_dead = g->any_dead || g->dead[l];
-    g->known[l] = g->label[l] >= 0 ? 1.0 : 0.0;
-    if (job->op->target == XENT_TARGET_LABELS)
-        g->x_label[l] = g->label[l] >= 0 ? label_logit(job, g, l) : 0.0;
+    for (int l = 0; l < g->rows; l++) {
+        g->label[l] = g->dead[l] ? -1 : g->label[l];
+        g->any_dead = g->any_dead || g->dead[l];
+        g->known[l] = g->label[l] >= 0 ? 1.0 : 0.0;
+    }
+    if (job->op->target == XENT_TARGET_LABELS && job->classes > 0)
+        label_logits(job, g);
 }
 
 void xent_open_group(const xent_job *job, row_cursor *cur, int rows, row_group *g) {
@@ -250,8 +300,8 @@ void xent_open_group(const xent_job *job, row_cursor *cur, int rows, row_group *
         for (int l = 0; l < rows; l++, cursor_skip(job, cur, 1))
             for (int u = 0; u < job->n_used; u++)
                 g->off[job->used[u]][l] = cur->off[job->used[u]];
-    for (int l = 0; optional && l < rows; l++)
-        open_row(job, g, l);
+    if (optional)
+        open_rows(job, g);
 }
 
 /* Mean divides by the weights of the rows that count. */
@@ -320,6 +370,8 @@ xent_status xent_make_job(xent_request *req, xent_job *job, bool read) {
     {
         bool contiguous = req->logits.class_stride == xent_dtype_size(req->logits.dtype);
         job->across = op->target != XENT_TARGET_POINT && (!contiguous || job->classes <= ACROSS_CLASSES);
+        job->few = job->across && job->classes > 0 && job->classes <= ACROSS_CLASSES && XENT_HAS_FEW(op->reduce) &&
+                   !job->per_class && !job->at[OPERAND_WHERE].data && !job->at[OPERAND_TEMPERATURE].data;
     }
     job->pieces = job->classes > 0 ? (job->classes - 1) / PIECE_CLASSES + 1 : 1;
     job->divisor = 1.0;

@@ -71,6 +71,12 @@ INLINE void FN(flush)(V *run, FN(sum) * a) {
     FN(add_to)(a, vadd(vadd(run[0], run[1]), vadd(run[2], run[3])));
     run[1] = run[2] = run[3] = vset((R)0); /* a run may be cut short after its first vector */
 }
+/* Every addition's error kept: for sums whose own rounding is most of a result's error. */
+INLINE void FN(flush_all)(V *run, FN(sum) * a) {
+    for (int j = 0; j < RUN; j++)
+        FN(add_to)(a, run[j]);
+    run[1] = run[2] = run[3] = vset((R)0);
+}
 INLINE void FN(scale)(FN(sum) * a, V f) {
     a->s = vmul(a->s, f);
     a->e = vmul(a->e, f);
@@ -210,25 +216,28 @@ INLINE bool FN(lead_x)(const FN(tile) * T, reduce_kind kind, bool log_target, bo
     return many(meq(most, s->x.m));
 }
 
-/* E(x), and its addition to everything but the maxima. In double its own rounding is kept, which is most of the error of a
- * row of few classes; float sums are finished in double, and what a float rounds is left as it is. */
-INLINE V FN(lse_step_lo)(const FN(top) * s, bool tops, V x, V *run, V *n, V *err, V *lo) {
+/* E(x), and its addition to everything but the maxima. fine: what it rounded itself is kept, which is most of the error of
+ * a row of few classes. Sums of many floats are finished in double, and what a float rounds is left as it is. */
+INLINE V FN(lse_step_lo)(const FN(top) * s, bool tops, const bool fine, V x, V *run, V *n, V *err, V *lo) {
     V e = FN(vexp_ref_lo)(x, s->ref, lo);
     M rest = mne(x, s->m);
     *run = tops ? vif(rest, e) : e;
     if (tops)
         *n = vadd(*n, vif(mnot(rest), vset((R)1)));
-    if (XENT_REAL == 64)
+    if (fine)
         *err = vadd(*err, tops ? vif(rest, *lo) : *lo);
     return e;
 }
 INLINE V FN(lse_step)(const FN(top) * s, bool tops, V x, V *run, V *n, V *err) {
     V lo;
-    return FN(lse_step_lo)(s, tops, x, run, n, err, &lo);
+    return FN(lse_step_lo)(s, tops, XENT_REAL == 64, x, run, n, err, &lo);
 }
 
 /* The variants of a reduction's loop: most tiles hold no maximum, and need not look for one; a row that is one tile may keep
- * its E(x) (and, a tile further on, E(y), or what a double's E(x) rounded away) for the emit. */
+ * its E(x) for the emit, each vector followed by that of E(y), or by what E(x) rounded away, where there are such pairs
+ * (xent_kept_tiles). */
+#undef KEPT
+#define KEPT(i, pairs, which) (keep + ((i) * ((pairs) ? 2 : 1) + (which)) * VN)
 #undef SUMS
 #undef VARIANT
 #define VARIANT(function, tops, keep, ...)                                                                             \
@@ -244,18 +253,23 @@ INLINE V FN(lse_step)(const FN(top) * s, bool tops, V x, V *run, V *n, V *err) {
     V run[RUN] = {vset((R)0), vset((R)0), vset((R)0), vset((R)0)}, n = (s)->n;                                         \
     FN(sum) r = (s)->r
 
-INLINE void FN(reduce_lse)(const FN(tile) * T, bool tops, FN(state) * s, R *keep) {
+INLINE void FN(reduce_lse)(const FN(tile) * T, bool tops, const bool exact, FN(state) * s, R *keep) {
     SUMS(&s->x);
     RUNS(T, BLOCK({
              V x = GET_X(T);
              AHEAD(T->x, T->xs);
-             V lo, e = FN(lse_step_lo)(&s->x, tops, x, &run[j], &n, &r.e, &lo);
+             V lo, e = FN(lse_step_lo)(&s->x, tops, exact || XENT_REAL == 64, x, &run[j], &n, &r.e, &lo);
              if (keep)
-                 vstore(keep + i * VN, e);
+                 vstore(KEPT(i, XENT_REAL == 64, 0), e);
              if (keep && XENT_REAL == 64)
-                 vstore(keep + i * VN + TILE_REALS, lo);
+                 vstore(KEPT(i, true, 1), lo);
          }),
-         BLOCK({ FN(flush)(run, &r); }));
+         BLOCK({
+             if (exact)
+                 FN(flush_all)(run, &r);
+             else
+                 FN(flush)(run, &r);
+         }));
     s->x.n = n;
     s->x.r = r;
 }
@@ -290,7 +304,7 @@ INLINE void FN(reduce_probs)(const FN(tile) * T, bool tops, bool with_log, FN(st
              AHEAD(T->t, T->ts);
              V e = FN(lse_step)(&s->x, tops, x, &run[j], &n, &r.e);
              if (keep)
-                 vstore(keep + i * VN, e);
+                 vstore(KEPT(i, XENT_REAL == 64, 0), e);
              if (with_log)
                  d = vadd(FN(vlog)(t), d);
              ts[j] = t;
@@ -333,8 +347,8 @@ INLINE void FN(reduce_logs)(const FN(tile) * T, bool tops, FN(state) * s, R *kee
              V t = FN(lse_step)(&s->y, tops, y, &ys[j], &ny, &ry.e);
              V e = FN(lse_step)(&s->x, tops, x, &run[j], &n, &r.e);
              if (keep) {
-                 vstore(keep + i * VN, e);
-                 vstore(keep + i * VN + TILE_REALS, t);
+                 vstore(KEPT(i, true, 0), e);
+                 vstore(KEPT(i, true, 1), t);
              }
              V d = vmul(t, vsub(vsub(y, my), vsub(x, mx)));
              M live = mne(y, none); /* a target of 0 adds nothing; one above 0 where q = 0 is infinite */

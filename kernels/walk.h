@@ -32,12 +32,14 @@ static void FN(emit_some)(const xent_job *job, const row_group *g, int at, ptrdi
     const FN(tile) T = FN(load_tile)(job, g, at, c, count, !keep, xbuf, tbuf, wbuf);
     char *base = straight ? o->data + g->off[OPERAND_OUT][at] + c * o->cs : (char *)obuf;
     const ptrdiff_t os = straight && job->across ? o->cs : (ptrdiff_t)sizeof(V);
+    const emit_kind emit = job->op->emit;
+    const xent_target target = job->op->target;
     if (keep)
-        FN(emit_tile)(job, &T, r, at, base, os, false, true, FN(kept)(job, (void *)keep, at));
+        FN(emit_tile)(emit, target, &T, r, at, NULL, base, os, false, true, FN(kept)(job, (void *)keep, at));
     else if (stream)
-        FN(emit_tile)(job, &T, r, at, base, os, true, false, NULL);
+        FN(emit_tile)(emit, target, &T, r, at, NULL, base, os, true, false, NULL);
     else
-        FN(emit_tile)(job, &T, r, at, base, os, false, false, NULL);
+        FN(emit_tile)(emit, target, &T, r, at, NULL, base, os, false, false, NULL);
     if (job->op->target == XENT_TARGET_LABELS) /* whose emits have something particular there */
         for (int l = at; l < at + FN(rows_at)(job, g, at); l++)
             if (g->label[l] >= c && g->label[l] < c + count) {
@@ -77,4 +79,4 @@ static void FN(walk_emit)(const xent_job *job, const row_group *g, ptrdiff_t c0,
     }
 }
 
-static const isa_kernels FN(kernels) = {VN, FN(walk_reduce), FN(walk_emit)};
+static const isa_kernels FN(kernels) = {VN, FN(walk_reduce), FN(walk_emit), FN(walk_few)};

@@ -1,0 +1,102 @@
+/* few.h: rows of few classes, a lane each, from storage to results without leaving the vectors: they are reduced as any tile
+ * is, but finished in the tile's own real (rows of many classes: in double, together). One function an operation of the list,
+ * so that nothing is asked that the list answers. Each step is done for all vectors of the group before the next: a row's
+ * own chain of operations is long, and only other rows fill the time that it waits for itself. */
+enum { FN(FEW) = MAX_LANES / VN };
+
+INLINE void FN(few_store)(const xent_job *job, const row_group *g, int at, V value, const bool clear, double *values) {
+    const operand *o = &job->at[OPERAND_VALUE];
+    const int rows = FN(rows_at)(job, g, at);
+    R v[VN];
+    vstore(v, value);
+    if (g->any_dead && clear)
+        for (int l = 0; l < rows; l++)
+            v[l] = g->dead[at + l] ? (R)0 : v[l];
+    for (int l = 0; values && l < rows; l++)
+        values[at + l] = (double)v[l];
+    if (!o->data)
+        return;
+    if (FN(in_place)(job, g, at, OPERAND_VALUE))
+        vstore(o->data + g->off[OPERAND_VALUE][at], vload(v));
+    else if (FN(is_real)(o))
+        for (int l = 0; l < rows; l++)
+            memcpy(o->data + g->off[OPERAND_VALUE][at + l], &v[l], sizeof(R));
+    else
+        for (int l = 0; l < rows; l++)
+            xent_store_scalar(o->data + g->off[OPERAND_VALUE][at + l], o->dtype, o->swapped, (double)v[l]);
+}
+
+INLINE void FN(few_emit)(const xent_job *job, const row_group *g, int at, const FN(tile) * T, const FN(finished) * f,
+                         const xent_target target, const emit_kind emit, const R *keep) {
+    _Alignas(64) R buf[ACROSS_CLASSES * VN];
+    const operand *o = &job->at[OPERAND_OUT];
+    const bool straight = !g->any_dead && FN(in_place)(job, g, at, OPERAND_OUT);
+    char *base = straight ? o->data + g->off[OPERAND_OUT][at] : (char *)buf;
+    const ptrdiff_t step = straight ? o->cs : (ptrdiff_t)sizeof(V);
+    FN(emit_tile)(emit, target, T, NULL, at, f, base, step, false, keep != NULL, keep);
+    if (target == XENT_TARGET_LABELS) {
+        R patch[VN];
+        vstore(patch, f->patch);
+        for (int l = 0; l < FN(rows_at)(job, g, at); l++)
+            if (g->label[at + l] >= 0)
+                memcpy(base + g->label[at + l] * step + l * (ptrdiff_t)sizeof(R), &patch[l], sizeof(R));
+    }
+    if (!straight)
+        FN(unpack_tile)(job, g, at, 0, job->classes, buf, NULL);
+}
+
+INLINE void FN(few_rows)(const xent_job *job, const row_group *g, double *values, const reduce_kind kind,
+                         const xent_target target, const value_kind value, const emit_kind emit) {
+    enum { ROOM = ACROSS_CLASSES * VN };
+    _Alignas(64) R x[FN(FEW)][ROOM], t[FN(FEW)][ROOM], keep[FN(FEW)][ROOM * (XENT_REAL == 64 ? 2 : 1)];
+    const bool keeps = emit == EMIT_P || emit == EMIT_GRAD, soft = target == XENT_TARGET_PROBS;
+    const int vectors = (g->rows + VN - 1) / VN;
+    const V zero = vset((R)0), one = vset((R)1);
+    FN(tile) T[FN(FEW)];
+    FN(state) s[FN(FEW)];
+    FN(finished) f[FN(FEW)];
+    for (int q = 0; q < vectors; q++)
+        T[q] = FN(load_tile)(job, g, q * VN, 0, job->classes, true, x[q], t[soft ? q : 0], NULL);
+    for (int q = 0; q < vectors; q++) {
+        FN(state) now = FN(start)();
+        FN(lead_x)(&T[q], kind, false, true, &now);
+        if (kind == REDUCE_LSE)
+            FN(reduce_lse)(&T[q], true, emit == EMIT_LOGP, &now, keeps ? keep[q] : NULL);
+        else if (kind == REDUCE_SENT)
+            FN(reduce_sent)(&T[q], true, &now);
+        else
+            FN(reduce_probs)(&T[q], true, false, &now, keeps ? keep[q] : NULL);
+        s[q] = now;
+    }
+    for (int q = 0; q < vectors; q++) {
+        FN(row) row = {one, one, zero, zero};
+        if (job->at[OPERAND_WEIGHT].data || job->class_weight.data)
+            row.weight = FN(spread)(g->weight + q * VN, true);
+        if (target == XENT_TARGET_LABELS) {
+            row.known = FN(spread)(g->known + q * VN, true);
+            row.x_label = FN(spread)(g->x_label + q * VN, true);
+        }
+        f[q] = FN(finish_state)(job, kind, target, value, emit, false, &s[q], NULL, &row);
+    }
+    for (int q = 0; q < vectors && value != VALUE_NONE; q++)
+        FN(few_store)(job, g, q * VN, f[q].value, value != VALUE_LSE, values);
+    for (int q = 0; q < vectors && emit != EMIT_NONE; q++)
+        FN(few_emit)(job, g, q * VN, &T[q], &f[q], target, emit, keeps ? keep[q] : NULL);
+}
+
+#define OP(name, REDUCE, TARGET, VALUE, EMIT)                                                                          \
+    static void FN(few_##name)(const xent_job *job, const row_group *g, double *values) {                              \
+        if (XENT_HAS_FEW(REDUCE_##REDUCE))                                                                             \
+            FN(few_rows)(job, g, values, REDUCE_##REDUCE, XENT_TARGET_##TARGET, VALUE_##VALUE, EMIT_##EMIT);           \
+    }
+#include "ops.def"
+#undef OP
+
+static void FN(walk_few)(const xent_job *job, const row_group *g, double *values) {
+    static void (*const few[])(const xent_job *, const row_group *, double *) = {
+#define OP(name, REDUCE, TARGET, VALUE, EMIT) FN(few_##name),
+#include "ops.def"
+#undef OP
+    };
+    few[job->op - xent_op_at(0)](job, g, values);
+}
