@@ -6,10 +6,10 @@
 
 enum { MARK = 0x78 };
 enum {
-    SEEN = 1,
-    KNOWN = 2,
-    COUNTS = 4
-}; /* a piece holds the label; it is not masked; a piece has classes that count */
+    SEEN = 1,  /* a piece holds the row's label */
+    KNOWN = 2, /* ... and does not mask it      */
+    COUNTS = 4 /* a piece has classes that count, and the label is not ignored */
+};
 
 typedef struct head {
     uint8_t mark, abi, op, compute;

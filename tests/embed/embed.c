@@ -1010,6 +1010,9 @@ static void check_pieces(int op, int dtype, ptrdiff_t rows, ptrdiff_t n, bool op
         for (ptrdiff_t j = 0; r % 5 == 1 && j < n; j++) /* the row counts in its last piece alone, or in none */
             where[r * n + j] = r % 2 == 0 && j >= b;
     }
+    for (ptrdiff_t i = 0; !options && !exact && i < rows * n; i++) /* what has no finite value, or no value */
+        if ((i / n % 7 == 3 && i % 3 == 0) || (i / n % 7 == 5 && i % n == n / 2) || (i / n % 7 == 6 && i % n == 1))
+            put(&x, i, i / n % 7 == 3 ? -INFINITY : i / n % 7 == 5 ? INFINITY : NAN);
     y[rows - 1] = n - 1; /* in the last piece */
     call_init(&c, op, dtype, rows, n, &x, labels ? (const void *)y : &t, &v, NULL);
     if (options) {
