@@ -238,7 +238,8 @@ inline Array from_interface(py::handle producer, int64_t stream, const std::stri
         if (from == 0)
             throw py::buffer_error(who + ": stream 0 in a __cuda_array_interface__ is ambiguous: 1 is the legacy default "
                                          "stream, 2 the per-thread one");
-        runtime::order(a.device, from, stream);
+        if (stream != -1)
+            runtime::order(a.device, from, stream);
     }
     /* The dict's memory is the object's. */
     a.owner = std::shared_ptr<void>(producer.inc_ref().ptr(), [](void *object) {
@@ -249,12 +250,17 @@ inline Array from_interface(py::handle producer, int64_t stream, const std::stri
     return a;
 }
 
-/* `who` names the operation and the operand in messages. Safe to read on `stream` from now on. */
+/* `who` names the operation and the operand in messages. Safe to read on `stream` from now on; -1: it is already. */
 inline Array import_array(py::handle producer, int64_t stream, const std::string &who) {
-    if (py::hasattr(producer, "__dlpack__") && py::hasattr(producer, "__dlpack_device__"))
-        return from_dlpack(producer, stream, who);
-    if (py::hasattr(producer, "__cuda_array_interface__"))
-        return from_interface(producer, stream, who);
+    try {
+        if (py::hasattr(producer, "__dlpack__") && py::hasattr(producer, "__dlpack_device__"))
+            return from_dlpack(producer, stream, who);
+        if (py::hasattr(producer, "__cuda_array_interface__"))
+            return from_interface(producer, stream, who);
+    } catch (const py::cast_error &) {
+        throw py::buffer_error(who + ": " + type_name(producer) +
+                               " holds something else than its array protocol says there is");
+    }
     throw py::type_error(who + " is a " + type_name(producer) +
                          ", which has neither __dlpack__ nor __cuda_array_interface__: not an array on a CUDA GPU");
 }

@@ -5,6 +5,7 @@ Streams are numbered as DLPack numbers them: 1 is CUDA's legacy default stream, 
 """
 
 import contextlib
+import operator
 import sys
 
 LEGACY = 1
@@ -12,13 +13,14 @@ LEGACY = 1
 
 def stream_number(stream):
     """The number of a stream: an int, or an object of PyTorch, CuPy, Numba, cuda.core or who else has __cuda_stream__."""
-    if isinstance(stream, int) and not isinstance(stream, bool):
-        if stream <= 0:
+    if hasattr(stream, "__index__") and not isinstance(stream, bool):
+        number = operator.index(stream)
+        if number <= 0:
             raise ValueError(
-                f"stream={stream} is no stream: 1 is the legacy default stream, 2 the per-thread one, "
+                f"stream={number} is no stream: 1 is the legacy default stream, 2 the per-thread one, "
                 "and anything else the address of a cudaStream_t"
             )
-        return stream
+        return number
     for attribute in ("__cuda_stream__", "cuda_stream", "ptr", "handle"):
         found = getattr(stream, attribute, None)
         if found is not None:
@@ -72,9 +74,8 @@ class Torch:
         return memory, memory.data_ptr()
 
     def keep(self, array, device, stream):
-        """See to it that the memory is not used again before what is queued on `stream`; whether that is done."""
-        if stream != self.current_stream(device):
-            array.record_stream(self._stream(device, stream))
+        """See to it that the memory of an array is not used again before what is queued on `stream`; whether it could."""
+        array.record_stream(self._stream(device, stream))
         return True
 
     def merge(self, array, order, shape):
@@ -144,7 +145,7 @@ class CuPy:
         return memory, memory.ptr
 
     def keep(self, array, device, stream):
-        return stream == self.current_stream(device)
+        return False
 
     def merge(self, array, order, shape):
         return array.transpose(*order).reshape(shape)

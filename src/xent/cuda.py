@@ -223,7 +223,7 @@ class _Place:
         self.current = self.library.current_stream(self.device)
         chosen = _SETTINGS.get()[0] if stream is None else stream_number(stream)
         self.stream = self.current if chosen is None else chosen
-        self.taken = []
+        self.foreign = []  # operands whose libraries do not know that this stream reads them
 
     def on_device(self):
         return self.library.at(self.device)
@@ -243,10 +243,11 @@ class _Place:
         if array is None:
             return None
         library = library_of(array, _cuda)
-        # Between what the library runs on this stream and what we do nothing has to be ordered.
-        ordered = type(library) is type(self.library) and library.HAS_STREAMS and self.stream == self.current
+        # What its library runs, and when it uses the memory again, is ordered with the call if both are on one stream.
+        ordered = library.HAS_STREAMS and library.current_stream(self.device) == self.stream
         taken = _cuda.Array(array, -1 if ordered else self.stream, f"{self.caller}: {what}")
-        self.taken.append((library, array, taken))
+        if not ordered:
+            self.foreign.append((library, array, taken))
         return taken
 
     def take_number(self, array, what):
@@ -261,7 +262,7 @@ class _Place:
 
     def keep(self):
         """After the launch: nobody may use the operands' memory again before the kernels are done with it."""
-        late = [taken for library, array, taken in self.taken if not library.keep(array, self.device, self.stream)]
+        late = [taken for library, array, taken in self.foreign if not library.keep(array, self.device, self.stream)]
         # What a graph reads has to live as long as the graph, which is its owner's business.
         if late and not self.is_capturing():
             _cuda.hold(self.device, self.stream, late)
