@@ -2,6 +2,7 @@
  * thousands of lanes costs little more than its arithmetic and always goes the same way. */
 #include "host_lanes.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -16,7 +17,9 @@
 namespace xent_host {
 namespace {
 
-enum { STACK_BYTES = 64 * 1024, BUFFERS = 2 };
+/* Two buffers for shuffles: a lane may be at the next round while others have yet to read this one, never two rounds
+ * ahead. Three for votes, of which the first to come clears the next. */
+enum { STACK_BYTES = 64 * 1024, BUFFERS = 2, VOTES = 3 };
 const uint64_t CANARY = 0x7865'6e74'6c61'6e65;
 
 /* ---- a switch of stacks: what the calling convention has a function keep, and the stack pointer ---- */
@@ -134,10 +137,17 @@ struct Meeting {
     const Place *who; /* the first to arrive */
 };
 
+struct Array {
+    const void *key;
+    size_t start, bytes;
+};
+
 struct Block {
     Meeting whole;
-    Meeting parts[6][MAX_THREADS]; /* of 1, 2, ... 32 lanes, by the first of them */
-    /* In 16-byte units, as the device aligns it. */
+    Meeting parts[MAX_THREADS]; /* shuffles, by the first lane of their mask */
+    bool votes[VOTES];          /* by the meeting's round */
+    std::vector<Array> arrays;
+    size_t used;
     alignas(16) unsigned char shared[SHARED_BYTES];
 };
 
@@ -193,15 +203,15 @@ void describe(const Place &p, unsigned last, const Site *site) {
     if (!site)
         std::fprintf(stderr, ": returned\n");
     else if (site->bytes)
-        std::fprintf(stderr, ": %s(%d) of %zu bytes, %s:%d\n", site->what, site->argument, site->bytes, site->file,
-                     site->line);
+        std::fprintf(stderr, ": %s(%d) of %zu bytes among %08x, %s:%d\n", site->what, site->distance, site->bytes,
+                     site->mask, site->file, site->line);
     else
         std::fprintf(stderr, ": %s, %s:%d\n", site->what, site->file, site->line);
 }
 
 bool same(const Site &a, const Site &b) {
-    return a.line == b.line && a.argument == b.argument && a.bytes == b.bytes && !std::strcmp(a.what, b.what) &&
-           !std::strcmp(a.file, b.file);
+    return a.line == b.line && a.mask == b.mask && a.distance == b.distance && a.bytes == b.bytes &&
+           !std::strcmp(a.what, b.what) && !std::strcmp(a.file, b.file);
 }
 
 void yield(Scheduler &s) {
@@ -229,21 +239,6 @@ void arrive(Scheduler &s, Meeting &m, int count, const Site &site) {
     lane->round = m.round;
     lane->site = site;
     yield(s);
-}
-
-Meeting &meeting_of(Block &b, const Lane &lane, int first, int count) {
-    const int threads = static_cast<int>(lane.place.threads);
-    int level = 0;
-    if (first == 0 && count == threads && count > WARP)
-        return b.whole;
-    while (level < 6 && 1 << level != count)
-        level++;
-    const int own = static_cast<int>(lane.place.thread);
-    if (level == 6 || first % count || first + count > threads || own < first || own >= first + count) {
-        std::fprintf(stderr, "lane %d of %d cannot be in a group of the %d lanes from %d\n", own, threads, count, first);
-        std::abort();
-    }
-    return b.parts[level][first];
 }
 
 void entry() {
@@ -283,15 +278,15 @@ void set_turns(Scheduler &s, size_t count) {
     }
 }
 
-void run_cluster(Scheduler &s, unsigned first_block, unsigned blocks, unsigned threads, unsigned cluster,
-                 size_t shared_bytes) {
+void run_cluster(Scheduler &s, unsigned first_block, unsigned blocks, unsigned threads, unsigned cluster) {
     const size_t count = static_cast<size_t>(cluster) * threads;
     for (unsigned rank = 0; rank < cluster; rank++) {
         Block &b = *s.blocks[rank];
         b.whole = Meeting{};
-        for (auto &level : b.parts)
-            std::memset(static_cast<void *>(level), 0, threads * sizeof level[0]);
-        std::memset(b.shared, 0xff, shared_bytes);
+        std::fill_n(b.parts, threads, Meeting{});
+        std::fill_n(b.votes, VOTES, false);
+        b.arrays.clear();
+        b.used = 0;
     }
     s.all = Meeting{};
     for (size_t i = 0; i < count; i++) {
@@ -332,9 +327,15 @@ const Place &place() {
     return scheduler().current->place;
 }
 
-void meet(int first, int count, const Site &site) {
+bool meet(const Site &site, bool vote) {
     Scheduler &s = scheduler();
-    arrive(s, meeting_of(*s.blocks[s.current->place.rank], *s.current, first, count), count, site);
+    Block &b = *s.blocks[s.current->place.rank];
+    const unsigned round = b.whole.round;
+    if (b.whole.arrived == 0)
+        b.votes[(round + 1) % VOTES] = false;
+    b.votes[round % VOTES] |= vote;
+    arrive(s, b.whole, static_cast<int>(s.current->place.threads), site);
+    return b.votes[round % VOTES];
 }
 
 void meet_cluster(const Site &site) {
@@ -342,34 +343,45 @@ void meet_cluster(const Site &site) {
     arrive(s, s.all, static_cast<int>(s.current->place.cluster * s.current->place.threads), site);
 }
 
-void exchange(int first, int count, const Site &site, const void *mine, int from, void *theirs) {
+void exchange(const Site &site, const void *mine, void *theirs) {
     Scheduler &s = scheduler();
     Lane *lane = s.current;
-    Meeting &m = meeting_of(*s.blocks[lane->place.rank], *lane, first, count);
-    /* Two buffers: a lane may be at the next round while others have yet to read this one, never two rounds ahead. */
-    const unsigned buffer = m.round % BUFFERS;
-    if (site.bytes > MAX_EXCHANGE || from < 0 || from >= count) {
-        std::fprintf(stderr, "%s(%d) of %zu bytes: no lane %d in a group of %d\n", site.what, site.argument, site.bytes,
-                     from, count);
+    const unsigned own = lane->place.thread % WARP_LANES, other = own ^ static_cast<unsigned>(site.distance);
+    const unsigned warp = lane->place.thread - own, first = static_cast<unsigned>(__builtin_ctz(site.mask));
+    const bool inside = site.distance >= 0 && other < WARP_LANES && warp + other < lane->place.threads;
+    if (!(site.mask >> own & 1) || !inside || !(site.mask >> other & 1) || site.bytes > MAX_EXCHANGE) {
+        std::fprintf(stderr, "a shuffle beyond its lanes, or of too much:\n");
+        describe(lane->place, lane->place.thread, &site);
         std::abort();
     }
+    Meeting &m = s.blocks[lane->place.rank]->parts[warp + first];
+    const unsigned buffer = m.round % BUFFERS;
     std::memcpy(lane->slots[buffer], mine, site.bytes);
-    arrive(s, m, count, site);
-    std::memcpy(theirs, s.lanes[lane->place.rank * lane->place.threads + first + from].slots[buffer], site.bytes);
+    arrive(s, m, __builtin_popcount(site.mask), site);
+    std::memcpy(theirs, s.lanes[lane->place.rank * lane->place.threads + warp + other].slots[buffer], site.bytes);
 }
 
-void *shared_of(unsigned rank) {
-    return scheduler().blocks[rank]->shared;
+void *shared_array(unsigned rank, const void *key, size_t bytes) {
+    Block &b = *scheduler().blocks[rank];
+    for (const Array &a : b.arrays)
+        if (a.key == key)
+            return b.shared + a.start;
+    if (b.used + bytes > SHARED_BYTES) {
+        std::fprintf(stderr, "a block has %d bytes of shared memory: no room for %zu beside %zu\n", SHARED_BYTES, bytes,
+                     b.used);
+        std::abort();
+    }
+    b.arrays.push_back({key, b.used, bytes});
+    b.used += (bytes + 15) / 16 * 16;
+    return std::memset(b.shared + b.arrays.back().start, 0xff, bytes);
 }
 
-void run(unsigned blocks, unsigned threads, unsigned cluster, size_t shared_bytes, void (*body)(const void *),
-         const void *argument) {
+void run(unsigned blocks, unsigned threads, unsigned cluster, void (*body)(const void *), const void *argument) {
     Scheduler &s = scheduler();
     const size_t count = static_cast<size_t>(cluster) * threads;
     if (s.running || !blocks || !threads || threads > MAX_THREADS || !cluster || cluster > MAX_CLUSTER ||
-        blocks % cluster || shared_bytes > SHARED_BYTES) {
-        std::fprintf(stderr, "no launch of %u blocks of %u lanes in clusters of %u with %zu bytes\n", blocks, threads,
-                     cluster, shared_bytes);
+        blocks % cluster) {
+        std::fprintf(stderr, "no launch of %u blocks of %u lanes in clusters of %u\n", blocks, threads, cluster);
         std::abort();
     }
     if (s.stack_count < count) {
@@ -393,12 +405,13 @@ void run(unsigned blocks, unsigned threads, unsigned cluster, size_t shared_byte
     s.argument = argument;
     s.running = true;
     for (unsigned i = 0; i < blocks; i += cluster)
-        run_cluster(s, s.order == 1 ? blocks - cluster - i : i, blocks, threads, cluster, shared_bytes);
+        run_cluster(s, s.order == 1 ? blocks - cluster - i : i, blocks, threads, cluster);
     s.running = false;
 }
 
-void set_order(unsigned order) {
+bool set_order(unsigned order) {
     scheduler().order = order;
+    return true;
 }
 
 } // namespace xent_host

@@ -1,66 +1,53 @@
-/* host_group.h: the groups of lanes that a kernel's body is written over, on the host. */
+/* host_group.h: group.h's lanes on the host. */
 #ifndef XENT_HOST_GROUP_H
 #define XENT_HOST_GROUP_H
 
+#include "../../cuda/group.h"
 #include "host_lanes.h"
 
-#include <type_traits>
+namespace xent {
 
-namespace xent_host {
-
-/* A part of a warp, a warp, or a block: LANES neighbours, the first of them at a multiple of LANES. */
-template <int LANES> struct Group {
-    static constexpr int lanes = LANES;
-
-    int lane() const {
-        return static_cast<int>(place().thread) % LANES;
+template <class TEAM> struct host_group : TEAM {
+    static int thread() {
+        return static_cast<int>(xent_host::place().thread);
+    }
+    static int64_t block() {
+        return xent_host::place().block;
+    }
+    static int64_t blocks() {
+        return xent_host::place().blocks;
     }
 
-    /* Which of the block's groups this is. */
-    int index() const {
-        return static_cast<int>(place().thread) / LANES;
+    /* As device_group has it. */
+    static unsigned mask() {
+        const unsigned own = static_cast<unsigned>(thread()) % WARP;
+        unsigned found = 0;
+        for (unsigned other = 0; other < WARP; other++) {
+            const bool beside = TEAM::beside > 1 ? other % TEAM::beside == own % TEAM::beside
+                                                 : other / TEAM::width == own / TEAM::width;
+            found |= static_cast<unsigned>(beside) << other;
+        }
+        return found;
     }
-
     template <class T>
-    T shfl_xor(T v, int distance, const char *file = __builtin_FILE(), int line = __builtin_LINE()) const {
-        static_assert(std::is_trivially_copyable<T>::value && sizeof(T) <= MAX_EXCHANGE, "lanes exchange plain bytes");
-        constexpr int width = LANES < WARP ? LANES : WARP;
-        const int first = static_cast<int>(place().thread) / width * width;
+    static T shfl_xor(T v, int d, const char *file = __builtin_FILE(), int line = __builtin_LINE()) {
+        static_assert(std::is_trivially_copyable_v<T>, "lanes exchange plain bytes");
         T theirs;
-        exchange(first, width, {"shfl_xor", distance, sizeof v, file, line}, &v,
-                 (static_cast<int>(place().thread) - first) ^ distance, &theirs);
+        xent_host::exchange({"shfl_xor", mask(), d * TEAM::beside, sizeof v, file, line}, &v, &theirs);
         return theirs;
     }
-
-    void sync(const char *file = __builtin_FILE(), int line = __builtin_LINE()) const {
-        meet(index() * LANES, LANES, {"sync", 0, 0, file, line});
+    static void sync(const char *file = __builtin_FILE(), int line = __builtin_LINE()) {
+        xent_host::meet({"sync", 0, 0, 0, file, line});
     }
-
-    template <class S> S &shared() const {
-        static_assert(sizeof(S) <= SHARED_BYTES, "a block has no more shared memory");
-        return *static_cast<S *>(shared_of(place().rank));
+    static bool any(bool b, const char *file = __builtin_FILE(), int line = __builtin_LINE()) {
+        return xent_host::meet({"any", 0, 0, 0, file, line}, b);
     }
-};
-
-/* A cluster of blocks, each of LANES lanes. */
-template <int LANES> struct ClusterGroup : Group<LANES> {
-    int rank() const {
-        return static_cast<int>(place().rank);
-    }
-
-    int size() const {
-        return static_cast<int>(place().cluster);
-    }
-
-    void sync_cluster(const char *file = __builtin_FILE(), int line = __builtin_LINE()) const {
-        meet_cluster({"sync_cluster", 0, 0, file, line});
-    }
-
-    template <class S> S &peer(int rank) const {
-        return *static_cast<S *>(shared_of(static_cast<unsigned>(rank)));
+    template <class S, int N> static S *shared() {
+        static char key; /* one array for each S and N */
+        return static_cast<S *>(xent_host::shared_array(xent_host::place().rank, &key, sizeof(S) * N));
     }
 };
 
-} // namespace xent_host
+} // namespace xent
 
 #endif

@@ -13,13 +13,15 @@
 
 namespace xent_host {
 
-enum { MAX_THREADS = 1024, MAX_CLUSTER = 16, WARP = 32, MAX_EXCHANGE = 256, SHARED_BYTES = 227 * 1024 };
+/* What a device allows: threads a block, blocks a cluster, bytes of __shared__ arrays a block. */
+enum { MAX_THREADS = 1024, MAX_CLUSTER = 16, WARP_LANES = 32, SHARED_BYTES = 48 * 1024, MAX_EXCHANGE = 256 };
 
 /* A collective as its lanes call it: two calls are the same one where all of this is the same. */
 struct Site {
     const char *what;
-    int argument; /* the distance of a shuffle */
-    size_t bytes;
+    uint32_t mask; /* of a shuffle: the lanes of the warp that take part, */
+    int distance;  /* how far away the other one is, */
+    size_t bytes;  /* and what is exchanged */
     const char *file;
     int line;
 };
@@ -33,24 +35,24 @@ struct Place {
 
 const Place &place();
 
-/* The lanes [first, first + count) of this lane's block meet. What they did before is seen by all of them after. */
-void meet(int first, int count, const Site &site);
+/* All lanes of the block meet. What they did before is seen by all of them after. Returns whether any said true. */
+bool meet(const Site &site, bool vote = false);
 /* All lanes of the cluster. */
 void meet_cluster(const Site &site);
-/* The same lanes meet, each brings `bytes` and takes those of lane first + from. As on the device, shared memory is NOT
- * ordered by this. */
-void exchange(int first, int count, const Site &site, const void *mine, int from, void *theirs);
+/* The lanes of site.mask meet, each brings site.bytes and takes those of the lane whose number in the warp differs by
+ * site.distance in its bits. As on the device, shared memory is NOT ordered by this. */
+void exchange(const Site &site, const void *mine, void *theirs);
 
-/* The shared memory of the block with this rank in the cluster: all ones (NaN in every format) when the block starts. */
-void *shared_of(unsigned rank);
+/* A __shared__ array, one for each key, of the block with this rank in the cluster: all ones (NaN in every format) when
+ * the block starts. */
+void *shared_array(unsigned rank, const void *key, size_t bytes);
 
 /* Runs body(argument) once a lane. */
-void run(unsigned blocks, unsigned threads, unsigned cluster, size_t shared_bytes, void (*body)(const void *),
-         const void *argument);
+void run(unsigned blocks, unsigned threads, unsigned cluster, void (*body)(const void *), const void *argument);
 
 /* In which order lanes take their turns: 0 ascending, 1 descending (and blocks, too), others shuffled by that seed. A
- * result that depends on it is a collective that is missing. Threads have no order, and ignore it. */
-void set_order(unsigned order);
+ * result that depends on it is a collective that is missing. false: threads have no order. */
+bool set_order(unsigned order);
 
 } // namespace xent_host
 

@@ -21,10 +21,19 @@
 #define UNSEEN __attribute__((noinline))
 #endif
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#define open_memory(p, n) __asan_unpoison_memory_region(p, n)
+#define close_memory(p, n) __asan_poison_memory_region(p, n)
+#else
+#define open_memory(p, n) ((void)(p), (void)(n))
+#define close_memory(p, n) ((void)(p), (void)(n))
+#endif
+
 namespace xent_host {
 namespace {
 
-enum { BUFFERS = 2, PATIENCE_SECONDS = 30 };
+enum { BUFFERS = 2, VOTES = 3, MAX_ARRAYS = 32, PATIENCE_SECONDS = 30 };
 
 struct Meeting {
     int arrived;
@@ -33,10 +42,19 @@ struct Meeting {
     std::atomic<unsigned> seen;
 };
 
+struct Array {
+    const void *key;
+    size_t start;
+};
+
 struct Block {
     Meeting whole;
-    Meeting parts[6][MAX_THREADS];
-    std::unique_ptr<unsigned char[]> shared;
+    Meeting parts[MAX_THREADS]; /* shuffles, by the first lane of their mask */
+    std::atomic<bool> votes[VOTES];
+    int lock, arrays;
+    size_t used;
+    Array array[MAX_ARRAYS];
+    alignas(16) unsigned char shared[SHARED_BYTES];
 };
 
 struct Slots {
@@ -53,17 +71,17 @@ thread_local Place here;
 thread_local Cluster *cluster_here;
 
 UNSEEN void fail(const char *why, const Site &mine, const Site *other) {
-    std::fprintf(stderr, "block %u, lane %u at %s(%d) of %zu bytes, %s:%d: %s\n", here.block, here.thread, mine.what,
-                 mine.argument, mine.bytes, mine.file, mine.line, why);
+    std::fprintf(stderr, "block %u, lane %u at %s(%d) of %zu bytes among %08x, %s:%d: %s\n", here.block, here.thread,
+                 mine.what, mine.distance, mine.bytes, mine.mask, mine.file, mine.line, why);
     if (other)
-        std::fprintf(stderr, "  another is at %s(%d) of %zu bytes, %s:%d\n", other->what, other->argument, other->bytes,
-                     other->file, other->line);
+        std::fprintf(stderr, "  another is at %s(%d) of %zu bytes among %08x, %s:%d\n", other->what, other->distance,
+                     other->bytes, other->mask, other->file, other->line);
     std::abort();
 }
 
 UNSEEN bool same(const Site &a, const Site &b) {
-    return a.line == b.line && a.argument == b.argument && a.bytes == b.bytes && !std::strcmp(a.what, b.what) &&
-           !std::strcmp(a.file, b.file);
+    return a.line == b.line && a.mask == b.mask && a.distance == b.distance && a.bytes == b.bytes &&
+           !std::strcmp(a.what, b.what) && !std::strcmp(a.file, b.file);
 }
 
 /* Waits until `count` lanes are here. Builtins and not std::atomic, whose functions the sanitizer would see. */
@@ -105,19 +123,6 @@ UNSEEN unsigned round_of(const Meeting *m) {
     return __atomic_load_n(&m->round, __ATOMIC_ACQUIRE);
 }
 
-Meeting *meeting_of(int first, int count, const Site &site) {
-    Block &b = *cluster_here->blocks[here.rank];
-    const int own = static_cast<int>(here.thread), threads = static_cast<int>(here.threads);
-    int level = 0;
-    if (first == 0 && count == threads && count > WARP)
-        return &b.whole;
-    while (level < 6 && 1 << level != count)
-        level++;
-    if (level == 6 || first % count || first + count > threads || own < first || own >= first + count)
-        fail("this lane cannot be in such a group", site, nullptr);
-    return &b.parts[level][first];
-}
-
 void meet_at(Meeting *m, int count, const Site &site) {
     /* Read-modify-writes: an acquire of any of them sees the releases of all before it. */
     m->seen.fetch_add(1, std::memory_order_acq_rel);
@@ -131,35 +136,63 @@ const Place &place() {
     return here;
 }
 
-void meet(int first, int count, const Site &site) {
-    meet_at(meeting_of(first, count, site), count, site);
+bool meet(const Site &site, bool vote) {
+    Block &b = *cluster_here->blocks[here.rank];
+    const unsigned round = round_of(&b.whole);
+    /* Any lane clears the next one, whose last readers have met since. */
+    b.votes[(round + 1) % VOTES].store(false, std::memory_order_relaxed);
+    if (vote)
+        b.votes[round % VOTES].store(true, std::memory_order_relaxed);
+    meet_at(&b.whole, static_cast<int>(here.threads), site);
+    return b.votes[round % VOTES].load(std::memory_order_relaxed);
 }
 
 void meet_cluster(const Site &site) {
     meet_at(&cluster_here->all, static_cast<int>(here.cluster * here.threads), site);
 }
 
-void exchange(int first, int count, const Site &site, const void *mine, int from, void *theirs) {
-    Meeting *m = meeting_of(first, count, site);
-    Slots *block = &cluster_here->slots[here.rank * here.threads];
+void exchange(const Site &site, const void *mine, void *theirs) {
+    const unsigned own = here.thread % WARP_LANES, other = own ^ static_cast<unsigned>(site.distance);
+    const unsigned warp = here.thread - own, first = static_cast<unsigned>(__builtin_ctz(site.mask));
+    const bool inside = site.distance >= 0 && other < WARP_LANES && warp + other < here.threads;
+    if (!(site.mask >> own & 1) || !inside || !(site.mask >> other & 1) || site.bytes > MAX_EXCHANGE)
+        fail("a shuffle beyond its lanes, or of too much", site, nullptr);
+    Meeting *m = &cluster_here->blocks[here.rank]->parts[warp + first];
+    Slots *slots = &cluster_here->slots[here.rank * here.threads];
     const unsigned buffer = round_of(m) % BUFFERS;
-    if (site.bytes > MAX_EXCHANGE || from < 0 || from >= count)
-        fail("no such exchange in this group", site, nullptr);
-    put(block[here.thread].words[buffer], mine, site.bytes);
-    arrive(m, count, &site);
-    take(theirs, block[first + from].words[buffer], site.bytes);
+    put(slots[here.thread].words[buffer], mine, site.bytes);
+    arrive(m, __builtin_popcount(site.mask), &site);
+    take(theirs, slots[warp + other].words[buffer], site.bytes);
 }
 
-void *shared_of(unsigned rank) {
-    return cluster_here->blocks[rank]->shared.get();
+/* A lock that the sanitizer does not see, for it would order the lanes. */
+UNSEEN void *shared_array(unsigned rank, const void *key, size_t bytes) {
+    Block &b = *cluster_here->blocks[rank];
+    while (__atomic_exchange_n(&b.lock, 1, __ATOMIC_ACQUIRE))
+        sched_yield();
+    int i = 0;
+    while (i < b.arrays && b.array[i].key != key)
+        i++;
+    if (i == b.arrays) {
+        if (i == MAX_ARRAYS || b.used + bytes > SHARED_BYTES) {
+            std::fprintf(stderr, "a block has %d bytes of shared memory: no room for %zu beside %zu\n", SHARED_BYTES,
+                         bytes, b.used);
+            std::abort();
+        }
+        b.array[i] = {key, b.used};
+        b.arrays++;
+        open_memory(b.shared + b.used, bytes);
+        /* A gap, which AddressSanitizer guards. */
+        b.used += (bytes + 15) / 16 * 16 + 16;
+    }
+    void *found = b.shared + b.array[i].start;
+    __atomic_store_n(&b.lock, 0, __ATOMIC_RELEASE);
+    return found;
 }
 
-void run(unsigned blocks, unsigned threads, unsigned cluster, size_t shared_bytes, void (*body)(const void *),
-         const void *argument) {
-    if (!blocks || !threads || threads > MAX_THREADS || !cluster || cluster > MAX_CLUSTER || blocks % cluster ||
-        shared_bytes > SHARED_BYTES) {
-        std::fprintf(stderr, "no launch of %u blocks of %u lanes in clusters of %u with %zu bytes\n", blocks, threads,
-                     cluster, shared_bytes);
+void run(unsigned blocks, unsigned threads, unsigned cluster, void (*body)(const void *), const void *argument) {
+    if (!blocks || !threads || threads > MAX_THREADS || !cluster || cluster > MAX_CLUSTER || blocks % cluster) {
+        std::fprintf(stderr, "no launch of %u blocks of %u lanes in clusters of %u\n", blocks, threads, cluster);
         std::abort();
     }
     for (unsigned first = 0; first < blocks; first += cluster) {
@@ -167,9 +200,8 @@ void run(unsigned blocks, unsigned threads, unsigned cluster, size_t shared_byte
         c.slots.resize(static_cast<size_t>(cluster) * threads);
         for (unsigned rank = 0; rank < cluster; rank++) {
             c.blocks.emplace_back(new Block{});
-            /* No more than was asked for, so that AddressSanitizer sees the end of it. */
-            c.blocks.back()->shared.reset(new unsigned char[shared_bytes]);
-            std::memset(c.blocks.back()->shared.get(), 0xff, shared_bytes);
+            std::memset(c.blocks.back()->shared, 0xff, SHARED_BYTES);
+            close_memory(c.blocks.back()->shared, SHARED_BYTES);
         }
         c.all.round = 0;
         c.all.arrived = 0;
@@ -183,10 +215,13 @@ void run(unsigned blocks, unsigned threads, unsigned cluster, size_t shared_byte
             });
         for (std::thread &lane : lanes)
             lane.join();
+        for (auto &block : c.blocks)
+            open_memory(block->shared, SHARED_BYTES);
     }
 }
 
-void set_order(unsigned) {
+bool set_order(unsigned) {
+    return false;
 }
 
 } // namespace xent_host
