@@ -106,7 +106,7 @@ def compiler():
 
 
 def build(directory, *targets):
-    """Runs cuda/Makefile for its host targets, into a directory."""
+    """Makes targets of cuda/Makefile for this machine's processor, into a directory."""
     command = ["make", "-s", f"-j{min(os.cpu_count(), 8)}", "-C", str(ROOT / "cuda"), f"BUILD={directory}"]
     done = subprocess.run(
         [*command, f"CXX={compiler()}", *targets], capture_output=True, text=True, check=False, env=clean_environment()
@@ -123,13 +123,16 @@ def clean_environment():
 class Guarded:
     """A poisoned array inside a buffer whose other bytes must stay as they are."""
 
-    def __init__(self, shape, dtype, order="C", misalign=0):
+    def __init__(self, shape, dtype, misalign=0, like=None):
         dtype = np.dtype(dtype)
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         self._buffer = np.full(size + 3 * GUARD_BYTES, POISON, np.uint8)
         start = GUARD_BYTES + -self._buffer.ctypes.data % GUARD_BYTES + misalign * dtype.itemsize
         self._before, self._after = self._buffer[:start], self._buffer[start + size :]
-        self.array = np.ndarray(shape, dtype, self._buffer, start, order=order)
+        # Axes lie in memory as those with the strides `like`.
+        order = sorted(range(len(shape)), key=lambda d: -abs(like[d])) if like else list(range(len(shape)))
+        array = np.ndarray([shape[d] for d in order], dtype, self._buffer, start)
+        self.array = array.transpose(np.argsort(order))
 
     def check(self):
         assert (self._before == POISON).all(), "written before the output"
@@ -188,7 +191,7 @@ class Call:
         batch, classes = rows_last.shape[:-1], rows_last.shape[-1]
         r = self.req = Request(struct_size=ctypes.sizeof(Request), op=op, grad_scale=1.0, ndim=len(batch))
         wide = logits.dtype == np.float64 or (target is not None and np.asarray(target).dtype == np.float64)
-        r.compute = DTYPE_CODES["F64" if options.pop("compute64", wide) else "F32"]
+        r.compute = DTYPE_CODES["F64" if wide else "F32"]
         r.shape = self._longs(batch)
         r.classes = classes
         r.reduction = REDUCTIONS[reduction]
@@ -211,24 +214,21 @@ class Call:
                 given = np.broadcast_to(np.asarray(given), batch)
             self._view(option, given, 0 if per_class else len(batch))
         dtype = np.dtype(options.pop("dtype", logits.dtype))
-        order, misalign = options.pop("order", "C"), options.pop("misalign", 0)
+        misalign = options.pop("misalign", 0)
         self.value = self.out = None
         if value != "NONE" and reduction != "per_class":
-            given = options.pop("value_out", None)
             self.value = Guarded(batch if reduction == "none" else (), dtype, misalign=misalign)
-            self._view("value", self.value.array if given is None else given, len(batch) if reduction == "none" else 0)
+            self._view("value", self.value.array, len(batch) if reduction == "none" else 0)
         if emit != "NONE":
             if reduction == "per_class":
                 self.out = Guarded((classes,), dtype, misalign=misalign)
                 self._view("out", self.out.array, 0)
             else:
-                # The class axis lies where the logits have it.
-                self.out = Guarded(logits.shape, dtype, order, misalign)
+                self.out = Guarded(logits.shape, dtype, misalign=misalign, like=logits.strides)
                 array = self.out.array[..., None] if point else np.moveaxis(self.out.array, axis, -1)
                 self._view("out", array, len(batch))
         for option in ("label_smoothing", "grad_scale"):
-            if option in options:
-                setattr(r, option, options.pop(option))
+            setattr(r, option, options.pop(option, getattr(r, option)))
         ignored = options.pop("ignore_index", None)
         if ignored is not None:
             r.ignore_index, r.has_ignore_index = ignored, 1
