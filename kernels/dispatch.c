@@ -62,6 +62,10 @@ const char *xent_strerror(xent_status status) {
         return "the scratch is too small";
     case XENT_ERR_ISA:
         return "the instruction set is unknown, or not supported by this processor or build";
+    case XENT_ERR_CUDA:
+        return "a CUDA call failed";
+    case XENT_ERR_DEVICE:
+        return "no such CUDA device, or one that this build has no code for";
     }
     return "unknown status";
 }

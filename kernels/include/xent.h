@@ -37,7 +37,9 @@ typedef enum xent_status {
     XENT_ERR_REDUCTION, /* this reduction does not go with this operation                         */
     XENT_ERR_LABEL,     /* a label out of range; bad_row and bad_label say which; nothing written */
     XENT_ERR_SCRATCH,   /* scratch smaller than xent_scratch_size() asks for                      */
-    XENT_ERR_ISA        /* an instruction set that this processor or build lacks                  */
+    XENT_ERR_ISA,       /* an instruction set that this processor or build lacks                  */
+    XENT_ERR_CUDA,      /* a CUDA call failed; xent_cuda_error() says which (xent_cuda.h)         */
+    XENT_ERR_DEVICE     /* no such CUDA device, or one that this build has no code for            */
 } xent_status;
 
 /* The storage type of an operand. Those of 16 bits are computed in float32: IEEE binary16 (float16), and bfloat16, which
