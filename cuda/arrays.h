@@ -170,11 +170,11 @@ inline Array from_dlpack(py::handle producer, int64_t stream, const std::string 
     const auto pair = producer.attr("__dlpack_device__")().cast<py::sequence>();
     const dlpack::Device device{pair[0].cast<int32_t>(), pair[1].cast<int32_t>()};
     if (!on_gpu(device.type))
-        throw py::type_error(who + " is a " + type_name(producer) +
-                             (device.type == dlpack::CPU || device.type == dlpack::CUDA_HOST
-                                  ? " in CPU memory, not on a CUDA GPU"
-                                  : " on a device of DLPack's type " + std::to_string(device.type) +
-                                        ", not on a CUDA GPU"));
+        throw py::type_error(
+            who + " is a " + type_name(producer) +
+            (device.type == dlpack::CPU || device.type == dlpack::CUDA_HOST
+                 ? " in CPU memory, not on a CUDA GPU"
+                 : " on a device of DLPack's type " + std::to_string(device.type) + ", not on a CUDA GPU"));
     const dlpack::Taken taken = dlpack::take(dlpack::ask(producer, stream), device);
     const dlpack::Tensor &t = taken.tensor;
     Array a;
@@ -236,8 +236,9 @@ inline Array from_interface(py::handle producer, int64_t stream, const std::stri
     if (dict.contains("stream") && !dict["stream"].is_none()) {
         const auto from = dict["stream"].cast<int64_t>();
         if (from == 0)
-            throw py::buffer_error(who + ": stream 0 in a __cuda_array_interface__ is ambiguous: 1 is the legacy default "
-                                         "stream, 2 the per-thread one");
+            throw py::buffer_error(who +
+                                   ": stream 0 in a __cuda_array_interface__ is ambiguous: 1 is the legacy default "
+                                   "stream, 2 the per-thread one");
         if (stream != -1)
             runtime::order(a.device, from, stream);
     }
@@ -389,8 +390,9 @@ class Owned {
             throw py::buffer_error("this array is exported without a copy only");
         const int64_t to = stream.is_none() ? 1 : stream.cast<int64_t>();
         if (to == 0 || to < -1)
-            throw py::value_error("stream " + std::to_string(to) +
-                                  " is none: 1 is the legacy default stream, 2 the per-thread one, -1 asks for no wait");
+            throw py::value_error(
+                "stream " + std::to_string(to) +
+                " is none: 1 is the legacy default stream, 2 the per-thread one, -1 asks for no wait");
         if (to > 0)
             memory->hand_to(to);
         else

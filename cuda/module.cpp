@@ -64,7 +64,8 @@ std::vector<std::string> operations() {
 PYBIND11_MODULE(_cuda, m, py::mod_gil_not_used()) {
     m.doc() = "The C++ part of xent.cuda.";
     m.def("operations", &operations);
-    m.def("device_count", &device_count, "(devices, driver version, runtime version, what CUDA said if there are none)");
+    m.def("device_count", &device_count,
+          "(devices, driver version, runtime version, what CUDA said if there are none)");
     m.def("device_info", &device_info, py::arg("device"));
     m.def("prepare", &prepare, py::arg("device"));
     m.def("is_capturing", &runtime::is_capturing, py::arg("stream"));
@@ -109,12 +110,10 @@ PYBIND11_MODULE(_cuda, m, py::mod_gil_not_used()) {
                          const Array *weight, const Array *pos_weight, const Array *sample_weight,
                          const Array *temperature, std::string caller, std::string first, std::string second,
                          bool labels, ptrdiff_t axis, bool keepdims, double label_smoothing,
-                         std::optional<int64_t> ignore_index, std::string reduction,
-                         std::optional<std::string> dtype) {
-                 const Options options{std::move(caller), std::move(first), std::move(second),
-                                       labels,            axis,             keepdims,
-                                       label_smoothing,   ignore_index,     std::move(reduction),
-                                       std::move(dtype)};
+                         std::optional<int64_t> ignore_index, std::string reduction, std::optional<std::string> dtype) {
+                 const Options options{
+                     std::move(caller), std::move(first), std::move(second),    labels,          axis, keepdims,
+                     label_smoothing,   ignore_index,     std::move(reduction), std::move(dtype)};
                  return std::make_unique<Call>(operation, options, logits, target, where, weight, pos_weight,
                                                sample_weight, temperature);
              }),

@@ -423,10 +423,18 @@ def cuda_doc(name: str, operands: tuple[str, str], target: str) -> str:
     """The docstring of ``xent.cuda.<name>``: what is its own."""
     entry = ENTRIES.get(name)
     names = ELEMENTS.get(name, operands)
-    lines = [*_head(entry, name), ""]
-    lines += [f"As xent.{name}, of arrays on one CUDA GPU: queued on `stream` (an int or a stream object), or else on the"]
-    lines += [f"current stream of the library of `{names[0]}`, whose array the result is. See xent.cuda for what differs."]
+    lines = [
+        *_head(entry, name),
+        "",
+        f"As xent.{name}, of arrays on one CUDA GPU: queued on `stream` (an int or a stream object), or else on",
+        f"the current stream of the library of `{names[0]}`, whose array the result is. See xent.cuda for what",
+        "differs from arrays in CPU memory.",
+    ]
     if target == "labels":
-        lines += ["", "check_labels=False is the default: a label outside 0 to C - 1 makes its row's results NaN, without a"]
-        lines += ["wait. With True the call waits for the GPU and raises the CPU's IndexError; not while a graph is captured."]
+        lines += [
+            "",
+            "check_labels=False is the default: a label outside 0 to C - 1 makes its row's results NaN, without",
+            "a wait. With True the call waits for the GPU and raises the CPU's IndexError, which cannot be while a",
+            "graph is captured.",
+        ]
     return "\n".join(lines) + "\n"

@@ -12,7 +12,7 @@ LEGACY = 1
 
 
 def stream_number(stream):
-    """The number of a stream: an int, or an object of PyTorch, CuPy, Numba, cuda.core or who else has __cuda_stream__."""
+    """The number of a stream: an int, or a stream of PyTorch, CuPy, Numba, or whoever else has __cuda_stream__."""
     if hasattr(stream, "__index__") and not isinstance(stream, bool):
         number = operator.index(stream)
         if number <= 0:
@@ -74,7 +74,7 @@ class Torch:
         return memory, memory.data_ptr()
 
     def keep(self, array, device, stream):
-        """See to it that the memory of an array is not used again before what is queued on `stream`; whether it could."""
+        """Have the memory of an array not used again before what is queued on `stream`; whether that could be had."""
         array.record_stream(self._stream(device, stream))
         return True
 
@@ -243,8 +243,8 @@ class Other:
 
     def check_copy(self, out):
         raise TypeError(
-            f"out, a {type(out).__name__}, overlaps an operand, has another dtype than the result or goes with several "
-            "class axes; only into arrays of PyTorch and CuPy can the result be copied then"
+            f"out, a {type(out).__name__}, overlaps an operand or goes with several class axes; "
+            "only into arrays of PyTorch and CuPy can the result be copied then"
         )
 
     def cast(self, array, dtype):

@@ -9,11 +9,11 @@ arrays in CPU memory:
   default stream it is, which JAX's arrays are made ready for and its results ordered behind. Operands are kept until
   the kernels that read them are done.
 * Results are arrays of the first operand's library: allocated by PyTorch or CuPy themselves; memory of xent's own that
-  JAX, or whoever has the array standard's ``from_dlpack``, takes over; else a `DeviceArray`. All operands of a call, the
-  weights among them, are on one GPU; a plain number will do for `temperature` and `sample_weight`.
-* ``check_labels=False`` is the default: a label out of range makes its row's results NaN, and nothing is read outside of
-  the logits. With ``check_labels=True`` the call waits for its result and raises the IndexError that the CPU raises; the
-  results are written before that.
+  JAX, or whoever has the array standard's ``from_dlpack``, takes over; else a `DeviceArray`. All operands of a call,
+  the weights among them, are on one GPU; a plain number will do for `temperature` and `sample_weight`.
+* ``check_labels=False`` is the default: a label out of range makes its row's results NaN, and nothing is read outside
+  of the logits. With ``check_labels=True`` the call waits for its result and raises the IndexError that the CPU raises;
+  the results are written before that.
 * Logits are of a floating dtype; what a number has to be, as a temperature that must be positive, is checked only where
   it is on the host.
 * Calls can be captured into a CUDA graph with arrays of PyTorch and CuPy, once `prepare` or an earlier call has loaded
@@ -84,7 +84,10 @@ def _version(number):
 def _why_not():
     """Why no call can run, in a sentence; None where one can."""
     if _cuda is None:
-        return "this installation of xent was built without its CUDA part; `make cuda`, or XENT_CUDA=1 pip install, builds it"
+        return (
+            "this installation of xent was built without its CUDA part; "
+            "`make cuda`, or XENT_CUDA=1 pip install ., builds it"
+        )
     devices, driver, runtime, said = _cuda.device_count()
     if devices > 0:
         return None
@@ -135,7 +138,7 @@ def device_info(device=None):
 
 
 def prepare(device=0):
-    """Load the kernels of a GPU now, which its first call does otherwise; needed before a call is captured into a graph.
+    """Load the kernels of a GPU now, as its first call does otherwise; before a call is captured into a graph.
 
     Raises
     ------
@@ -213,7 +216,7 @@ def _dtype_name(dtype):
 
 
 class _Place:
-    """Where a call runs: the library that its results belong to, the GPU and the stream. And the arrays it was given."""
+    """Where a call runs: the library that its results belong to, the GPU, the stream; and what it was given."""
 
     def __init__(self, logits, stream, caller):
         self.caller = caller
@@ -251,8 +254,8 @@ class _Place:
         return taken
 
     def take_number(self, array, what):
-        """The same, and a plain number as an array of its own."""
-        if isinstance(array, (int, float)) or (isinstance(array, (np.ndarray, np.generic)) and array.ndim == 0):
+        """The same, and a plain number as an array of its own; None stays None."""
+        if isinstance(array, int | float) or (isinstance(array, np.ndarray | np.generic) and array.ndim == 0):
             return self.own(self.library.scalar(float(array), self.device, self.stream))
         return self.take(array, what)
 
@@ -323,8 +326,8 @@ def _evaluate(
         given["pos_weight"] = place.take(pos_weight, "pos_weight")
         bound = [place.take(array, "out") for array in outs]
         with place.on_stream():
-            given["sample_weight"] = None if sample_weight is None else place.take_number(sample_weight, "sample_weight")
-            given["temperature"] = None if temperature is None else place.take_number(temperature, "temperature")
+            given["sample_weight"] = place.take_number(sample_weight, "sample_weight")
+            given["temperature"] = place.take_number(temperature, "temperature")
             call = _cuda.Call(
                 op,
                 x,
@@ -349,8 +352,8 @@ def _make_ready(place, check_labels):
     """What has to be so before anything is queued."""
     if check_labels and place.is_capturing():
         raise RuntimeError(
-            f"{place.caller}: check_labels=True waits for the GPU, which nothing can do while its stream is captured into "
-            "a graph"
+            f"{place.caller}: check_labels=True waits for the GPU, which nothing can do while its stream is captured "
+            "into a graph"
         )
     if place.device not in _prepared:
         if place.is_capturing():
@@ -365,7 +368,7 @@ def _run(place, call, outs, bound, check_labels):
     """Queue the kernels of a call; `outs` are the arrays to write to, or None, for its value and for its rows."""
     library, results, copies = place.library, [], []
     shapes = (call.value_shape, call.out_shape)
-    for is_value, shape, out, view in zip((True, False), shapes, outs, bound, strict=True):
+    for is_value, shape, view in zip((True, False), shapes, bound, strict=True):
         if shape is not None and view is not None:
             call.check_out(view, is_value)
     for is_value, shape, out, view in zip((True, False), shapes, outs, bound, strict=True):
@@ -490,7 +493,9 @@ def distillation(
     given = {"student_logits": student, "teacher_logits": teacher, "labels": labels, "where": where}
     for what, array in given.items():
         if array is not None and not on_gpu(array):
-            raise TypeError(f"{name}: {what} is in CPU memory, others are on a GPU; a call runs where all of its operands are")
+            raise TypeError(
+                f"{name}: {what} is in CPU memory, others are on a GPU; a call runs where all of its operands are"
+            )
     library = library_of(student, _cuda)
     shape = tuple(student.shape)
     if shape != tuple(teacher.shape):
@@ -540,7 +545,8 @@ def distillation(
         )
     place = _Place(student, None, name)
     with place.on_device(), place.on_stream():
-        value, *gradient = [sum(part[1:], part[0]) for part in zip(*[p if return_grad else (p,) for p in parts], strict=True)]
+        parts = [part if return_grad else (part,) for part in parts]
+        value, *gradient = [first + more[0] if more else first for first, *more in zip(*parts, strict=True)]
         if reduction == "mean":
             # A sum over no rows is 0; their mean is not.
             nothing = 0.0 / divisor

@@ -739,7 +739,9 @@ def _variant(operation, reduction, return_grad):
 def _check_zero_or_one(name, target):
     """ValueError for integers that are no yes or no: most likely labels."""
     if on_gpu(target):
-        raise TypeError(f"{name}: on a GPU, where nobody looks whether each is 0 or 1, the target is floating, not {target}")
+        raise TypeError(
+            f"{name}: on a GPU, where nobody looks whether each is 0 or 1, the target is floating, not {target}"
+        )
     values = np.ma.getdata(target)
     wrong = (values != 0) & (values != 1)
     if isinstance(target, np.ma.MaskedArray):
@@ -778,7 +780,7 @@ def _check_temperature(name, temperature):
 
 
 def _as_weights(name, option, weights):
-    """Float64, in which the kernels read weights and temperatures; those on a GPU may be float32 and stay what they are."""
+    """Float64, in which the kernels read weights and temperatures; on a GPU they may be float32 and are left alone."""
     if weights is None or on_gpu(weights):
         return weights
     weights = np.asarray(as_array(weights, name, option))

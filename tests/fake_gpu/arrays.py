@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sysconfig
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -165,13 +166,15 @@ def dtype_of(dtype):
 class Parcel:
     """One DLPack tensor of an array, with what a test wants to be different about it; counts its deleter's calls."""
 
-    alive = {}  # by address, as a producer in C would own them
+    alive: ClassVar = {}  # by address, as a producer in C would own them
 
     def __init__(self, array, /, *, device=(2, 0), versioned=True, version=(1, 0), flags=0, deleter=True, **fields):
         self.array = array
         self.deleted = 0
         self.versioned = versioned
-        self.extents = (ctypes.c_int64 * (2 * array.ndim + 1))(*array.shape, *(s // array.itemsize for s in array.strides))
+        self.extents = (ctypes.c_int64 * (2 * array.ndim + 1))(
+            *array.shape, *(s // array.itemsize for s in array.strides)
+        )
         self.managed = (ManagedVersioned if versioned else Managed)()
         t = self.managed.tensor
         t.data = array.ctypes.data
@@ -300,7 +303,9 @@ class Standard(Array):
 
 def read(capsule, dtype=None):
     """A NumPy array of what a capsule holds, which is used by that: as a consumer in Python would."""
-    kind, name = (ManagedVersioned, b"dltensor_versioned") if b"versioned" in name_of(capsule) else (Managed, b"dltensor")
+    kind, name = (
+        (ManagedVersioned, b"dltensor_versioned") if b"versioned" in name_of(capsule) else (Managed, b"dltensor")
+    )
     address = _api.PyCapsule_GetPointer(id(capsule), name)
     t = ctypes.cast(address, ctypes.POINTER(kind)).contents.tensor
     shape, steps = t.shape[: t.ndim], t.strides[: t.ndim]

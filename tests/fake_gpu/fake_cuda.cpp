@@ -35,26 +35,26 @@ long number(const void *handle) {
 
 extern "C" {
 #pragma GCC visibility push(default)
-    int fake_devices = 2, fake_driver = 13000, fake_runtime = 13000;
-    int fake_capturing = 0; /* the stream that is */
-    int fake_events_pending = 0;
-    int fake_pointer_type = cudaMemoryTypeDevice, fake_pointer_device = 0;
-    int fake_fail_run = 0;
-    size_t fake_workspace = 64;
-    int fake_bad_label = 0;
-    int64_t fake_bad_row = 0, fake_bad_value = 0;
-    xent_status (*fake_kernels)(xent_request *) = nullptr; /* xent_run and xent_scratch_size */
-    xent_status (*fake_scratch)(const xent_request *, size_t *) = nullptr;
+int fake_devices = 2, fake_driver = 13000, fake_runtime = 13000;
+int fake_capturing = 0; /* the stream that is */
+int fake_events_pending = 0;
+int fake_pointer_type = cudaMemoryTypeDevice, fake_pointer_device = 0;
+int fake_fail_run = 0;
+size_t fake_workspace = 64;
+int fake_bad_label = 0;
+int64_t fake_bad_row = 0, fake_bad_value = 0;
+xent_status (*fake_kernels)(xent_request *) = nullptr; /* xent_run and xent_scratch_size */
+xent_status (*fake_scratch)(const xent_request *, size_t *) = nullptr;
 
-    const char *fake_notes(void) {
-        return notes.c_str();
-    }
-    void fake_forget(void) {
-        notes.clear();
-    }
-    size_t fake_allocations(void) {
-        return memory.size();
-    }
+const char *fake_notes(void) {
+    return notes.c_str();
+}
+void fake_forget(void) {
+    notes.clear();
+}
+size_t fake_allocations(void) {
+    return memory.size();
+}
 #pragma GCC visibility pop
 }
 

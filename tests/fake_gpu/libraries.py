@@ -1,5 +1,5 @@
-"""Just enough of PyTorch and of CuPy for xent.cuda, on host memory: whose streams and whose memory, with the rules that the
-real ones insist on, and a list of what they were asked to do."""
+"""Just enough of PyTorch and of CuPy for xent.cuda, on host memory: whose streams and whose memory, with the rules that
+the real ones insist on, and a list of what they were asked to do."""
 
 import contextlib
 import types
