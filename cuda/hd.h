@@ -14,7 +14,7 @@
 #define XENT_HD __host__ __device__ __forceinline__
 #define XENT_UNROLL _Pragma("unroll")
 #else
-#define XENT_HD inline __attribute__((always_inline))
+#define XENT_HD inline
 #define XENT_UNROLL
 #endif
 
