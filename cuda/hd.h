@@ -14,7 +14,7 @@
 #define XENT_HD __host__ __device__ __forceinline__
 #define XENT_UNROLL _Pragma("unroll")
 #else
-#define XENT_HD inline __attribute__((always_inline))
+#define XENT_HD inline
 #define XENT_UNROLL
 #endif
 
@@ -361,7 +361,7 @@ XENT_HD double phi(double u) {
 }
 
 /* ---- two numbers for one: what is done once a row ---- */
-/* An unevaluated sum, twice as precise as R. Not PAIRED it is hi alone, and lo is 0: enough where results have 16 bits. */
+/* An unevaluated sum, twice as precise as R; what is not finite has no error. Not PAIRED it is hi alone, and lo is 0: enough where results have 16 bits. */
 template <class R, bool PAIRED> struct wide {
     R hi, lo;
     XENT_HD wide() : hi(0), lo(0) {
@@ -371,7 +371,7 @@ template <class R, bool PAIRED> struct wide {
     XENT_HD wide(R h, R l) : hi(h), lo(PAIRED ? l : R(0)) {
     }
     XENT_HD R value() const {
-        return PAIRED && finite(lo) ? hi + lo : hi; /* what is infinite has no error */
+        return PAIRED && finite(lo) ? hi + lo : hi;
     }
 };
 
@@ -394,6 +394,8 @@ XENT_WIDE operator+(wide<R, P> a, wide<R, P> b) {
         return a.hi + b.hi;
     R e, f;
     const R s = two_sum(a.hi, b.hi, &e), t = two_sum(a.lo, b.lo, &f);
+    if (!finite(s))
+        return s;
     R s1 = quick_sum(s, e + t, &e);
     s1 = quick_sum(s1, e + f, &e);
     return {s1, e};
@@ -408,6 +410,8 @@ XENT_WIDE operator*(wide<R, P> a, wide<R, P> b) {
     if constexpr (!P)
         return a.hi * b.hi;
     const R p = a.hi * b.hi;
+    if (!finite(p))
+        return p;
     R e = fma(a.hi, b.hi, -p);
     e = fma(a.hi, b.lo, fma(a.lo, b.hi, e));
     const R s = quick_sum(p, e, &e);
@@ -417,6 +421,8 @@ XENT_WIDE operator/(wide<R, P> a, wide<R, P> b) {
     if constexpr (!P)
         return a.hi / b.hi;
     const R q = a.hi / b.hi;
+    if (!finite(q))
+        return q;
     const R rest = fma(-q, b.hi, a.hi) + fma(-q, b.lo, a.lo), more = rest / b.hi;
     R e;
     const R s = quick_sum(q, more, &e);

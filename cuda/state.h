@@ -452,7 +452,7 @@ XENT_UNROLL
         R v[size ? size : 1];
     };
     XENT_HD packed pack() {
-        packed p;
+        packed p = {};
         int i = 0;
         visit<false>([&](R &f) { p.v[i++] = f; });
         return p;

@@ -116,12 +116,13 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
             r = result<M>::unpack(static_cast<const typename result<M>::packed *>(j.results)[row]);
         } else {
             S s;
-            if constexpr (OP::folds)
+            if constexpr (OP::folds) {
                 s = fold_pieces<OP, M, A, N, S>(g, j, v, first, last, turn, [](S &p, tile<R, N> &t) { p.add(t); });
-            if (j.mode == MODE_FOLD) {
-                if (leads)
-                    static_cast<typename S::packed *>(j.states)[unit] = s.pack();
-                return;
+                if (j.mode == MODE_FOLD) {
+                    if (leads)
+                        static_cast<typename S::packed *>(j.states)[unit] = s.pack();
+                    return;
+                }
             }
             r = finish_row<OP, M>(g, j, v, s, turn);
         }

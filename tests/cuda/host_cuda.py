@@ -157,9 +157,19 @@ class Library:
 
     def __init__(self, path):
         self.lib = ctypes.CDLL(str(path))
-        self.lib.xent_cuda_error.restype = ctypes.c_char_p
-        for name in ("xent_cuda_launch_init", "xent_cuda_workspace_size", "xent_cuda_run", "xent_cuda_check_labels"):
-            getattr(self.lib, name)  # an AttributeError here names what is missing
+        self.lib.xent_cuda_error.restype = self.lib.xent_host_trace.restype = ctypes.c_char_p
+
+    def set_order(self, order):
+        """In which order lanes take their turns (host_lanes.h)."""
+        self.lib.xent_host_order(ctypes.c_uint(order))
+
+    def trace(self):
+        """The kernels launched since the last call: (name, lanes a row, blocks)."""
+        found = []
+        for line in (self.lib.xent_host_trace() or b"").decode().splitlines():
+            blocks, kernel = line.split(" ", 1)
+            found.append((kernel, int(blocks)))
+        return found
 
     def check(self, status):
         if status:

@@ -6,6 +6,7 @@ approximations of exp2 and of the reciprocal), nor how fast it is.
 
 import inspect
 import itertools
+import os
 
 import cases
 import host_cuda
@@ -45,14 +46,15 @@ pytestmark = pytest.mark.skipif(host_cuda.compiler() is None, reason="needs a C+
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
-    return host_cuda.build(tmp_path_factory.mktemp("cuda"), "host")
+    # Whoever works on the kernels keeps the objects from run to run.
+    return host_cuda.build(os.environ.get("XENT_CUDA_HOST_BUILD") or tmp_path_factory.mktemp("cuda"), "host")
 
 
 @pytest.fixture
 def cuda(built):
     library = host_cuda.Library(built / "libxent_cuda_host.so")
-    library.set_device()
     library.set_order(0)
+    library.trace()
     return library
 
 
