@@ -21,6 +21,7 @@ SOURCES := pyproject.toml README.md LICENSE $(wildcard setup.py MANIFEST.in) \
 		-o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name 'py.typed' -o -name '*.npz')
 CUDA_SOURCES := $(shell find cuda -type f)
 C_FILES := $(shell find kernels tests/embed -name '*.[ch]')
+CXX_FILES := $(addprefix cuda/,arrays.h call.h dlpack.h runtime.h module.cpp) $(wildcard tests/fake_gpu/*.h tests/fake_gpu/*.cpp)
 
 # A virtual environment that has the CUDA module once keeps it.
 WITH_CUDA = XENT_CUDA=$(if $(wildcard $(VENV)/cuda),1,0)
@@ -42,7 +43,7 @@ parity: $(VENV)/test $(VENV)/parity
 lint: $(VENV)/lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
+	$(BIN)/clang-format --dry-run -Werror $(C_FILES) $(CXX_FILES)
 	$(BIN)/mypy
 	$(BIN)/stubtest --mypy-config-file pyproject.toml xent
 

@@ -67,7 +67,7 @@ def sanitizer(seconds: float) -> bool:
         elif status is None:
             print(f"compute-sanitizer {tool}: not done after {seconds:.0f} s, nothing found until then")
         else:
-            first = next((line for line in said.splitlines() if line.strip()), "it said nothing")
+            first = next((line for line in said.splitlines() if line.strip("= ")), "it said nothing")
             print(f"compute-sanitizer {tool}: does not run here ({first.strip('= ')})")
     return good
 
