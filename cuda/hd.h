@@ -217,6 +217,7 @@ template <> struct fp<float> {
     static constexpr float log2e = 0x1.715476p+0f;
     /* ln 2: the first part times any exponent is exact */
     static constexpr float ln2_hi = 0x1.62e4p-1f, ln2_lo = 0x1.7f7d1cp-20f;
+    static constexpr float ln2 = 0x1.62e430p-1f, ln2_rest = -0x1.05c610p-29f; /* to twice the digits */
     static constexpr float tiny = 0x1p-126f, untiny = 0x1p25f, untiny_digits = 25.0f;
 };
 template <> struct fp<double> {
@@ -228,6 +229,7 @@ template <> struct fp<double> {
     static constexpr double lift = 0x1p512, drop = 0x1p-512;
     static constexpr double log2e = 1.4426950408889634074;
     static constexpr double ln2_hi = 0x1.62e42fefa2000p-1, ln2_lo = 0x1.9ef35793c7673p-41;
+    static constexpr double ln2 = 0x1.62e42fefa39efp-1, ln2_rest = 0x1.abc9e3b39803fp-56;
     static constexpr double tiny = 0x1p-1022, untiny = 0x1p54, untiny_digits = 54.0;
 };
 
@@ -241,6 +243,20 @@ template <class R> XENT_HD R poly(R, R c) {
 }
 template <class R, class... C> XENT_HD R poly(R z, R c, R d, C... rest) {
     return poly(z, fma(c, z, d), rest...);
+}
+
+/* ---- exact sums ---- */
+/* a + b, and what it rounds away. */
+template <class R> XENT_HD R two_sum(R a, R b, R *e) {
+    const R s = a + b, back = s - a;
+    *e = (a - (s - back)) + (b - back);
+    return s;
+}
+/* The same where |a| >= |b|, or a = 0. */
+template <class R> XENT_HD R quick_sum(R a, R b, R *e) {
+    const R s = a + b;
+    *e = b - (s - a);
+    return s;
 }
 
 /* ---- exp ---- */
@@ -283,6 +299,28 @@ template <class R> XENT_HD R exp_any(R d, R k0, R *lo) {
 template <class R> XENT_HD R exp_any(R d, R k0) {
     R lo;
     return exp_any(d, k0, &lo);
+}
+/* ... as a sum of two, to about 2^-30 of it in float: what a row is divided by. */
+XENT_HD float exp_tail(float r) {
+    return poly(r, 0x1.71de3ap-19f, 0x1.a01a02p-16f, 0x1.a01a02p-13f, 0x1.6c16c2p-10f, 0x1.111112p-7f, 0x1.555556p-5f,
+                0x1.555556p-3f);
+}
+XENT_HD double exp_tail(double r) {
+    return poly(r, 2.0914686968086876e-09, 2.5105217004720745e-08, 2.75572736431103e-07, 2.7557255400206422e-06,
+                2.4801587325547743e-05, 0.00019841269874820627, 0.0013888888888883748, 0.008333333333326136,
+                0.04166666666666667, 0.1666666666666667);
+}
+template <class R> XENT_HD R exp_two(R d, R k0, R *lo) {
+    const R k = fma(d, fp<R>::log2e, fp<R>::magic) - fp<R>::magic;
+    const R r1 = fma(-k, fp<R>::ln2_hi, d), r = fma(-k, fp<R>::ln2_lo, r1), low = fma(-k, fp<R>::ln2_lo, r1 - r);
+    const R s = r * r, half = R(0.5) * s, half_lo = R(0.5) * fma(r, r, -s);
+    R e, f;
+    R p = quick_sum(R(1), r, &e);
+    p = quick_sum(p, half, &f);
+    f = (e + f) + (fma(s * r, exp_tail(r), half_lo) + fma(low, r, low));
+    p = quick_sum(p, f, &e);
+    *lo = scale_by(e, k - k0);
+    return scale_by(p, k - k0);
 }
 /* The same where the result is not far above 1, and d no further than fp::low below: scaled by a power of two that is
  * too large, which is normal then, and back. */
@@ -374,19 +412,6 @@ template <class R, bool PAIRED> struct wide {
         return PAIRED && finite(lo) ? hi + lo : hi;
     }
 };
-
-/* a + b, and what it rounds away. */
-template <class R> XENT_HD R two_sum(R a, R b, R *e) {
-    const R s = a + b, back = s - a;
-    *e = (a - (s - back)) + (b - back);
-    return s;
-}
-/* The same where |a| >= |b|, or a = 0. */
-template <class R> XENT_HD R quick_sum(R a, R b, R *e) {
-    const R s = a + b;
-    *e = b - (s - a);
-    return s;
-}
 
 #define XENT_WIDE template <class R, bool P> XENT_HD wide<R, P>
 XENT_WIDE operator+(wide<R, P> a, wide<R, P> b) {

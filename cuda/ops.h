@@ -131,8 +131,8 @@ template <class M> XENT_HD lse_facts<M> lse_of(const top<M> &s) {
         most = exp2_quick(-f.k);
     } else {
         R lo;
-        const R hi = exp_any(s.m - f.c, f.k, &lo);
-        most = finite(s.m) ? W(hi, lo) : W(R(1));
+        const R hi = exp_two(finite(s.m) ? s.m - f.c : R(0), f.k, &lo);
+        most = W(hi, lo);
     }
     const R others = larger(s.n - R(1), R(0));
     const W r = settled(s.r) + most * W(others), sum = most + r, z = r / most;

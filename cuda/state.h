@@ -126,15 +126,6 @@ XENT_UNROLL
     }
 };
 
-/* exp(e), exp(e) - 1 and exp(e) - 1 - e, each to full relative accuracy. */
-template <class R> XENT_HD R exp_less(R e, R *m1, R *mx) {
-    const R all = exp_any(e, R(0)), far = all - R(1);
-    const bool near = R(-1) <= e && e <= R(2);
-    *mx = near ? phi(e) : far - e;
-    *m1 = near ? *mx + e : far;
-    return all;
-}
-
 template <reduce_kind K, bool LOG, class M> struct state {
     using R = typename M::real;
     using W = wide<R, !M::quick>;
@@ -152,7 +143,8 @@ template <reduce_kind K, bool LOG, class M> struct state {
     W t, b;
     R c = -fp<R>::infinity, c_lo = R(0); /* of no class at all: below any other */
     W w, u, a;
-    R weighed = R(0); /* w when c was last moved to the mean */
+    R held = -fp<R>::infinity; /* the target's maximum that w, u and a are held against: y.m, or one before it */
+    R weighed = R(0);          /* w when c was last moved to the mean */
 
     /* Every number of the state, each one once; SUMS: those that add up. */
     template <bool SUMS, class F> XENT_HD void visit(F f) {
@@ -182,6 +174,8 @@ template <reduce_kind K, bool LOG, class M> struct state {
                 f(c);
                 f(c_lo);
             }
+            if constexpr (LOG && !SUMS)
+                f(held);
             sum(w);
             sum(u);
             sum(a);
@@ -189,7 +183,7 @@ template <reduce_kind K, bool LOG, class M> struct state {
     }
     static constexpr int sum_of = paired ? 2 : 1;
     static constexpr int size = (of_x ? 2 + sum_of : 0) + (leads_y ? 1 : 0) + (of_y ? 1 + sum_of : 0) +
-                                (of_tb ? 2 * sum_of : 0) + (is_kl ? 2 + 3 * sum_of : 0);
+                                (of_tb ? 2 * sum_of : 0) + (is_kl ? 2 + (LOG ? 1 : 0) + 3 * sum_of : 0);
 
     /* ---- references ---- */
     XENT_HD void raise_x(R m) {
@@ -214,22 +208,11 @@ template <reduce_kind K, bool LOG, class M> struct state {
         if (!(y.m < m))
             return;
         const bool known = y.m > -fp<R>::infinity;
-        const reference<M> old = reference_of<M>(y.m), now = reference_of<M>(m);
         const R d = known ? y.m - m : R(0), f = y.raise(m);
         if constexpr (is_pair) {
             scale(b, f);
             if (known)
                 add_to(b, d * y.r.value());
-        }
-        if constexpr (is_kl) {
-            if (w.hi == R(0)) { /* no target yet, only exp(x - c): c moves instead, so that it cannot underflow */
-                c += (old.c - now.c) + (old.k - now.k) * (fp<R>::ln2_hi + fp<R>::ln2_lo);
-            } else {
-                scale(w, f);
-                scale(u, f);
-                scale(a, f);
-                weighed *= f;
-            }
         }
     }
 
@@ -237,113 +220,169 @@ template <reduce_kind K, bool LOG, class M> struct state {
     XENT_HD bool blank() const {
         return w.hi == R(0) && a.hi == R(0);
     }
-    /* The sums against c - e instead of c. A small e is added as a difference, a large one is a factor, which must not
-     * cancel. */
-    XENT_HD void shift(R e) {
-        if (e == R(0) || blank())
-            return;
-        const R sum = w.value();
-        R m1, mx;
-        const R all = exp_less(e, &m1, &mx), more = sum != R(0) ? fma(m1, u.value(), mx * sum) : R(0);
-        if (abs(e) < R(0.5))
-            add_to(a, m1 * a.value());
-        else
-            scale(a, all);
-        add_to(a, more);
-        if (sum != R(0))
-            add_to(u, e * sum);
+    static XENT_HD reference<M> reference_of_t(R m) {
+        if constexpr (!LOG)
+            return {R(0), R(0), -fp<R>::low};
+        reference<M> f = reference_of<M>(m);
+        f.k -= lift;
+        return f;
     }
+    /* What w, u and a are multiplied by to be held against y.m. */
+    XENT_HD R follow() const {
+        return LOG && held < y.m ? change<M>(reference_of<M>(held), reference_of<M>(y.m)) : R(1);
+    }
+    /* The sums around another c and against y.m. Both at once: what is left of a weight that underflows there may be a
+     * large part of the other row. */
     XENT_HD void move_to(R to, R to_lo) {
-        shift((c - to) + (c_lo - to_lo));
+        const W e = difference<paired>(c, to) + difference<paired>(c_lo, to_lo);
+        const R by = e.value(), f = follow();
+        if (!blank() && (by != R(0) || f != R(1))) {
+            const R sw = w.value(), su = u.value(), sa = a.value();
+            if (R(-1) <= by && by <= R(2)) { /* a difference, so that many small moves round no more than one */
+                const R mx = phi(by), m1 = mx + by;
+                add_to(a, fma(m1, sa, fma(m1, su, mx * sw)));
+                scale(a, f);
+            } else { /* A + U + W is sum exp(x - c) */
+                W all = e;
+                if (LOG && held < y.m) {
+                    const reference<M> old = reference_of<M>(held), now = reference_of<M>(y.m);
+                    all = all + difference<paired>(old.c, now.c) + W(old.k - now.k) * W(fp<R>::ln2, fp<R>::ln2_rest);
+                }
+                R q = exp_any(all.hi, R(0));
+                q = fma(q, all.lo, q) * ((sa + su) + sw);
+                a = q - f * (sw != R(0) ? fma(by, sw, sw + su) : R(0));
+            }
+            if (sw != R(0))
+                u = u + e * w;
+            scale(u, f);
+            scale(w, f);
+            weighed *= f;
+        }
         c = to;
         c_lo = to_lo;
+        held = y.m;
     }
 
-    /* Around c, which is moved to the mean of u = x - log t - c under t as that becomes known, element by element to full
-     * relative accuracy: differences are taken exactly (two-difference). With u, an element adds t (exp(u) - 1 - u): t
-     * phi(u) where -1 <= u <= 2, else q - t (1 + u) with q = t exp(u) = exp(x - c), which is taken from x. */
-    template <int N> XENT_HD void add_kl(const tile<R, N> &v) {
+    /* Around c, the mean of x - log t under t, element by element to full relative accuracy: differences are taken exactly
+     * (two-difference). With u = x - log t - c, an element adds t (exp(u) - 1 - u): t phi(u) where -1 <= u <= 2, else q - t
+     * (1 + u) with q = t exp(u) = exp(x - c), which is taken from x: nothing is rounded that exp would magnify. Of a row's
+     * FIRST tiles the lanes find c together; later each moves its own as what it has seen grows. */
+    template <bool FIRST, int T, int N, class G> XENT_HD void add_kl(G &g, tile<R, N> (&v)[T], int used, int *turn) {
         const R none = -fp<R>::infinity;
-        reference<M> fy = reference_of<M>(y.m);
-        if constexpr (!LOG)
-            fy = {R(0), R(0), -fp<R>::low};
-        else
-            fy.k -= lift;
-        R t[N], d[N], anchor = R(0), anchor_x = none, anchor_lt = none, most = none;
+        const auto plus = [](R p, R q) { return p + q; };
+        const auto most = [](R p, R q) { return larger(p, q); };
+        const reference<M> f = reference_of_t(y.m);
+        /* The most probable element, of which the others' differences are exact: all that counts in a confident row. */
+        R best = LOG ? none : R(0), beside = none, top_x = none;
 XENT_UNROLL
-        for (int i = 0; i < N; i++) {
-            const R lt = LOG ? v.t[i] : log(v.t[i]);
-            t[i] = LOG ? exp_of<M>(v.t[i], fy) : v.t[i];
-            d[i] = lt;
-            most = larger(most, v.x[i]);
-            if (anchor < t[i]) {
-                anchor = t[i];
-                anchor_x = v.x[i];
-                anchor_lt = lt;
+        for (int k = 0; k < T; k++)
+            if (k < used) {
+XENT_UNROLL
+                for (int i = 0; i < N; i++) {
+                    const bool more = best < v[k].t[i];
+                    best = more ? v[k].t[i] : best;
+                    beside = more ? v[k].x[i] : beside;
+                    top_x = larger(top_x, v[k].x[i]);
+                }
             }
+        if constexpr (FIRST) {
+            const R all = across_all(g, best, turn, most);
+            beside = across_all(g, best == all ? beside : none, turn, most);
+            top_x = across_all(g, top_x, turn, most);
+            best = all;
         }
-        /* A tile that outweighs all before it is measured from its own most probable element: that is all that counts in
-         * a confident row. */
-        if (!(anchor < w.hi) || w.hi == R(0)) {
-            R to_lo = R(0), to;
-            if (anchor > R(0)) {
-                to = two_sum(anchor_x, -anchor_lt, &to_lo);
-                if (!finite(to))
-                    to = to_lo = R(0);
-            } else { /* no target: the largest exp(x - c) is about 1 */
-                to = finite(most) ? most - (LOG && finite(y.m) ? y.m : R(0)) : R(0);
-                if (!blank() && c > to)
-                    to = c;
-            }
-            if (anchor > R(0) || w.hi == R(0))
-                move_to(to, to_lo);
+        const R weight = LOG ? exp_of<M>(best, f) : best, sum = w.value() * follow();
+        const bool some = weight > R(0);
+        R to = c, to_lo = c_lo;
+        if (some && !(weight < sum)) {
+            to = two_sum(beside, -(LOG ? best : log(best)), &to_lo);
+            if (!finite(to))
+                to = to_lo = R(0);
+        } else if (!some && sum == R(0)) { /* no target yet: the largest exp(x - c) is about 1 */
+            const R level = finite(top_x) ? top_x - (LOG && finite(y.m) ? y.m : R(0)) : R(0);
+            to = c < level || blank() ? level : c;
+            to_lo = R(0);
         }
-        R tw[N];
+        move_to(to, to_lo);
+
         W sum_w, sum_d;
 XENT_UNROLL
-        for (int i = 0; i < N; i++) {
-            R lo;
-            const R hi = two_sum(v.x[i], -d[i], &lo);
-            d[i] = (hi - c) + (lo - c_lo); /* NaN where t or q is 0 */
-            tw[i] = t[i] != R(0) ? t[i] * d[i] : R(0);
-        }
-        add_tile<M>(sum_w, t);
-        add_tile<M>(sum_d, tw);
-        const R heavy = sum_w.value() + w.value(), mean = (sum_d.value() + u.value()) / heavy;
-        R move = R(0);
-        if (heavy > R(1.25) * weighed && finite(mean)) {
-            move = mean;
+        for (int k = 0; k < T; k++)
+            if (k < used) {
+                R each[N];
+XENT_UNROLL
+                for (int i = 0; i < N; i++) {
+                    const R lt = LOG ? v[k].t[i] : log(v[k].t[i]);
+                    v[k].w[i] = LOG ? exp_of<M>(v[k].t[i], f) : v[k].t[i];
+                    R lo;
+                    const R hi = two_sum(v[k].x[i], -lt, &lo);
+                    v[k].p[i] = (hi - c) + (lo - c_lo); /* NaN where t or q is 0 */
+                    each[i] = v[k].w[i] != R(0) ? v[k].w[i] * v[k].p[i] : R(0);
+                }
+                add_tile<M>(sum_w, v[k].w);
+                add_tile<M>(sum_d, each);
+            }
+        R heavy = sum_w.value(), mean = sum_d.value(), move = R(0);
+        if constexpr (FIRST) {
             weighed = heavy;
-            shift(-move);
+            mean = across_all(g, mean, turn, plus) / across_all(g, heavy, turn, plus);
+            move = finite(mean) ? mean : R(0);
+        } else {
+            heavy += w.value();
+            mean = (mean + u.value()) / heavy;
+            if (heavy > R(1.25) * weighed && finite(mean)) {
+                move = mean;
+                weighed = heavy;
+            }
+        }
+        if (move != R(0)) {
             R e;
-            c = two_sum(c, move, &e);
-            c_lo += e;
+            to = two_sum(c, move, &e);
+            move_to(to, c_lo + e);
         }
 XENT_UNROLL
-        for (int i = 0; i < N; i++) {
-            const R e = d[i] - move, te = t[i] != R(0) ? t[i] * e : R(0);
-            R lo;
-            const R from = two_sum(v.x[i], -c, &lo);
-            R q = exp_beyond(from, fy);
-            lo -= c_lo;
-            if (abs(lo) < R(1))
-                q = fma(q, lo, q);
-            tw[i] = R(-1) <= e && e <= R(2) ? t[i] * phi(e) : (q - t[i]) - te;
-        }
-        add_tile<M>(a, tw);
-        add_to(u, sum_d);
-        add_to(u, -(sum_w.value() * move));
+        for (int k = 0; k < T; k++)
+            if (k < used) {
+                R each[N];
+XENT_UNROLL
+                for (int i = 0; i < N; i++) {
+                    const R t = v[k].w[i], e = v[k].p[i] - move;
+                    R lo;
+                    const R from = two_sum(v[k].x[i], -c, &lo);
+                    R q = exp_beyond(from, f);
+                    lo -= c_lo;
+                    if (abs(lo) < R(1))
+                        q = fma(q, lo, q);
+                    each[i] = R(-1) <= e && e <= R(2) ? t * phi(e) : (q - t) - (t != R(0) ? t * e : R(0));
+                }
+                add_tile<M>(a, each);
+            }
+        u = u + (settled(sum_d) - settled(sum_w) * W(move));
         add_to(w, sum_w);
     }
+
     /* ---- a tile ---- */
+    /* The first `used` of these tiles. */
+    template <bool FIRST, int T, int N, class G> XENT_HD void add(G &g, tile<R, N> (&v)[T], int used, int *turn) {
+        if constexpr (leads_y) {
+            R m = y.m;
+XENT_UNROLL
+            for (int k = 0; k < T; k++)
+                if (k < used)
+                    m = larger(m, largest(v[k].t));
+            raise_y(FIRST && is_kl ? across_all(g, m, turn, [](R p, R q) { return larger(p, q); }) : m);
+        }
+        if constexpr (is_kl)
+            add_kl<FIRST>(g, v, used, turn);
+XENT_UNROLL
+        for (int k = 0; k < T; k++)
+            if (k < used)
+                add(v[k]);
+    }
     template <int N> XENT_HD void add(tile<R, N> &v) {
         const R none = -fp<R>::infinity, zero = R(0);
         if constexpr (of_x)
             raise_x(largest(v.x));
-        if constexpr (leads_y)
-            raise_y(largest(v.t));
-        if constexpr (is_kl)
-            add_kl(v);
         if constexpr (of_x)
             x.add(v.x, v.ex);
         if constexpr (of_y)
@@ -411,8 +450,9 @@ XENT_UNROLL
         if constexpr (leads_y)
             raise_y(across<N>(g, y.m, most));
         if constexpr (is_kl) {
-            /* about a common c: that of the heaviest lane, moved to the mean */
-            R heavy = w.value(), to = c, to_lo = c_lo;
+            /* about a common c: the mean of the lanes' own, from that of the heaviest */
+            const R weight = w.value() * follow();
+            R heavy = weight, to = c, to_lo = c_lo;
 XENT_UNROLL
             for (int d = 1; d < N; d *= 2) {
                 const R h = g.shfl_xor(heavy, d), o = g.shfl_xor(to, d), o_lo = g.shfl_xor(to_lo, d);
@@ -421,16 +461,13 @@ XENT_UNROLL
                 to = other ? o : to;
                 to_lo = other ? o_lo : to_lo;
             }
-            const bool empty = blank();
-            const R gap = empty ? R(0) : (c - to) + (c_lo - to_lo), sum = w.value();
             const auto plus = [](R p, R q) { return p + q; };
-            const R all = across<N>(g, sum, plus);
-            R mean = across<N>(g, sum != R(0) ? fma(sum, gap, u.value()) : R(0), plus) / all;
+            const R gap = weight != R(0) ? (c - to) + (c_lo - to_lo) : R(0);
+            R mean = across<N>(g, weight * gap, plus) / across<N>(g, weight, plus);
             mean = finite(mean) ? mean : R(0);
-            shift(gap - mean);
             R e;
-            c = two_sum(to, mean, &e);
-            c_lo = to_lo + e;
+            to = two_sum(to, mean, &e);
+            move_to(to, to_lo + e);
         }
 XENT_UNROLL
         for (int d = 1; d < N; d *= 2) {

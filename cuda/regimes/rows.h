@@ -27,10 +27,19 @@ XENT_HD void put_value(const job &j, const row_view<M> &v, int64_t row, wide<typ
 template <class OP, class M, access_kind A, int N, class G, class F>
 XENT_HD void each_tile(G &g, const job &j, const row_view<M> &v, int64_t begin, int64_t end, bool with_x, F f) {
     for (int64_t base = begin; base < end; base += int64_t(N) * G::lanes) {
-        tile<typename M::real, N> t;
-        load_tile<OP, M, A>(g, j, v, base, end, with_x, &t);
+        tile<typename M::real, N> t[1];
+        load_tile<OP, M, A>(g, j, v, base, end, with_x, &t[0]);
         f(base, t);
     }
+}
+
+/* Folds a tile of a row that begins at `begin` (rather, of a piece of one). */
+template <class S, class R, int N, class G>
+XENT_HD void fold_tile(G &g, S &s, tile<R, N> (&t)[1], bool first, int *turn) {
+    if (S::is_kl && first)
+        s.template add<true>(g, t, 1, turn);
+    else
+        s.template add<false>(g, t, 1, turn);
 }
 
 /* The pieces [first, last) of a row, folded and joined: lane p holds the state of piece p until all are there. */
@@ -40,7 +49,7 @@ XENT_HD S fold_pieces(G &g, const job &j, const row_view<M> &v, int64_t first, i
     for (int64_t p = first; p < last; p++) {
         S part;
         each_tile<OP, M, A, N>(g, j, v, p * j.piece, p + 1 == j.pieces ? j.classes : (p + 1) * j.piece, true,
-                               [&](int64_t, tile<typename M::real, N> &t) { add(part, t); });
+                               [&](int64_t at, auto &t) { add(part, t, at == p * j.piece); });
         part.join(g, turn);
         if (first + 1 == last || lane(g) == p)
             s = part;
@@ -56,7 +65,8 @@ XENT_HD result<M> finish_again(G &g, const job &j, const row_view<M> &v, int *tu
     using S = state<REDUCE_PAIR, OP::log_target, M>;
     S s;
     bool again;
-    each_tile<OP, M, ANY, 4>(g, j, v, 0, j.classes, true, [&](int64_t, tile<typename M::real, 4> &t) { s.add(t); });
+    each_tile<OP, M, ANY, 4>(g, j, v, 0, j.classes, true,
+                             [&](int64_t, auto &t) { s.template add<false>(g, t, 1, turn); });
     s.join(g, turn);
     return finish<OP>(j, v.facts, s, &again);
 }
@@ -117,7 +127,8 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
         } else {
             S s;
             if constexpr (OP::folds) {
-                s = fold_pieces<OP, M, A, N, S>(g, j, v, first, last, turn, [](S &p, tile<R, N> &t) { p.add(t); });
+                s = fold_pieces<OP, M, A, N, S>(g, j, v, first, last, turn,
+                                                [&](S &p, auto &t, bool start) { fold_tile(g, p, t, start, turn); });
                 if (j.mode == MODE_FOLD) {
                     if (leads)
                         static_cast<typename S::packed *>(j.states)[unit] = s.pack();
@@ -130,7 +141,7 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
             if (j.mode != MODE_EMIT) {
                 const js_row<M> facts = js_row_of(r);
                 J s = fold_pieces<OP, M, A, N, J>(g, j, v, first, last, turn,
-                                                  [&](J &p, tile<R, N> &t) { p.add_js(t, facts); });
+                                                  [&](J &p, auto &t, bool) { p.add_js(t[0], facts); });
                 if (j.mode == MODE_FOLD_JS) {
                     if (leads)
                         static_cast<typename J::packed *>(j.states)[unit] = s.pack();
@@ -151,9 +162,9 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
         if constexpr (OP::emits) {
             if (live)
                 each_tile<OP, M, A, N>(g, j, v, first * j.piece, last == j.pieces ? j.classes : last * j.piece, OP::reads_x,
-                                       [&](int64_t base, tile<R, N> &t) {
+                                       [&](int64_t base, auto &t) {
                                            R out[N];
-                                           emit<OP>(r, t, false, out);
+                                           emit<OP>(r, t[0], false, out);
                                            store_tile<OP, M, A>(g, j, v, r, base, j.classes, out);
                                        });
         }
@@ -204,10 +215,7 @@ XENT_UNROLL
             s.raise_x(across_all(g, mx, turn, most));
         if constexpr (decltype(s)::leads_y)
             s.raise_y(across_all(g, my, turn, most));
-XENT_UNROLL
-        for (int i = 0; i < tiles; i++)
-            if (i * step < j.classes)
-                s.add(t[i]);
+        s.template add<true>(g, t, int((j.classes + step - 1) / step), turn);
         s.join(g, turn);
         result<M> r = finish_row<OP, M>(g, j, v, s, turn);
         if constexpr (OP::value == VALUE_JS) {

@@ -3,8 +3,6 @@
 #include "../../cuda/plan.h"
 #include "host_launch.h"
 
-#include <cstdio>
-#include <cstring>
 #include <string>
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
@@ -29,4 +27,57 @@ EXPORT const char *xent_host_trace(void) {
 
 EXPORT void xent_host_order(unsigned order) {
     xent_host::set_order(order);
+}
+
+/* plan.h, for a shape: what test_plan.py looks at, in this order. */
+EXPORT void xent_host_plan(int op, int is_f64, int64_t rows, int64_t classes, int access, int rows_adjacent, int reduction,
+                           int has_labels, int multiprocessors, int64_t *said) {
+    xent::facts f = {};
+    f.op = &xent::ops[op];
+    f.is_f64 = is_f64 != 0;
+    f.rows = rows;
+    f.classes = classes;
+    f.lies = {static_cast<xent::access_kind>(access), rows_adjacent != 0};
+    f.reduction = reduction;
+    f.has_labels = has_labels != 0;
+    f.weighs = reduction == XENT_MEAN && has_labels;
+    f.state_reals = 16;
+    f.result_reals = 8;
+    f.multiprocessors = multiprocessors;
+    const xent::plan p = xent::make_plan(f);
+    const int64_t all[] = {p.rows,
+                           p.row_pieces.count,
+                           p.row_pieces.classes,
+                           p.split,
+                           p.blocks,
+                           xent::rows_of(p.rows),
+                           p.chunks,
+                           p.chunk_rows,
+                           p.class_blocks,
+                           p.sum_blocks,
+                           static_cast<int64_t>(p.size)};
+    for (int64_t v : all)
+        *said++ = v;
+}
+
+/* Whether an operation has a kernel of a regime; -1 past the last regime. */
+EXPORT int xent_host_exists(int op, int regime) {
+    return regime < xent::REGIMES ? xent::exists(xent::ops[op], regime) : -1;
+}
+
+/* Classes that the lanes of a regime hold between them. */
+EXPORT int64_t xent_host_room(int op, int is_f64, int regime) {
+    const int64_t each = xent::held_room(xent::ops[op], is_f64 != 0);
+    switch (regime) {
+    case xent::HELD_QUAD:
+        return each * xent::quad_team::lanes;
+    case xent::HELD_WARP:
+        return each * xent::warp_team::lanes;
+    case xent::HELD_BLOCK:
+        return each * xent::block_team::lanes;
+    case xent::HELD_LARGE:
+        return each * xent::large_team::lanes;
+    default:
+        return INT64_MAX;
+    }
 }

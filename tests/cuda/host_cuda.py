@@ -120,6 +120,12 @@ def clean_environment():
     return {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "CXXFLAGS")}
 
 
+def laid_like(strides, shape, dtype, buffer, start):
+    """An array without gaps in a buffer, its axes in the order in which those with such strides lie."""
+    order = sorted(range(len(shape)), key=lambda d: -abs(strides[d])) if strides else list(range(len(shape)))
+    return np.ndarray([shape[d] for d in order], dtype, buffer, start).transpose(np.argsort(order))
+
+
 class Guarded:
     """A poisoned array inside a buffer whose other bytes must stay as they are."""
 
@@ -129,10 +135,7 @@ class Guarded:
         self._buffer = np.full(size + 3 * GUARD_BYTES, POISON, np.uint8)
         start = GUARD_BYTES + -self._buffer.ctypes.data % GUARD_BYTES + misalign * dtype.itemsize
         self._before, self._after = self._buffer[:start], self._buffer[start + size :]
-        # Axes lie in memory as those with the strides `like`.
-        order = sorted(range(len(shape)), key=lambda d: -abs(like[d])) if like else list(range(len(shape)))
-        array = np.ndarray([shape[d] for d in order], dtype, self._buffer, start)
-        self.array = array.transpose(np.argsort(order))
+        self.array = laid_like(like, shape, dtype, self._buffer, start)
 
     def check(self):
         assert (self._before == POISON).all(), "written before the output"
