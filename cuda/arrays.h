@@ -366,11 +366,9 @@ class Owned {
     void finish() {
         memory->finish();
     }
-    /* A scalar from the host. What is copied from pageable memory is so before the call returns, unless it is captured. */
+    /* A scalar from the host, which the copy has read when it returns: it is in pageable memory, and not captured, as nothing
+     * is allocated in a capture. */
     void set(double value) {
-        if (runtime::is_capturing(memory->producer()))
-            throw std::runtime_error("a number cannot become an array on the GPU while its stream is captured into a "
-                                     "graph; pass such an array");
         runtime::OnDevice guard(array.device);
         runtime::check(cudaMemcpyAsync(array.data, &value, sizeof value, cudaMemcpyHostToDevice,
                                        runtime::handle(memory->producer())),

@@ -8,7 +8,7 @@ __test__: dict[str, str]
 CALLABLES: dict[str, Callable[..., Any]]
 
 class Operation(NamedTuple):
-    index: int
+    number: int
     target: str
     operands: tuple[str, str]
     has_value: bool

@@ -995,7 +995,7 @@ cdef dict TARGET_NAMES = {
 
 CALLABLES = make_callables()
 
-Operation = namedtuple("Operation", "index target operands has_value has_emit")
+Operation = namedtuple("Operation", "number target operands has_value has_emit")
 
 
 cdef dict make_table():

@@ -7,11 +7,14 @@ Streams are numbered as DLPack numbers them: 1 is CUDA's legacy default stream, 
 import contextlib
 import operator
 import sys
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+from typing import Any, TypeAlias
 
 LEGACY = 1
 
 
-def stream_number(stream):
+def stream_number(stream: Any) -> int:
     """The number of a stream: an int, or a stream of PyTorch, CuPy, Numba, or whoever else has __cuda_stream__."""
     if hasattr(stream, "__index__") and not isinstance(stream, bool):
         number = operator.index(stream)
@@ -36,70 +39,70 @@ class Torch:
 
     HAS_STREAMS = True
 
-    def __init__(self, torch):
+    def __init__(self, torch: ModuleType) -> None:
         self.torch = torch
 
-    def device(self, array):
+    def device(self, array: Any) -> Any:
         return array.device.index
 
-    def current_stream(self, device):
+    def current_stream(self, device: int | None) -> int:
         return self.torch.cuda.current_stream(device).cuda_stream or LEGACY
 
-    def _stream(self, device, stream):
+    def _stream(self, device: int | None, stream: int) -> Any:
         if stream == LEGACY:
             return self.torch.cuda.default_stream(device)
         return self.torch.cuda.ExternalStream(stream, device=device)
 
-    def at(self, device):
+    def at(self, device: int | None) -> Any:
         """The device made current, without which a tensor on it is not exported."""
         if self.torch.cuda.current_device() == device:
             return contextlib.nullcontext()
         return self.torch.cuda.device(device)
 
-    def on(self, device, stream):
+    def on(self, device: int | None, stream: int) -> Any:
         """The device and the stream made current: what is allocated belongs to that stream."""
         return self.torch.cuda.stream(self._stream(device, stream))
 
-    def empty(self, shape, dtype, device, stream, like):
+    def empty(self, shape: tuple[int, ...], dtype: str, device: int, stream: int, like: Any) -> Any:
         dtype = getattr(self.torch, dtype)
         if like is not None and tuple(like.shape) == shape:
             return self.torch.empty_like(like, dtype=dtype)  # its strides too, so that one walk suits both
         return self.torch.empty(shape, dtype=dtype, device=self.torch.device("cuda", device))
 
-    def scalar(self, value, device, stream):
+    def scalar(self, value: float, device: int, stream: int) -> Any:
         return self.torch.full((), value, dtype=self.torch.float64, device=self.torch.device("cuda", device))
 
-    def workspace(self, size, device, stream):
+    def workspace(self, size: int, device: int, stream: int) -> tuple[Any, int]:
         memory = self.torch.empty(size, dtype=self.torch.uint8, device=self.torch.device("cuda", device))
         return memory, memory.data_ptr()
 
-    def keep(self, array, device, stream):
+    def keep(self, array: Any, device: int, stream: int) -> bool:
         """Have the memory of an array not used again before what is queued on `stream`; whether that could be had."""
         array.record_stream(self._stream(device, stream))
         return True
 
-    def merge(self, array, order, shape):
+    def merge(self, array: Any, order: Sequence[int], shape: tuple[int, ...]) -> Any:
         return array.permute(*order).reshape(shape)
 
-    def split(self, array, shape, order):
+    def split(self, array: Any, shape: tuple[int, ...], order: Sequence[int]) -> Any:
         return array.reshape(shape).permute(*order)
 
-    def check_copy(self, out):
+    def check_copy(self, out: Any) -> None:
         pass
 
-    def copy(self, result, out):
+    def copy(self, result: Any, out: Any) -> None:
         out.copy_(result)
 
-    def cast(self, array, dtype):
+    def cast(self, array: Any, dtype: Any) -> Any:
         return array.to(getattr(self.torch, dtype) if isinstance(dtype, str) else dtype)
 
-    def broadcast_to(self, array, shape):
+    def broadcast_to(self, array: Any, shape: tuple[int, ...]) -> Any:
         return self.torch.broadcast_to(array, shape)
 
-    def check_out(self, out, op):
+    def check_out(self, out: Any, op: str) -> None:
         pass
 
-    def deliver(self, result, like):
+    def deliver(self, result: Any, like: Any) -> Any:
         return result
 
 
@@ -108,67 +111,67 @@ class CuPy:
 
     HAS_STREAMS = True
 
-    def __init__(self, cupy):
+    def __init__(self, cupy: ModuleType) -> None:
         self.cupy = cupy
 
-    def device(self, array):
+    def device(self, array: Any) -> Any:
         return array.device.id
 
-    def current_stream(self, device):
+    def current_stream(self, device: int | None) -> int:
         return self.cupy.cuda.get_current_stream(device).ptr or LEGACY
 
-    def at(self, device):
+    def at(self, device: int | None) -> Any:
         return self.cupy.cuda.Device(device)
 
     @contextlib.contextmanager
-    def on(self, device, stream):
+    def on(self, device: int | None, stream: int) -> Iterator[None]:
         own = self.cupy.cuda.Stream
         known = {1: own.null, 2: own.ptds}
         with self.cupy.cuda.Device(device), known.get(stream) or self.cupy.cuda.ExternalStream(stream, device):
             yield
 
-    def _dtype(self, name, like):
+    def _dtype(self, name: str, like: Any) -> Any:
         # bfloat16 has a name in NumPy only where ml_dtypes gave it one; an array of it has the dtype itself.
         return like.dtype if like is not None and like.dtype.name == name else name
 
-    def empty(self, shape, dtype, device, stream, like):
+    def empty(self, shape: tuple[int, ...], dtype: str, device: int, stream: int, like: Any) -> Any:
         dtype = self._dtype(dtype, like)
         if like is not None and like.shape == shape:
             return self.cupy.empty_like(like, dtype=dtype, order="K")
         return self.cupy.empty(shape, dtype=dtype)
 
-    def scalar(self, value, device, stream):
+    def scalar(self, value: float, device: int, stream: int) -> Any:
         return self.cupy.full((), value, dtype="float64")
 
-    def workspace(self, size, device, stream):
+    def workspace(self, size: int, device: int, stream: int) -> tuple[Any, int]:
         memory = self.cupy.cuda.alloc(size)
         return memory, memory.ptr
 
-    def keep(self, array, device, stream):
+    def keep(self, array: Any, device: int, stream: int) -> bool:
         return False
 
-    def merge(self, array, order, shape):
+    def merge(self, array: Any, order: Sequence[int], shape: tuple[int, ...]) -> Any:
         return array.transpose(*order).reshape(shape)
 
-    def split(self, array, shape, order):
+    def split(self, array: Any, shape: tuple[int, ...], order: Sequence[int]) -> Any:
         return array.reshape(shape).transpose(*order)
 
-    def check_copy(self, out):
+    def check_copy(self, out: Any) -> None:
         pass
 
-    def copy(self, result, out):
+    def copy(self, result: Any, out: Any) -> None:
         self.cupy.copyto(out, result, casting="same_kind")
 
-    def cast(self, array, dtype):
+    def cast(self, array: Any, dtype: Any) -> Any:
         return array.astype(dtype)
 
-    def broadcast_to(self, array, shape):
+    def broadcast_to(self, array: Any, shape: tuple[int, ...]) -> Any:
         return self.cupy.broadcast_to(array, shape)
 
-    def check_out(self, out, op):
+    def check_out(self, out: Any, op: str) -> None:
         pass
 
-    def deliver(self, result, like):
+    def deliver(self, result: Any, like: Any) -> Any:
         return result
 
 
@@ -182,22 +185,22 @@ class Other:
 
     HAS_STREAMS = False
 
-    def __init__(self, native):
+    def __init__(self, native: Any) -> None:
         self.native = native
 
-    def device(self, array):
+    def device(self, array: Any) -> Any:
         return None  # the import will tell
 
-    def current_stream(self, device):
+    def current_stream(self, device: int | None) -> int:
         return LEGACY
 
-    def at(self, device):
+    def at(self, device: int | None) -> Any:
         return contextlib.nullcontext()
 
-    def on(self, device, stream):
+    def on(self, device: int | None, stream: int) -> Any:
         return contextlib.nullcontext()
 
-    def _allocate(self, shape, dtype, device, stream):
+    def _allocate(self, shape: tuple[int, ...], dtype: str, device: int, stream: int) -> Any:
         if self.native.is_capturing(stream):
             raise RuntimeError(
                 "xent.cuda cannot allocate while the stream is captured into a graph; "
@@ -205,26 +208,26 @@ class Other:
             )
         return self.native.DeviceArray(shape, dtype, device, stream)
 
-    def empty(self, shape, dtype, device, stream, like):
+    def empty(self, shape: tuple[int, ...], dtype: str, device: int, stream: int, like: Any) -> Any:
         return self._allocate(shape, dtype, device, stream)
 
-    def scalar(self, value, device, stream):
+    def scalar(self, value: float, device: int, stream: int) -> Any:
         made = self._allocate((), "float64", device, stream)
         made._set(value)
         return made
 
-    def workspace(self, size, device, stream):
+    def workspace(self, size: int, device: int, stream: int) -> tuple[Any, int]:
         memory = self._allocate((size,), "uint8", device, stream)
         return memory, memory._view().data
 
-    def keep(self, array, device, stream):
+    def keep(self, array: Any, device: int, stream: int) -> bool:
         return False
 
-    def _namespace(self, array):
+    def _namespace(self, array: Any) -> Any:
         space = getattr(array, "__array_namespace__", None)
         return None if space is None else space()
 
-    def _standard(self, array):
+    def _standard(self, array: Any) -> Any:
         xp = self._namespace(array)
         if xp is None:
             raise TypeError(
@@ -233,37 +236,40 @@ class Other:
             )
         return xp
 
-    def merge(self, array, order, shape):
+    def merge(self, array: Any, order: Sequence[int], shape: tuple[int, ...]) -> Any:
         xp = self._standard(array)
         return xp.reshape(xp.permute_dims(array, tuple(order)), shape)
 
-    def split(self, array, shape, order):
+    def split(self, array: Any, shape: tuple[int, ...], order: Sequence[int]) -> Any:
         xp = self._standard(array)
         return xp.permute_dims(xp.reshape(array, shape), tuple(order))
 
-    def check_copy(self, out):
+    def check_copy(self, out: Any) -> None:
         raise TypeError(
             f"out, a {type(out).__name__}, overlaps an operand or goes with several class axes; "
             "only into arrays of PyTorch and CuPy can the result be copied then"
         )
 
-    def cast(self, array, dtype):
+    def cast(self, array: Any, dtype: Any) -> Any:
         return array.astype(dtype)
 
-    def broadcast_to(self, array, shape):
+    def broadcast_to(self, array: Any, shape: tuple[int, ...]) -> Any:
         return self._standard(array).broadcast_to(array, shape)
 
-    def check_out(self, out, op):
+    def check_out(self, out: Any, op: str) -> None:
         if type(out).__module__.partition(".")[0] in ("jax", "jaxlib"):
             raise TypeError(f"{op}: out is an array of JAX, which nobody may write to")
 
-    def deliver(self, result, like):
+    def deliver(self, result: Any, like: Any) -> Any:
         result._finish()
         xp = self._namespace(like)
         return result if not hasattr(xp, "from_dlpack") else xp.from_dlpack(result)
 
 
-def library_of(array, native):
+Library: TypeAlias = Torch | CuPy | Other
+
+
+def library_of(array: Any, native: Any) -> Library:
     """The library that an array belongs to."""
     for name, kind, library in (("torch", "Tensor", Torch), ("cupy", "ndarray", CuPy)):
         module = sys.modules.get(name)

@@ -92,7 +92,7 @@ def _why_not():
     if devices > 0:
         return None
     if driver == 0:
-        return "no NVIDIA driver was found on this machine, so there is no GPU to run on"
+        return "no NVIDIA driver was found on this machine"
     if driver // 1000 < runtime // 1000:
         return (
             f"the NVIDIA driver is too old: it goes up to CUDA {_version(driver)}, "
@@ -103,7 +103,7 @@ def _why_not():
 
 def _require(caller):
     if not is_available():
-        raise RuntimeError(f"{caller}: arrays on a GPU cannot be computed with: {_why_not()}")
+        raise RuntimeError(f"{caller}: xent.cuda cannot run here: {_why_not()}")
 
 
 def device_info(device=None):
@@ -310,7 +310,7 @@ def _evaluate(
     check_labels=False,
 ):
     check_labels = labels and (check_labels or _SETTINGS.get()[1])
-    outs = split_out(out, TABLE[op].index)
+    outs = split_out(out, TABLE[op].number)
     for array in outs:
         if array is not None:
             library_of(array, _cuda).check_out(array, op)
@@ -386,8 +386,10 @@ def _run(place, call, outs, bound, check_labels):
         results.append((result, out))
     size = call.workspace_size()
     memory, address = library.workspace(size, place.device, place.stream) if size else (None, 0)
-    call.run(place.stream, address, size)
-    place.keep()
+    try:
+        call.run(place.stream, address, size)
+    finally:
+        place.keep()  # after an error, too: the kernels before it may be queued
     for result, out in copies:
         library.copy(result, out)
     if check_labels:
@@ -399,7 +401,7 @@ def _run(place, call, outs, bound, check_labels):
 def _evaluate_merged(op, logits, target, *, axis, labels=False, keepdims=False, where=None, out=None, **options):
     """Several class axes: one axis of all their elements, which costs a copy where no stride can walk them."""
     info, library = TABLE[op], library_of(logits, _cuda)
-    outs = split_out(out, info.index)
+    outs = split_out(out, info.number)
     shape = tuple(logits.shape)
     x_axes = places(axis, len(shape))
     classes = tuple(shape[i] for i in x_axes)
