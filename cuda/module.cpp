@@ -8,7 +8,8 @@
 
 namespace {
 
-runtime::Waiting waiting;
+/* Never destroyed: what waits at the process's end belongs to libraries that are no longer there. */
+runtime::Waiting &waiting = *new runtime::Waiting;
 
 void prepare(int device) {
     xent_status status;
@@ -101,7 +102,7 @@ PYBIND11_MODULE(_cuda, m, py::mod_gil_not_used()) {
         .def("__dlpack__", &Owned::dlpack, py::kw_only(), py::arg("stream") = py::none(),
              py::arg("max_version") = py::none(), py::arg("dl_device") = py::none(), py::arg("copy") = py::none())
         .def("__repr__", [](const Owned &a) {
-            return "<xent.cuda.DeviceArray of " + a.view().dtype.name + ", shape " + words(a.view().shape) + ", GPU " +
+            return "<xent DeviceArray of " + a.view().dtype.name + ", shape " + words(a.view().shape) + ", GPU " +
                    std::to_string(a.view().device) + ">";
         });
 

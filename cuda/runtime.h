@@ -125,7 +125,6 @@ inline void order(int device, int64_t sooner, int64_t later) {
  * let go once an event behind the kernel has passed, which later calls look for. */
 class Waiting {
     struct Held {
-        int device;
         Event event;
         std::vector<std::shared_ptr<void>> owners;
     };
@@ -135,7 +134,7 @@ class Waiting {
   public:
     void hold(int device, int64_t stream, std::vector<std::shared_ptr<void>> owners) {
         OnDevice guard(device);
-        Held held{device, Event(), std::move(owners)};
+        Held held{Event(), std::move(owners)};
         held.event.record(stream);
         std::lock_guard<std::mutex> lock(mutex);
         queue.push_back(std::move(held));
@@ -151,7 +150,6 @@ class Waiting {
             OutsideCaptures outside;
             std::deque<Held> still;
             for (Held &held : queue) {
-                OnDevice guard(held.device);
                 if (to_the_end)
                     held.event.wait();
                 (to_the_end || held.event.passed() ? passed : still).push_back(std::move(held));

@@ -1089,7 +1089,7 @@ def test_a_result_of_ours(gpu):
     given = give(gpu)
     assert (given.shape, given.ndim, given.dtype, given.device) == ((2, 3), 2, "float64", 0)
     assert given.__dlpack_device__() == (2, 0)
-    assert repr(given) == "<xent.cuda.DeviceArray of float64, shape (2, 3), GPU 0>"
+    assert repr(given) == "<xent DeviceArray of float64, shape (2, 3), GPU 0>"
     for max_version, name in ((None, b"dltensor"), ((0, 8), b"dltensor"), ((1, 0), b"dltensor_versioned")):
         capsule = given.__dlpack__(stream=1, max_version=max_version)
         assert arrays.name_of(capsule) == name

@@ -180,7 +180,7 @@ class Other:
 
     A call runs on the legacy default stream; the producer orders its own work before it in ``__dlpack__(stream=1)``.
     The result is memory of ours. JAX, and whoever else has the standard's ``from_dlpack``, takes it; any other gets
-    it as an xent.cuda.DeviceArray.
+    an array of ours.
     """
 
     HAS_STREAMS = False

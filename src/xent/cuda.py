@@ -7,10 +7,11 @@ arrays in CPU memory:
 * Nothing waits for the GPU and nothing is copied to or from it. A call queues its kernels on the current stream of the
   library that the first operand belongs to, or on ``stream=``, and returns. JAX has no such stream: there the legacy
   default stream it is, which JAX's arrays are made ready for and its results ordered behind. Operands are kept until
-  the kernels that read them are done.
+  the kernels that read them are done; PyTorch's allocator is told, for any other library the next call looks.
 * Results are arrays of the first operand's library: allocated by PyTorch or CuPy themselves; memory of xent's own that
-  JAX, or whoever has the array standard's ``from_dlpack``, takes over; else a `DeviceArray`. All operands of a call,
-  the weights among them, are on one GPU; a plain number will do for `temperature` and `sample_weight`.
+  JAX, or whoever has the array standard's ``from_dlpack``, takes over; else an array of its own that speaks both
+  protocols. All operands of a call, the weights among them, are on one GPU; a plain number will do for `temperature`
+  and `sample_weight`.
 * ``check_labels=False`` is the default: a label out of range makes its row's results NaN, and nothing is read outside
   of the logits. With ``check_labels=True`` the call waits for its result and raises the IndexError that the CPU raises;
   the results are written before that.
@@ -669,9 +670,8 @@ def _operation(name, info):
 _OPERATIONS = {name: _operation(name, info) for name, info in TABLE.items()}
 globals().update(_OPERATIONS)
 
-__all__ = [*_OPERATIONS, "DeviceArray", "device_info", "is_available", "is_built", "prepare", "using"]
+__all__ = [*_OPERATIONS, "device_info", "is_available", "is_built", "prepare", "using"]
 
-DeviceArray = None if _cuda is None else _cuda.DeviceArray
 if _cuda is not None:
     # While CUDA is still there.
     atexit.register(_cuda.drain)

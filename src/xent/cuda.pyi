@@ -2,7 +2,6 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, SupportsIndex, TypeAlias
 
 __all__ = [
-    "DeviceArray",
     "binary_cross_entropy",
     "binary_cross_entropy_terms",
     "binary_cross_entropy_value_and_grad",
@@ -53,27 +52,6 @@ class _CudaStream(Protocol):
 
 # PyTorch's, CuPy's and Numba's streams are taken for what they hold, too.
 _Stream: TypeAlias = SupportsIndex | _CudaStream | Any | None
-
-class DeviceArray:
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def ndim(self) -> int: ...
-    @property
-    def dtype(self) -> str: ...
-    @property
-    def device(self) -> int: ...
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]: ...
-    def __dlpack_device__(self) -> tuple[int, int]: ...
-    def __dlpack__(
-        self,
-        *,
-        stream: int | None = None,
-        max_version: tuple[int, int] | None = None,
-        dl_device: tuple[int, int] | None = None,
-        copy: bool | None = None,
-    ) -> Any: ...
 
 def is_built() -> bool: ...
 def is_available() -> bool: ...
