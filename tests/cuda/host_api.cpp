@@ -30,14 +30,15 @@ EXPORT void xent_host_order(unsigned order) {
 }
 
 /* plan.h, for a shape: what test_plan.py looks at, in this order. */
-EXPORT void xent_host_plan(int op, int is_f64, int64_t rows, int64_t classes, int access, int rows_adjacent, int reduction,
+EXPORT void xent_host_plan(int op, int is_f64, int64_t rows, int64_t classes, int access, int contiguous, int reduction,
                            int has_labels, int multiprocessors, int64_t *said) {
     xent::facts f = {};
     f.op = &xent::ops[op];
     f.is_f64 = is_f64 != 0;
     f.rows = rows;
     f.classes = classes;
-    f.lies = {static_cast<xent::access_kind>(access), rows_adjacent != 0};
+    f.access = static_cast<xent::access_kind>(access);
+    f.contiguous = contiguous != 0;
     f.reduction = reduction;
     f.has_labels = has_labels != 0;
     f.weighs = reduction == XENT_MEAN && has_labels;
