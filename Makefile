@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml README.md LICENSE $(wildcard setup.py MANIFEST.in) \
 	$(shell find kernels src -name '*.[ch]' -path 'kernels/*' -o -name '*.def' -o -name '*.py' \
 		-o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name 'py.typed' -o -name '*.npz')
-CUDA_SOURCES := $(shell find cuda -type f)
+CUDA_SOURCES := $(shell find cuda -name build -prune -o -type f -print)
 C_FILES := $(shell find kernels tests/embed -name '*.[ch]')
 CXX_FILES := $(addprefix cuda/,arrays.h call.h dlpack.h runtime.h module.cpp) $(wildcard tests/fake_gpu/*.h tests/fake_gpu/*.cpp)
 
@@ -73,7 +73,7 @@ gpu:
 	$(GPU_PYTHON) -m bench.gpu $(GPU_ARGS)
 
 clean:
-	rm -rf $(VENV) build kernels/build src/xent.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build cuda/build kernels/build src/xent.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests bench -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/created:
