@@ -58,8 +58,8 @@ cuda: $(VENV)/cuda
 
 cuda-check:
 	$(MAKE) cuda XENT_CUDA_ARCHS=90
-	$(MAKE) $(VENV)/test
-	$(MAKE) -C cuda BUILD=$(CURDIR)/build/cuda/90 XENT_CUDA_ARCHS=90 check
+	$(MAKE) $(VENV)/test $(VENV)/cuda-check
+	$(MAKE) -C cuda BUILD=$(CURDIR)/build/cuda/90 XENT_CUDA_ARCHS=90 PYTHON=$(CURDIR)/$(BIN)/python check
 	$(BIN)/python -m pytest tests/test_cuda.py tests/cuda $(PYTEST_ARGS)
 
 # Into a directory of its own, with what this Python has: a GPU is often where no registry is.
@@ -93,6 +93,6 @@ $(VENV)/cuda: $(VENV)/created $(SOURCES) $(CUDA_SOURCES)
 	touch $@ $(VENV)/installed
 
 # xent itself is there already, so these bring only what the extras add.
-$(VENV)/test $(VENV)/parity $(VENV)/lint $(VENV)/bench: $(VENV)/installed pyproject.toml
+$(VENV)/test $(VENV)/parity $(VENV)/lint $(VENV)/bench $(VENV)/cuda-check: $(VENV)/installed pyproject.toml
 	$(BIN)/python -m pip install --quiet 'xent[$(@F)]'
 	touch $@

@@ -383,6 +383,7 @@ def callable_doc(name: str, target: str, has_value: bool, has_emit: bool) -> str
     errors += ["ValueError", "    Shapes that do not match; `out` of another shape, or read-only. Nothing is written."]
     if target == "labels":
         errors += ["IndexError", "    A label outside 0 to C - 1: its value, its position and C. Nothing is written."]
+        errors += ["    On a GPU: NaN in its row, unless asked for (xent.cuda)."]
     lines = [
         *_head(entry, name),
         *_section(

@@ -243,9 +243,9 @@ class _Place:
 
     def take(self, array, what):
         """An array as the module sees it, safe to use on the stream from now on."""
-        array = _bare(array)
         if array is None:
             return None
+        array = _bare(array)
         library = library_of(array, _cuda)
         # What its library runs, and when it uses the memory again, is ordered with the call if both are on one stream.
         ordered = library.HAS_STREAMS and library.current_stream(self.device) == self.stream

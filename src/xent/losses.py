@@ -19,6 +19,10 @@ count:
 
 A row does not count where its label equals ``ignore_index``, where its label is masked, or where ``where`` selects
 none of its classes: its value, terms and gradient are 0 and it is left out of ``D``.
+
+Arrays on a CUDA GPU (PyTorch's, CuPy's, JAX's) stay there, and so does the result: see `xent.cuda`. Labels are then not
+checked by default: one out of range makes its row's results NaN instead of an IndexError, for which the call would have
+to wait; inside ``xent.cuda.using(check_labels=True)`` it does.
 """
 
 import operator
@@ -96,7 +100,8 @@ def cross_entropy(
         Shapes that do not match, an unknown reduction, an option out of its range, `return_grad` with "terms" or
         "per_class", `ignore_index` with probabilities, or integers of the logits' own shape as target.
     IndexError
-        A label that is neither `ignore_index` nor in 0 to C - 1: its value, its position and C.
+        A label that is neither `ignore_index` nor in 0 to C - 1: its value, its position and C. On a GPU: NaN in its
+        row, unless asked for (`xent.cuda.using`).
 
     Examples
     --------
@@ -300,7 +305,8 @@ def nll(
     ValueError
         Shapes that do not match, an unknown reduction, or `return_grad` with "terms" or "per_class".
     IndexError
-        A label that is neither `ignore_index` nor in 0 to C - 1: its value, its position and C.
+        A label that is neither `ignore_index` nor in 0 to C - 1: its value, its position and C. On a GPU: NaN in its
+        row, unless asked for (`xent.cuda.using`).
 
     Examples
     --------
@@ -570,7 +576,8 @@ def distillation(
         labels, below 1 without them, or outside 0 to 1, `weight` or `ignore_index` without labels, or `return_grad`
         with "terms" or "per_class".
     IndexError
-        A label that is neither `ignore_index` nor in 0 to C - 1: its value, its position and C.
+        A label that is neither `ignore_index` nor in 0 to C - 1: its value, its position and C. On a GPU: NaN in its
+        row, unless asked for (`xent.cuda.using`).
 
     References
     ----------
