@@ -1013,8 +1013,11 @@ def test_cupy_on_its_current_stream(cupy, gpu):
     assert x.deleted == [1, 1]
 
 
+@pytest.mark.parametrize("old", [False, True], ids=["", "before 14"])
 @pytest.mark.parametrize(("stream", "current"), [(22, 22), (1, 0), (2, 2)])
-def test_cupy_on_another_stream(cupy, gpu, stream, current):
+def test_cupy_on_another_stream(cupy, gpu, stream, current, old):
+    if old:
+        del cupy.cuda.Stream.from_external
     cupy.library.streams[0] = 11
     gpu.set(events_pending=1)
     x = cupy.ndarray(X)

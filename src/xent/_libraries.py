@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any, TypeAlias
 
-LEGACY = 1
+LEGACY, PER_THREAD = 1, 2
 
 
 def stream_number(stream: Any) -> int:
@@ -106,6 +106,16 @@ class Torch:
         return result
 
 
+class _Numbered:
+    """A stream of which no more than its number is known, by CUDA's protocol."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.number
+
+
 class CuPy:
     """CuPy: its pool gives memory back to the stream that it was allocated on, whoever reads it elsewhere."""
 
@@ -123,11 +133,17 @@ class CuPy:
     def at(self, device: int | None) -> Any:
         return self.cupy.cuda.Device(device)
 
+    def _stream(self, device: int | None, stream: int) -> Any:
+        own = self.cupy.cuda.Stream
+        if stream <= PER_THREAD:
+            return own.null if stream == LEGACY else own.ptds
+        if hasattr(own, "from_external"):
+            return own.from_external(_Numbered(stream))
+        return self.cupy.cuda.ExternalStream(stream, device)  # before CuPy 14
+
     @contextlib.contextmanager
     def on(self, device: int | None, stream: int) -> Iterator[None]:
-        own = self.cupy.cuda.Stream
-        known = {1: own.null, 2: own.ptds}
-        with self.cupy.cuda.Device(device), known.get(stream) or self.cupy.cuda.ExternalStream(stream, device):
+        with self.cupy.cuda.Device(device), self._stream(device, stream):
             yield
 
     def _dtype(self, name: str, like: Any) -> Any:
@@ -251,6 +267,9 @@ class Other:
         )
 
     def cast(self, array: Any, dtype: Any) -> Any:
+        jax = sys.modules.get("jax")
+        if jax is not None and isinstance(array, jax.Array):
+            dtype = jax.dtypes.canonicalize_dtype(dtype)  # float32 where its 64-bit mode is off
         return array.astype(dtype)
 
     def broadcast_to(self, array: Any, shape: tuple[int, ...]) -> Any:

@@ -161,6 +161,7 @@ def cupy():
         def __exit__(self, *error):
             self.context.__exit__(*error)
 
+    Stream.from_external = classmethod(lambda cls, other: cls(other.__cuda_stream__()[1]))
     Stream.null = Stream(0)
     Stream.ptds = Stream(2)
 
