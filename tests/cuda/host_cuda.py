@@ -122,7 +122,9 @@ def clean_environment():
 
 def laid_like(strides, shape, dtype, buffer, start):
     """An array without gaps in a buffer, its axes in the order in which those with such strides lie."""
-    order = sorted(range(len(shape)), key=lambda d: -abs(strides[d])) if strides else list(range(len(shape)))
+    order = list(range(len(shape)))
+    if strides:  # a stride of 0 says nothing, so such an axis comes first
+        order.sort(key=lambda d: -abs(strides[d]) if strides[d] else -np.inf)
     return np.ndarray([shape[d] for d in order], dtype, buffer, start).transpose(np.argsort(order))
 
 
