@@ -64,10 +64,11 @@ cuda-check:
 
 # Into a directory of its own, with what this Python has: a GPU is often where no registry is.
 GPU_SITE := $(CURDIR)/build/gpu
+GPU_ARCHS ?= native
 GPU_PYTHON = PYTHONPATH=$(GPU_SITE) $(PYTHON)
 gpu:
 	rm -rf $(GPU_SITE) build/lib* build/bdist*
-	XENT_CUDA=1 XENT_CUDA_ARCHS=native $(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --no-index \
+	XENT_CUDA=1 XENT_CUDA_ARCHS='$(GPU_ARCHS)' $(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --no-index \
 		--target $(GPU_SITE) .
 	$(GPU_PYTHON) -m bench.gpu_check $(GPU_CHECK_ARGS)
 	$(GPU_PYTHON) -m bench.gpu $(GPU_ARGS)
