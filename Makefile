@@ -6,6 +6,10 @@
 # make parity  the drop-ins of xent.compat beside the libraries that they stand in for
 # make lint    ruff, clang-format, mypy, stubtest
 # make bench   xent beside its peers and the machine's limits, half an hour; BENCH_ARGS=--quick takes about a minute
+# make cuda    build with the CUDA module and install into .venv; needs nvcc (CUDA_HOME, PATH); XENT_CUDA_ARCHS="90"
+#              builds for these compute capabilities alone
+# make cuda-check  the same for capability 90, its tests, and a look at the machine code; needs no GPU
+# make gpu     build for the GPU of this machine, test on it, measure; needs PyTorch, and reaches no registry
 # make bench-report   the plots and the README's figures from the newest whole run of each instruction set
 # make clean   remove what these made
 # Needs Python >= 3.11, a C compiler and make; PYTHON=... chooses another interpreter.
@@ -21,9 +25,14 @@ WHEEL_TESTS ?= tests/test_worked_examples.py tests/test_edges.py tests/test_kern
 SOURCES := pyproject.toml README.md LICENSE $(wildcard setup.py MANIFEST.in) \
 	$(shell find kernels src -name '*.[ch]' -path 'kernels/*' -o -name '*.def' -o -name '*.py' \
 		-o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name 'py.typed' -o -name '*.npz')
+CUDA_SOURCES := $(shell find cuda -name build -prune -o -type f -print)
 C_FILES := $(shell find kernels tests/embed -name '*.[ch]') src/xent/functions.h
+CXX_FILES := $(addprefix cuda/,arrays.h call.h dlpack.h runtime.h module.cpp) $(wildcard tests/fake_gpu/*.h tests/fake_gpu/*.cpp)
 
-.PHONY: all demo test wheel embed parity lint bench bench-report clean
+# A virtual environment that has the CUDA module once keeps it.
+WITH_CUDA = XENT_CUDA=$(if $(wildcard $(VENV)/cuda),1,0)
+
+.PHONY: all demo test wheel embed parity lint bench bench-report cuda cuda-check gpu clean
 all: $(VENV)/installed
 
 demo: $(VENV)/installed
@@ -50,7 +59,7 @@ parity: $(VENV)/test $(VENV)/parity
 lint: $(VENV)/lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
+	$(BIN)/clang-format --dry-run -Werror $(C_FILES) $(CXX_FILES)
 	$(BIN)/mypy
 	$(BIN)/stubtest --mypy-config-file pyproject.toml xent
 
@@ -60,8 +69,28 @@ bench: $(VENV)/bench
 bench-report: $(VENV)/bench
 	$(BIN)/python -m bench.report $(REPORT_ARGS)
 
+cuda: $(VENV)/cuda
+	$(BIN)/python -c 'import xent.cuda as c; print("xent.cuda: built,", "available" if c.is_available() else c._why_not())'
+
+cuda-check:
+	$(MAKE) cuda XENT_CUDA_ARCHS=90
+	$(MAKE) $(VENV)/test $(VENV)/cuda-check
+	$(MAKE) -C cuda BUILD=$(CURDIR)/build/cuda/90 XENT_CUDA_ARCHS=90 PYTHON=$(CURDIR)/$(BIN)/python check
+	$(BIN)/python -m pytest tests/test_cuda.py tests/cuda $(PYTEST_ARGS)
+
+# Into a directory of its own, with what this Python has: a GPU is often where no registry is.
+GPU_SITE := $(CURDIR)/build/gpu
+GPU_ARCHS ?= native
+GPU_PYTHON = PYTHONPATH=$(GPU_SITE) $(PYTHON)
+gpu:
+	rm -rf $(GPU_SITE) build/lib* build/bdist*
+	XENT_CUDA=1 XENT_CUDA_ARCHS='$(GPU_ARCHS)' $(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --no-index \
+		--target $(GPU_SITE) .
+	$(GPU_PYTHON) -m bench.gpu_check $(GPU_CHECK_ARGS)
+	$(GPU_PYTHON) -m bench.gpu $(GPU_ARGS)
+
 clean:
-	rm -rf $(VENV) $(WHEEL_VENV) build dist kernels/build src/xent/include src/xent/lib src/xent.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(WHEEL_VENV) build dist cuda/build kernels/build src/xent/include src/xent/lib src/xent.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests bench -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/created:
@@ -72,8 +101,13 @@ $(VENV)/created:
 # setuptools packs whatever lies in build/lib*, so a module that is gone would come back from there.
 $(VENV)/installed: $(VENV)/created $(SOURCES)
 	rm -rf build/lib* build/bdist*
-	$(BIN)/python -m pip install --quiet .
+	$(WITH_CUDA) $(BIN)/python -m pip install --quiet .
 	touch $@
+
+$(VENV)/cuda: $(VENV)/created $(SOURCES) $(CUDA_SOURCES)
+	rm -rf build/lib* build/bdist*
+	XENT_CUDA=1 $(BIN)/python -m pip install --quiet .
+	touch $@ $(VENV)/installed
 
 # Without the CUDA module, whatever the virtual environment has; what build/temp* holds is not compiled again. auditwheel
 # puts the OpenMP runtime beside the modules and says how old a glibc may be.
@@ -91,6 +125,6 @@ $(VENV)/embed: $(VENV)/wheel pyproject.toml
 	touch $@
 
 # xent itself is there already, so these bring only what the extras add.
-$(VENV)/test $(VENV)/parity $(VENV)/lint $(VENV)/bench: $(VENV)/installed pyproject.toml
+$(VENV)/test $(VENV)/parity $(VENV)/lint $(VENV)/bench $(VENV)/cuda-check: $(VENV)/installed pyproject.toml
 	$(BIN)/python -m pip install --quiet 'xent[$(@F)]'
 	touch $@

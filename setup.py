@@ -1,8 +1,19 @@
-"""What pyproject.toml cannot say: the C library under kernels/, and the two Cython modules in front of it."""
+"""What pyproject.toml cannot say: the C library under kernels/, the two Cython modules in front of it, and, where it is
+asked for, the CUDA module.
 
+XENT_CUDA       0, the default: no CUDA. 1: xent._cuda, or an error. auto: xent._cuda where there is an nvcc.
+CUDA_HOME       where the toolkit is, if nvcc on the PATH is not the one.
+XENT_CUDA_ARCHS compute capabilities, as "80 90"; native: those of this machine's GPUs. Without it those of 80, 90, 100
+                and 120 that nvcc knows, and PTX of the newest for what comes after them.
+MAX_JOBS        how many compilers at a time; as many as there are processors, otherwise.
+"""
+
+import ctypes
 import os
 import re
+import shlex
 import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
@@ -12,6 +23,7 @@ import numpy as np
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_clib import build_clib
+from setuptools.command.build_ext import build_ext
 
 SOURCES = sorted(glob("kernels/*.c"))
 HEADERS = sorted(glob("kernels/**/*.h", recursive=True) + glob("kernels/*.def"))
@@ -44,6 +56,108 @@ SHIPPED = {
     "kernels/cmake/xent-config.cmake.in": "lib/cmake/xent/xent-config.cmake",
     "kernels/cmake/xent-config-version.cmake.in": "lib/cmake/xent/xent-config-version.cmake",
 }
+
+
+# ---- CUDA ----------------------------------------------------------------------------------------------------------
+
+
+def find_nvcc():
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+    return shutil.which("nvcc", path=str(Path(home, "bin")) if home else None)
+
+
+def wanted_nvcc():
+    """The compiler to build the CUDA module with; None to build without."""
+    wanted = os.environ.get("XENT_CUDA", "0")
+    if wanted not in ("0", "1", "auto"):
+        sys.exit(f"XENT_CUDA={wanted} is neither 0, 1 nor auto")
+    nvcc = None if wanted == "0" else find_nvcc()
+    if wanted == "1" and nvcc is None:
+        sys.exit("XENT_CUDA=1, and there is no nvcc in CUDA_HOME/bin or on the PATH")
+    if wanted == "auto" and nvcc is None:
+        print("xent: no nvcc in CUDA_HOME/bin or on the PATH, so the CUDA module is left out")
+    return nvcc
+
+
+def native_archs():
+    """The compute capabilities of this machine's GPUs, from the driver itself."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        sys.exit("XENT_CUDA_ARCHS=native, and there is no NVIDIA driver on this machine")
+    devices, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(devices)) != 0 or devices.value == 0:
+        sys.exit("XENT_CUDA_ARCHS=native, and the NVIDIA driver has no GPU for this process")
+    found = set()
+    for device in range(devices.value):  # a device is its number; 75 and 76 are its capability
+        driver.cuDeviceGetAttribute(ctypes.byref(major), 75, device)
+        driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
+        found.add(10 * major.value + minor.value)
+    return " ".join(map(str, sorted(found)))
+
+
+def wanted_archs():
+    archs = os.environ.get("XENT_CUDA_ARCHS", "")
+    return native_archs() if archs == "native" else " ".join(archs.replace(",", " ").split())
+
+
+def toolkit(nvcc):
+    """(include directories, library directories) of the toolkit, as nvcc itself would use them."""
+    plan = subprocess.run([nvcc, "--dryrun", "-c", "any.cu"], capture_output=True, text=True, check=False).stderr
+    flags = [shlex.split(line) for line in re.findall(r"^#\$ (?:INCLUDES|LIBRARIES)=(.*)$", plan, flags=re.MULTILINE)]
+    words = [word for line in flags for word in line]
+    include_dirs, library_dirs = ([word[2:] for word in words if word.startswith(flag)] for flag in ("-I", "-L"))
+    if not include_dirs or not library_dirs:
+        sys.exit(f"{nvcc} does not say where its headers and libraries are:\n{plan}")
+    return include_dirs, library_dirs
+
+
+NVCC = wanted_nvcc()
+CUDA_SOURCES = sorted(glob("cuda/*.[chu]*") + glob("cuda/regimes/*"))
+
+
+class BuildExtensions(build_ext):
+    """build_ext, and first the CUDA kernels, which make builds: it needs neither Python nor setuptools for them."""
+
+    def build_extension(self, ext):
+        if ext.name == "xent._cuda":
+            import pybind11
+
+            include_dirs, library_dirs = toolkit(NVCC)
+            ext.include_dirs += [pybind11.get_include(), *include_dirs]
+            ext.library_dirs += library_dirs
+            ext.extra_objects = [self.kernels()]
+        super().build_extension(ext)
+
+    def kernels(self):
+        """The library of the kernels. Its objects stay where they are, so that the next build has them."""
+        make = shutil.which(os.environ.get("MAKE", "make"))
+        if make is None:
+            sys.exit("the CUDA kernels are built by make, which is not on the PATH")
+        archs = wanted_archs()
+        build = Path("build", "cuda", archs.replace(" ", "-") or "all").resolve()
+        options = {"BUILD": str(build), "NVCC": NVCC} | ({"XENT_CUDA_ARCHS": archs} if archs else {})
+        jobs = os.environ.get("MAX_JOBS") or os.cpu_count()
+        # Under a make of its own it would wait for that one's jobs.
+        environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS")}
+        command = [make, "-C", "cuda", f"-j{jobs}", *(f"{name}={value}" for name, value in options.items())]
+        if subprocess.run(command, env=environment, check=False).returncode:
+            sys.exit("the CUDA kernels could not be built: " + shlex.join(command))
+        return str(build / "libxent_cuda.a")
+
+
+def cuda_extension():
+    return Extension(
+        "xent._cuda",
+        ["cuda/module.cpp"],
+        include_dirs=["cuda", *INCLUDE_DIRS],
+        # The runtime is linked in: a process with PyTorch or CuPy in it has one or two of its own already.
+        libraries=["cudart_static", "rt", "pthread", "dl"],
+        depends=[*CUDA_SOURCES, *HEADERS],
+        extra_compile_args=["-std=c++17", "-O2", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"],
+        extra_link_args=["-Wl,-S", "-Wl,--exclude-libs,ALL"],
+        language="c++",
+    )
 
 
 class BuildKernels(build_clib):
@@ -125,13 +239,18 @@ setup(
             },
         )
     ],
-    ext_modules=cythonize(
-        [
-            # _core alone calls the library, so that a process has one copy of its state (threads, instruction set).
-            extension("_core", link_args=[*OPENMP_LIBS, *HIDE], depends=[*SOURCES, *HEADERS]),
-            extension("_ufuncs"),
-        ],
-        include_path=["src"],
-    ),
-    cmdclass={"build_clib": BuildKernels},
+    ext_modules=[
+        *cythonize(
+            [
+                # _core alone calls the library, so that a process has one copy of its state (threads, instruction set).
+                extension("_core", link_args=[*OPENMP_LIBS, *HIDE], depends=[*SOURCES, *HEADERS]),
+                extension("_ufuncs"),
+            ],
+            include_path=["src"],
+        ),
+        *([cuda_extension()] if NVCC else []),
+    ],
+    # What pyproject.toml would ask of everybody, only this module needs.
+    setup_requires=["pybind11>=2.13"] if NVCC else [],
+    cmdclass={"build_clib": BuildKernels, "build_ext": BuildExtensions},
 )

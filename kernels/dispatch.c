@@ -69,6 +69,10 @@ const char *xent_strerror(xent_status status) {
         return "the request is not one that xent_request_init of this version has filled";
     case XENT_ERR_STATE:
         return "the states are none, or not of this operation, dtype and version";
+    case XENT_ERR_CUDA:
+        return "a CUDA call failed";
+    case XENT_ERR_DEVICE:
+        return "no such CUDA device, or one that this build has no code for";
     }
     return "unknown status";
 }

@@ -54,7 +54,9 @@ typedef enum xent_status {
     XENT_ERR_SCRATCH,   /* scratch smaller than xent_scratch_size() asks for                      */
     XENT_ERR_ISA,       /* an instruction set that this processor or build lacks                  */
     XENT_ERR_REQUEST,   /* not a request of this ABI version: xent_request_init() has not seen it */
-    XENT_ERR_STATE      /* not states, or of another operation, dtype or ABI version              */
+    XENT_ERR_STATE,     /* not states, or of another operation, dtype or ABI version              */
+    XENT_ERR_CUDA,      /* a CUDA call failed; xent_cuda_error() says which (xent_cuda.h)         */
+    XENT_ERR_DEVICE     /* no such CUDA device, or one that this build has no code for            */
 } xent_status;
 
 /* A sentence for any status, in English; never NULL. */

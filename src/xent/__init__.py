@@ -5,6 +5,7 @@ training and evaluation code calls. Values are in nats; the prediction comes fir
 """
 
 import sys as _sys
+from importlib import import_module as _import_module
 from pathlib import Path as _Path
 from typing import Any as _Any
 
@@ -66,7 +67,10 @@ def get_library_dir() -> str:
 
 
 def __getattr__(name: str) -> _Any:
-    # explain needs every door of xent.compat, which would be a tenth of the import's time.
+    # explain needs every door of xent.compat, which would be a tenth of the import's time; cuda, where it is built, is
+    # larger than all the rest.
+    if name == "cuda":
+        return _import_module("xent.cuda")
     if name == "explain":
         from xent._explain import explain
 

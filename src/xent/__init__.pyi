@@ -3,6 +3,7 @@ from typing import Any, SupportsIndex, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from xent import cuda as cuda
 from xent import losses as losses
 from xent import ufuncs as ufuncs
 from xent._explain import explain as explain

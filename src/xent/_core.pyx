@@ -5,6 +5,7 @@ import operator
 import os
 import platform
 import sys
+from collections import namedtuple
 
 import numpy as np
 
@@ -221,7 +222,7 @@ cdef int place(object axis, int ndim) except -1:
     return <int>(given + ndim if given < 0 else given)
 
 
-cdef tuple places(object axis, int ndim):
+cpdef tuple places(object axis, int ndim):
     """A tuple of axes, or None for all of them, counted from the front."""
     if axis is None:
         return tuple(range(ndim))
@@ -421,17 +422,43 @@ cdef bint is_pandas(object a):
     ))
 
 
-cdef int refuse_device(object a, str op, str name) except -1:
-    """TypeError for arrays that live on a device; CPU memory, and memory pinned for a device, can be read."""
+def on_gpu(a, /):
+    """Whether an operand lives on a CUDA GPU, where xent.cuda works on it. CPU memory, and memory pinned for a device, can be
+    read here; any other device is a TypeError."""
+    if cnp.PyArray_Check(a):
+        return False
+    if isinstance(a, loaded("xent.cuda", "OnGPU")):
+        return True
     device = getattr(type(a), "__dlpack_device__", None)
-    if device is not None:
-        kind = int(device(a)[0])
-        if kind not in (1, 3, 11):
-            raise TypeError(
-                f"{op}: {name} is a {type(a).__module__}.{type(a).__qualname__} on a device "
-                f"(DLPack device type {kind}), and this build of xent has no GPU kernels"
-            )
+    if device is None:
+        return hasattr(a, "__cuda_array_interface__")
+    kind = int(device(a)[0])
+    if kind in (1, 3, 11):
+        return False
+    if kind in (2, 13):
+        return True
+    raise TypeError(
+        f"a {type(a).__module__}.{type(a).__qualname__} is on a device of DLPack's type {kind}: "
+        "xent computes in CPU memory and on CUDA GPUs"
+    )
+
+
+cdef int refuse_device(object a, str op, str name) except -1:
+    """TypeError for an operand on a GPU where all that goes with it is in CPU memory."""
+    if on_gpu(a):
+        raise TypeError(
+            f"{op}: {name} is a {type(a).__module__}.{type(a).__qualname__} on a GPU, and is needed in CPU memory"
+        )
     return 0
+
+
+def operand(a, str op, str name):
+    """What the losses look at: an operand on a GPU as one that stays there, any other as an ndarray."""
+    if on_gpu(a):
+        from xent import cuda
+
+        return cuda.OnGPU(a)
+    return as_array(a, op, name)
 
 
 cdef bint foreign(object a):
@@ -546,7 +573,7 @@ cdef ndarray destination(ndarray out, tuple shape, int dtype, ndarray pattern, l
     return np.empty(shape, cnp.PyArray_DescrFromType(type_of(dtype)))
 
 
-cdef tuple split_out(object out, int op):
+cpdef tuple split_out(object out, int op):
     """(out for the value, out for the rows), of which the operation uses those that it has."""
     cdef const xent_op_info *info = &OPERATIONS[op]
     cdef bint pair = info.has_value and info.has_emit
@@ -842,8 +869,6 @@ cdef int result_dtype(ndarray x, ndarray t, bint labels, object dtype, int op) e
 cdef object through_gufunc(int op, tuple operands, object axis, bint keepdims, object where, object out, object dtype):
     from xent import ufuncs
 
-    for name, operand in zip((first_operand(op), second_operand(op)), operands, strict=False):
-        refuse_device(operand, op_name(op), name)
     options = {"where": where, "out": out, "dtype": dtype}
     options = {key: option for key, option in options.items() if option is not None}
     if keepdims:
@@ -876,6 +901,13 @@ cdef object invoke(int op, object logits, object target, object axis, object kee
         result = fast(op, logits, None if alone else target, out)
         if result is not None:
             return result
+    if on_gpu(logits) or (not alone and on_gpu(target)):
+        from xent import cuda
+
+        return cuda.evaluate(
+            op_name(op), logits, None if alone else target, operands=(first_operand(op), second_operand(op)),
+            labels=labels, axis=axis, keepdims=keepdims, where=where, out=out, dtype=dtype,
+        )
     look_for_bfloat16()
     if foreign(logits) or (not alone and foreign(target)):
         operands = (logits,) if alone else (logits, target)
@@ -964,6 +996,24 @@ cdef dict TARGET_NAMES = {
 
 CALLABLES = make_callables()
 
+Operation = namedtuple("Operation", "number target operands has_value has_emit")
+
+
+cdef dict make_table():
+    cdef int op
+    return {
+        op_name(op): Operation(
+            op, TARGET_NAMES[OPERATIONS[op].target],
+            (first_operand(op), "" if OPERATIONS[op].target == XENT_TARGET_NONE else second_operand(op)),
+            bool(OPERATIONS[op].has_value), bool(OPERATIONS[op].has_emit),
+        )
+        for op in range(OPERATION_COUNT)
+    }
+
+
+# The operations in order, for who is written in Python.
+TABLE = make_table()
+
 
 # ---------------------------------------------------------------------------------------------------------------------
 # For xent.losses
@@ -976,6 +1026,14 @@ def evaluate_loss(
     """One operation with the options of the losses; `labels`: target holds one integer a row."""
     cdef int op = xent_find_op(name.encode())
     cdef ndarray x, t
+    if on_gpu(logits) or on_gpu(target):
+        from xent import cuda
+
+        return cuda.evaluate(
+            name, logits, target, caller=caller, operands=operands, labels=labels, axis=operator.index(axis),
+            where=where, weight=weight, pos_weight=pos_weight, sample_weight=sample_weight, temperature=temperature,
+            label_smoothing=label_smoothing, ignore_index=ignore_index, reduction=reduction,
+        )
     look_for_bfloat16()
     x, x_mask = convert(logits, caller, operands[0], False)
     t, t_mask = convert(target, caller, operands[1], labels)

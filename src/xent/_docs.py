@@ -5,6 +5,9 @@ from typing import NamedTuple
 # The first operand, where it is not logits.
 OPERANDS = {"entropy": "probs"} | dict.fromkeys(("nll", "nll_terms", "nll_value_and_grad"), "log_probs")
 
+# Those of the operations that work element by element.
+ELEMENTS = {"kl_pointwise": ("log_probs", "target"), "rel_entr": ("p", "q")}
+
 _SHANNON = "Shannon, A Mathematical Theory of Communication (1948)."
 _KULLBACK = "Kullback and Leibler, On Information and Sufficiency (1951)."
 _HIGHAM = "Blanchard, Higham and Higham, Accurately computing the log-sum-exp and softmax functions (2021)."
@@ -380,6 +383,7 @@ def callable_doc(name: str, target: str, has_value: bool, has_emit: bool) -> str
     errors += ["ValueError", "    Shapes that do not match; `out` of another shape, or read-only. Nothing is written."]
     if target == "labels":
         errors += ["IndexError", "    A label outside 0 to C - 1: its value, its position and C. Nothing is written."]
+        errors += ["    On a GPU: NaN in its row, unless asked for (xent.cuda)."]
     lines = [
         *_head(entry, name),
         *_section(
@@ -414,3 +418,24 @@ def ufunc_doc(name: str, signature: str) -> str:
     kind = [f"A generalized ufunc of signature {signature}; xent.{name} is the callable in front of it, which also"]
     kind += ["takes several class axes, masks, pandas objects and labels of mixed dtypes."]
     return "\n".join([*_head(entry, name), "", *kind]) + "\n"
+
+
+def cuda_doc(name: str, operands: tuple[str, str], target: str) -> str:
+    """The docstring of ``xent.cuda.<name>``: what is its own."""
+    entry = ENTRIES.get(name)
+    names = ELEMENTS.get(name, operands)
+    lines = [
+        *_head(entry, name),
+        "",
+        f"As xent.{name}, of arrays on one CUDA GPU: queued on `stream` (an int or a stream object), or else on",
+        f"the current stream of the library of `{names[0]}`, whose array the result is. See xent.cuda for what",
+        "differs from arrays in CPU memory.",
+    ]
+    if target == "labels":
+        lines += [
+            "",
+            "check_labels=False is the default: a label outside 0 to C - 1 makes its row's results NaN, without",
+            "a wait. With True the call waits for the GPU and raises the CPU's IndexError, which cannot be while a",
+            "graph is captured.",
+        ]
+    return "\n".join(lines) + "\n"

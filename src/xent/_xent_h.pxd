@@ -22,6 +22,8 @@ cdef extern from "xent.h" nogil:
         XENT_ERR_ISA
         XENT_ERR_REQUEST
         XENT_ERR_STATE
+        XENT_ERR_CUDA
+        XENT_ERR_DEVICE
 
     ctypedef enum xent_dtype:
         XENT_NO_DTYPE

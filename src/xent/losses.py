@@ -19,13 +19,17 @@ count:
 
 A row does not count where its label equals ``ignore_index``, where its label is masked, or where ``where`` selects
 none of its classes: its value, terms and gradient are 0 and it is left out of ``D``.
+
+Arrays on a CUDA GPU (PyTorch's, CuPy's, JAX's) stay there, and so does the result: see `xent.cuda`. Labels are then not
+checked by default: one out of range makes its row's results NaN instead of an IndexError, for which the call would have
+to wait; inside ``xent.cuda.using(check_labels=True)`` it does.
 """
 
 import operator
 
 import numpy as np
 
-from xent._core import as_array, evaluate_loss
+from xent._core import as_array, evaluate_loss, on_gpu, operand
 
 __all__ = ["binary_cross_entropy", "cross_entropy", "distillation", "js_div", "kl_div", "nll"]
 
@@ -96,7 +100,8 @@ def cross_entropy(
         Shapes that do not match, an unknown reduction, an option out of its range, `return_grad` with "terms" or
         "per_class", `ignore_index` with probabilities, or integers of the logits' own shape as target.
     IndexError
-        A label that is neither `ignore_index` nor in 0 to C - 1: its value, its position and C.
+        A label that is neither `ignore_index` nor in 0 to C - 1: its value, its position and C. On a GPU: NaN in its
+        row, unless asked for (`xent.cuda.using`).
 
     Examples
     --------
@@ -113,7 +118,7 @@ def cross_entropy(
     """
     name = "cross_entropy"
     reduction = _checked_reduction(name, reduction, return_grad)
-    target = as_array(target, name, "target")
+    target = operand(target, name, "target")
     dtype = target.dtype
     if dtype.kind == "b":
         raise TypeError(f"{name}: a bool target is neither labels (integers) nor probabilities (floating)")
@@ -300,7 +305,8 @@ def nll(
     ValueError
         Shapes that do not match, an unknown reduction, or `return_grad` with "terms" or "per_class".
     IndexError
-        A label that is neither `ignore_index` nor in 0 to C - 1: its value, its position and C.
+        A label that is neither `ignore_index` nor in 0 to C - 1: its value, its position and C. On a GPU: NaN in its
+        row, unless asked for (`xent.cuda.using`).
 
     Examples
     --------
@@ -398,7 +404,7 @@ def binary_cross_entropy(
     """
     name = "binary_cross_entropy"
     reduction = _checked_reduction(name, reduction, return_grad)
-    logits, target = as_array(logits, name, "logits"), as_array(target, name, "target")
+    logits, target = operand(logits, name, "logits"), operand(target, name, "target")
     if target.dtype.kind in "iub":
         _check_zero_or_one(name, target)
         target = target.astype(np.float64 if logits.dtype.kind in "iub" else logits.dtype)
@@ -570,7 +576,8 @@ def distillation(
         labels, below 1 without them, or outside 0 to 1, `weight` or `ignore_index` without labels, or `return_grad`
         with "terms" or "per_class".
     IndexError
-        A label that is neither `ignore_index` nor in 0 to C - 1: its value, its position and C.
+        A label that is neither `ignore_index` nor in 0 to C - 1: its value, its position and C. On a GPU: NaN in its
+        row, unless asked for (`xent.cuda.using`).
 
     References
     ----------
@@ -587,6 +594,28 @@ def distillation(
     """
     name = "distillation"
     reduction = _checked_reduction(name, reduction, return_grad)
+    alpha = _checked_alpha(alpha, labels, weight, ignore_index)
+    temperature = _as_weights(name, "temperature", temperature)
+    _check_temperature(name, temperature)
+    sample_weight = np.float64(1.0) if sample_weight is None else _as_weights(name, "sample_weight", sample_weight)
+    if on_gpu(student_logits) or on_gpu(teacher_logits):
+        from xent import cuda
+
+        return cuda.distillation(
+            student_logits,
+            teacher_logits,
+            labels,
+            temperature=temperature,
+            alpha=alpha,
+            scale_by_temperature_squared=scale_by_temperature_squared,
+            axis=axis,
+            weight=_as_weights(name, "weight", weight),
+            sample_weight=sample_weight,
+            ignore_index=None if ignore_index is None else operator.index(ignore_index),
+            where=where,
+            reduction=reduction,
+            return_grad=return_grad,
+        )
     student = as_array(student_logits, name, "student_logits")
     teacher = as_array(teacher_logits, name, "teacher_logits")
     if student.shape != teacher.shape:
@@ -598,10 +627,6 @@ def distillation(
         raise np.exceptions.AxisError(axis, student.ndim)
     axis %= student.ndim
     batch = student.shape[:axis] + student.shape[axis + 1 :]
-    alpha = _checked_alpha(alpha, labels, weight, ignore_index)
-    temperature = _as_weights(name, "temperature", temperature)
-    _check_temperature(name, temperature)
-    sample_weight = np.float64(1.0) if sample_weight is None else _as_weights(name, "sample_weight", sample_weight)
     for option, values in (("temperature", temperature), ("sample_weight", sample_weight)):
         _stretched(name, option, values, batch)
 
@@ -720,6 +745,10 @@ def _variant(operation, reduction, return_grad):
 
 def _check_zero_or_one(name, target):
     """ValueError for integers that are no yes or no: most likely labels."""
+    if on_gpu(target):
+        raise TypeError(
+            f"{name}: on a GPU, where nobody looks whether each is 0 or 1, the target is floating, not {target}"
+        )
     values = np.ma.getdata(target)
     wrong = (values != 0) & (values != 1)
     if isinstance(target, np.ma.MaskedArray):
@@ -750,15 +779,17 @@ def _as_temperature(name, temperature):
 
 
 def _check_temperature(name, temperature):
+    if on_gpu(temperature):
+        return  # to look would be to wait
     wrong = ~((temperature > 0.0) & (temperature < np.inf))
     if wrong.any():
         raise ValueError(f"{name}: temperature must be positive and finite, got {temperature[wrong].flat[0]}")
 
 
 def _as_weights(name, option, weights):
-    """Float64, in which the kernels read weights and temperatures."""
-    if weights is None:
-        return None
+    """Float64, in which the kernels read weights and temperatures; on a GPU they may be float32 and are left alone."""
+    if weights is None or on_gpu(weights):
+        return weights
     weights = np.asarray(as_array(weights, name, option))
     if not np.can_cast(weights.dtype, np.float64, "same_kind"):
         raise TypeError(f"{name}: {option} must be real numbers, not {weights.dtype}")

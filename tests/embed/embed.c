@@ -595,7 +595,7 @@ static void check_statuses(void) {
           o = array_new(XENT_F64, 6);
     call c;
     size_t size = 0;
-    for (int s = XENT_OK; s <= XENT_ERR_STATE; s++)
+    for (int s = XENT_OK; s <= XENT_ERR_DEVICE; s++)
         CHECK(xent_strerror((xent_status)s) && *xent_strerror((xent_status)s), "status %d has no text", s);
     CHECK(xent_find_op("no such operation") == -1 && xent_find_op(NULL) == -1, "found what is not there");
     CHECK(xent_abi_version() == XENT_ABI_VERSION, "header and library differ");

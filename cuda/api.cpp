@@ -1,0 +1,606 @@
+/* api.cpp: the C interface: a request, checked whole before anything is queued, becomes a job, a plan and its launches. */
+#include "launch.h"
+#include "table.h"
+
+#include <atomic>
+#include <climits>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+
+namespace xent {
+
+/* ---- devices ---- */
+static thread_local char message[512] = "no error";
+
+#if defined(XENT_CUDA_HOST)
+
+enum { HOST_MULTIPROCESSORS = 4 };
+
+static xent_status multiprocessors_of(int device, int *count) {
+    *count = HOST_MULTIPROCESSORS;
+    snprintf(message, sizeof message, "the host stands for device 0 alone");
+    return device == 0 ? XENT_OK : XENT_ERR_DEVICE;
+}
+
+struct on_device {
+    xent_status status;
+    explicit on_device(int device) : status(device == 0 ? XENT_OK : XENT_ERR_DEVICE) {
+    }
+};
+
+static xent_status copy_here(void *to, const void *from, size_t bytes, void *) {
+    memcpy(to, from, bytes);
+    return XENT_OK;
+}
+
+#else
+
+xent_status said(cudaError_t e) {
+    if (e == cudaSuccess)
+        return XENT_OK;
+    snprintf(message, sizeof message, "%s (%d): %s", cudaGetErrorName(e), int(e), cudaGetErrorString(e));
+    (void)cudaGetLastError(); /* or the next call of someone else reports it again */
+    switch (e) {
+    case cudaErrorInvalidDevice:
+    case cudaErrorNoDevice:
+    case cudaErrorNoKernelImageForDevice:
+    case cudaErrorInsufficientDriver:
+        return XENT_ERR_DEVICE;
+    default:
+        return XENT_ERR_CUDA;
+    }
+}
+
+enum { KNOWN_DEVICES = 64 };
+
+static xent_status multiprocessors_of(int device, int *count) {
+    static std::atomic<int> known[KNOWN_DEVICES];
+    const bool keeps = device >= 0 && device < KNOWN_DEVICES;
+    *count = keeps ? known[device].load(std::memory_order_relaxed) : 0;
+    if (*count > 0)
+        return XENT_OK;
+    const xent_status s = said(cudaDeviceGetAttribute(count, cudaDevAttrMultiProcessorCount, device));
+    if (s == XENT_OK && keeps)
+        known[device].store(*count, std::memory_order_relaxed);
+    return s;
+}
+
+/* The calling thread's current device, for a while. */
+struct on_device {
+    int before = -1, now;
+    xent_status status;
+    explicit on_device(int device) : now(device), status(said(cudaGetDevice(&before))) {
+        if (status == XENT_OK && before != now)
+            status = said(cudaSetDevice(now));
+    }
+    ~on_device() {
+        if (before >= 0 && before != now)
+            (void)cudaSetDevice(before);
+    }
+    on_device(const on_device &) = delete;
+    on_device &operator=(const on_device &) = delete;
+};
+
+static xent_status copy_here(void *to, const void *from, size_t bytes, void *stream) {
+    const xent_status s = said(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, static_cast<cudaStream_t>(stream)));
+    return s != XENT_OK ? s : said(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)));
+}
+
+#endif
+
+/* ---- a request, checked ---- */
+static bool is_float(int dtype) {
+    return dtype >= XENT_F16 && dtype <= XENT_F64;
+}
+static bool is_label(int dtype) {
+    return dtype >= XENT_I8 && dtype <= XENT_U64;
+}
+static bool is_weight(const xent_view &v) {
+    return !v.data || v.dtype == XENT_F32 || v.dtype == XENT_F64;
+}
+static double eps_of(int dtype) {
+    return dtype == XENT_F16 ? 0x1p-10 : dtype == XENT_BF16 ? 0x1p-7 : dtype == XENT_F32 ? 0x1p-23 : 0x1p-52;
+}
+
+/* An operand whose elements are read or written as what they are: on their own boundaries. */
+static bool is_aligned(const xent_view &v, int ndim, const ptrdiff_t *shape, ptrdiff_t classes, bool per_row,
+                       bool per_class) {
+    const intptr_t size = size_of(v.dtype);
+    if (!v.data)
+        return true;
+    if (intptr_t(v.data) % size || (per_class && classes > 1 && v.class_stride % size))
+        return false;
+    for (int d = 0; per_row && d < ndim; d++)
+        if (shape[d] > 1 && v.strides[d] % size)
+            return false;
+    return true;
+}
+
+struct request_facts {
+    const op_entry *op;
+    bool has_labels, has_value, has_emit;
+    int64_t rows;
+};
+
+static xent_status check(const xent_request *req, request_facts *f) {
+    if (!req || req->struct_size != sizeof *req)
+        return XENT_ERR_OPTION;
+    if (req->op < 0 || req->op >= OPS)
+        return XENT_ERR_OP;
+    const op_entry &op = ops[req->op];
+    const bool point = op.target == XENT_TARGET_POINT, labels = op.target == XENT_TARGET_LABELS;
+    const bool soft = op.target == XENT_TARGET_PROBS, bce = op.reduce == REDUCE_BCE;
+    const bool has_labels = labels || (soft && !bce && is_label(req->target.dtype));
+    const bool cross_entropy = op.reduce == REDUCE_CE || op.value == VALUE_LABEL;
+    const bool weighs_classes = cross_entropy || bce || op.reduce == REDUCE_LABEL;
+    const bool loss = weighs_classes || op.reduce >= REDUCE_KL;
+    const bool has_value = op.value != VALUE_NONE, has_emit = op.emit != EMIT_NONE;
+    const bool per_class = req->reduction == XENT_PER_CLASS;
+
+    f->op = &op;
+    f->has_labels = has_labels;
+    f->has_value = has_value;
+    f->has_emit = has_emit;
+    f->rows = 1;
+    if (req->compute != XENT_F32 && req->compute != XENT_F64)
+        return XENT_ERR_DTYPE;
+    if (req->ndim < 0 || req->ndim > XENT_MAX_NDIM || req->classes < 0 || (req->ndim > 0 && !req->shape))
+        return XENT_ERR_SHAPE;
+    for (int d = 0; d < req->ndim; d++) {
+        if (req->shape[d] < 0 || (req->shape[d] > 0 && f->rows > PTRDIFF_MAX / req->shape[d]))
+            return XENT_ERR_SHAPE;
+        f->rows *= req->shape[d];
+    }
+    if (!is_float(req->logits.dtype))
+        return XENT_ERR_DTYPE;
+    if (op.target != XENT_TARGET_NONE &&
+        !(labels ? is_label(req->target.dtype) : is_float(req->target.dtype) || has_labels))
+        return XENT_ERR_DTYPE;
+    if ((has_value && !per_class && !is_float(req->value.dtype)) || (has_emit && !is_float(req->out.dtype)))
+        return XENT_ERR_DTYPE;
+    if ((req->where.data && req->where.dtype != XENT_BOOL) || !is_weight(req->class_weight) ||
+        !is_weight(req->pos_weight) || !is_weight(req->sample_weight) || !is_weight(req->temperature))
+        return XENT_ERR_DTYPE;
+    const xent_view *all[] = {&req->logits,       &req->target,     &req->value,         &req->out,        &req->where,
+                              &req->class_weight, &req->pos_weight, &req->sample_weight, &req->temperature};
+    for (const xent_view *v : all)
+        if (v->data && v->swapped)
+            return XENT_ERR_DTYPE;
+
+    switch (req->reduction) {
+    case XENT_NONE:
+        break;
+    case XENT_SUM:
+    case XENT_MEAN:
+        if (!has_value)
+            return XENT_ERR_REDUCTION;
+        break;
+    case XENT_PER_CLASS:
+        if (!loss || has_value)
+            return XENT_ERR_REDUCTION;
+        break;
+    default:
+        return XENT_ERR_REDUCTION;
+    }
+
+    if (!(req->label_smoothing >= 0.0 && req->label_smoothing <= 1.0))
+        return XENT_ERR_OPTION;
+    if ((req->label_smoothing != 0.0 && !(cross_entropy && soft)) || (req->class_weight.data && !weighs_classes) ||
+        (req->pos_weight.data && !bce) || (req->has_ignore_index && !has_labels) || (req->sample_weight.data && !loss) ||
+        (op.reduce == REDUCE_LABEL && req->temperature.data) ||
+        (point && (req->where.data || req->temperature.data)) || (op.reduce == REDUCE_ENT && req->temperature.data))
+        return XENT_ERR_OPTION;
+
+    /* A scalar result is written even of an empty batch; nothing else is touched then. */
+    const bool some = f->rows > 0 && req->classes > 0;
+    if (has_value && !req->value.data && (f->rows > 0 || req->reduction != XENT_NONE))
+        return XENT_ERR_NULL;
+    if (some && (!req->logits.data || (has_emit && !req->out.data)))
+        return XENT_ERR_NULL;
+    if (f->rows > 0 && op.target != XENT_TARGET_NONE && !req->target.data && (has_labels || req->classes > 0))
+        return XENT_ERR_NULL;
+    if (per_class && req->classes > 0 && !req->out.data)
+        return XENT_ERR_NULL;
+    const bool value_rows = req->reduction == XENT_NONE, out_rows = !per_class;
+    const struct {
+        const xent_view &v;
+        bool per_row, per_class;
+    } each[] = {{req->logits, true, true},      {req->target, op.target != XENT_TARGET_NONE, !has_labels},
+                {req->value, value_rows, false}, {req->out, out_rows, true},
+                {req->where, true, true},       {req->sample_weight, true, false},
+                {req->temperature, true, false}, {req->class_weight, false, true},
+                {req->pos_weight, false, true}};
+    for (const auto &o : each)
+        if (req->ndim > 0 && o.per_row && o.v.data && !o.v.strides)
+            return XENT_ERR_NULL;
+    for (const auto &o : each)
+        if (f->rows > 0 && size_of(o.v.dtype) && !is_aligned(o.v, req->ndim, req->shape, req->classes, o.per_row, o.per_class))
+            return XENT_ERR_OPTION;
+    return XENT_OK;
+}
+
+/* ---- a job ---- */
+static operand operand_of(const xent_view &v, bool used, int64_t classes) {
+    operand o = {};
+    if (!used)
+        return o;
+    o.data = static_cast<char *>(v.data);
+    o.dtype = v.dtype;
+    o.size = size_of(v.dtype);
+    o.cs = classes > 1 ? v.class_stride : o.size; /* of one class a stride means nothing */
+    return o;
+}
+
+/* Neighbouring batch dimensions that every operand steps through evenly become one. */
+static xent_status set_batch(const xent_request *req, bool value_rows, bool out_rows, job *j) {
+    const struct {
+        operand *o;
+        const ptrdiff_t *strides;
+    } all[] = {{&j->x, req->logits.strides},
+               {&j->t, req->target.strides},
+               {&j->value, value_rows ? req->value.strides : nullptr},
+               {&j->out, out_rows ? req->out.strides : nullptr},
+               {&j->where, req->where.strides},
+               {&j->weight, req->sample_weight.strides},
+               {&j->temperature, req->temperature.strides}};
+    j->ndim = 0;
+    for (int d = 0; d < req->ndim; d++) {
+        if (req->shape[d] == 1)
+            continue;
+        const int last = j->ndim - 1;
+        bool join = j->ndim > 0;
+        for (const auto &a : all)
+            if (join && a.o->data && a.strides)
+                join = a.o->rs[last] == a.strides[d] * req->shape[d];
+        const int at = join ? last : j->ndim;
+        if (at >= MAX_NDIM)
+            return XENT_ERR_SHAPE;
+        j->shape[at] = join ? j->shape[at] * req->shape[d] : req->shape[d];
+        for (const auto &a : all)
+            a.o->rs[at] = a.o->data && a.strides ? a.strides[d] : 0;
+        j->ndim = at + 1;
+    }
+    return XENT_OK;
+}
+
+static bool is_native(const operand &o, int stored) {
+    return !o.data || o.dtype == stored;
+}
+static bool is_contiguous(const operand &o) {
+    return !o.data || o.cs == o.size;
+}
+
+struct prepared {
+    job j;
+    plan p;
+    const op_entry *op;
+    const op_kernels *kernels;
+    const common_kernels *common;
+};
+
+static const op_kernels *kernels_of(int op, int stored) {
+    switch (family_of(ops[op]) * 4 + (stored - XENT_F16)) {
+#define XENT_ONE(FAMILY, M)                                                                                            \
+    case FAMILY_##FAMILY * 4 + XENT_##M - XENT_F16:                                                                    \
+        return kernels_##FAMILY##_##M(op);
+#define XENT_EACH(FAMILY) XENT_ONE(FAMILY, F16) XENT_ONE(FAMILY, BF16) XENT_ONE(FAMILY, F32) XENT_ONE(FAMILY, F64)
+        XENT_FAMILIES(XENT_EACH)
+#undef XENT_EACH
+#undef XENT_ONE
+    default:
+        return nullptr;
+    }
+}
+
+static xent_status prepare(const xent_request *req, int device, prepared *out) {
+    request_facts f;
+    int multiprocessors = 0;
+    xent_status s = check(req, &f);
+    if (s == XENT_OK)
+        s = multiprocessors_of(device, &multiprocessors);
+    if (s != XENT_OK)
+        return s;
+    const op_entry &op = *f.op;
+    job &j = out->j;
+    j = job();
+    const bool value_rows = req->reduction == XENT_NONE, per_class = req->reduction == XENT_PER_CLASS;
+    j.rows = f.rows;
+    j.classes = req->classes;
+    j.x = operand_of(req->logits, true, j.classes);
+    j.t = operand_of(req->target, op.target != XENT_TARGET_NONE, j.classes);
+    j.value = operand_of(req->value, f.has_value && value_rows, 1);
+    j.out = operand_of(req->out, f.has_emit, j.classes);
+    j.where = operand_of(req->where, true, j.classes);
+    j.weight = operand_of(req->sample_weight, true, 1);
+    j.temperature = operand_of(req->temperature, true, 1);
+    j.class_weight = operand_of(req->class_weight, true, j.classes);
+    j.pos_weight = operand_of(req->pos_weight, true, j.classes);
+    s = set_batch(req, value_rows, !per_class, &j);
+    if (s != XENT_OK)
+        return s;
+    j.has_labels = f.has_labels;
+    j.has_ignore = req->has_ignore_index != 0;
+    j.ignore_index = req->ignore_index;
+    j.smooths = req->label_smoothing > 0.0;
+    j.label_smoothing = req->label_smoothing;
+    j.unsmoothed = 1.0 - req->label_smoothing;
+    j.uniform = j.classes > 0 ? req->label_smoothing / double(j.classes) : 0.0;
+    j.grad_scale = req->grad_scale;
+    j.tau = eps_of(req->target.dtype) * (4.0 + std::sqrt(double(j.classes)));
+    j.divisor = req->reduction == XENT_MEAN ? double(j.rows) : 1.0;
+    j.weighs_by_label = f.has_labels && j.class_weight.data;
+
+    int stored = req->compute;
+    if (stored == XENT_F32 && (req->logits.dtype == XENT_F16 || req->logits.dtype == XENT_BF16))
+        stored = req->logits.dtype;
+    const bool folds = op.reduce != REDUCE_NONE && op.reduce != REDUCE_LABEL;
+    const bool reads_x = folds || op.target == XENT_TARGET_POINT;
+    const bool reads_t = op.target != XENT_TARGET_NONE && op.target != XENT_TARGET_LABELS;
+    const operand none = {};
+    const operand &x = reads_x ? j.x : none, &t = reads_t ? j.t : none, &o = per_class ? none : j.out;
+    const bool by_class = op.target == XENT_TARGET_PROBS && (j.has_labels || j.smooths || j.class_weight.data);
+    const bool simple = !j.where.data && !by_class && !j.pos_weight.data && is_native(x, stored) &&
+                        is_native(t, stored) && is_native(o, stored);
+    const bool packed = is_contiguous(x) && is_contiguous(t) && is_contiguous(o);
+    const operand &along = x.data ? x : o;
+    const int64_t row_step = j.ndim > 0 ? along.rs[j.ndim - 1] : 0;
+    facts a = {};
+    a.op = &op;
+    a.is_f64 = stored == XENT_F64;
+    a.rows = j.rows;
+    a.classes = j.classes;
+    a.lies.access = !simple ? ANY : packed ? PACKS : STRIDED;
+    a.lies.rows_adjacent = j.classes > 1 && std::llabs(row_step) < std::llabs(along.cs) && j.ndim > 0;
+    a.reduction = req->reduction;
+    a.has_labels = f.has_labels;
+    a.weighs = j.weight.data || j.where.data || j.has_ignore || j.weighs_by_label;
+    out->op = &op;
+    out->kernels = kernels_of(req->op, stored);
+    out->common = stored == XENT_F64 ? kernels_COMMON_F64() : kernels_COMMON_F32();
+    a.state_reals = out->kernels->state_reals;
+    a.result_reals = out->kernels->result_reals;
+    a.multiprocessors = multiprocessors;
+    out->p = make_plan(a);
+    j.pieces = out->p.row_pieces.count;
+    j.piece = out->p.row_pieces.classes;
+    j.split = out->p.split;
+    j.chunks = out->p.chunks;
+    j.chunk_rows = out->p.chunk_rows;
+    j.to_workspace = out->p.sums;
+    return XENT_OK;
+}
+
+/* ---- launches ---- */
+static xent_status launch_rows(const prepared &r, regime which, mode_kind mode, int64_t blocks, void *stream) {
+    job j = r.j;
+    j.mode = mode;
+    return r.kernels->at[which].launch(j, blocks, stream);
+}
+
+static int64_t ceil_div(int64_t a, int64_t b) {
+    const int64_t n = a / b + (a % b != 0);
+    return n < MAX_BLOCKS ? n : MAX_BLOCKS;
+}
+
+/* Numbers in two parts, one a row, to one. */
+static xent_status add_rows(const prepared &r, void *partials, void *to, int dtype, const void *divisor, void *stream) {
+    sum_args a = {};
+    a.from = r.j.values;
+    a.count = r.j.rows;
+    a.to = partials;
+    xent_status s = r.common->add_up(a, r.p.sum_blocks, stream);
+    if (s != XENT_OK)
+        return s;
+    a.from = partials;
+    a.count = r.p.sum_blocks;
+    a.to = to;
+    a.dtype = dtype;
+    a.divisor = divisor;
+    a.by = r.j.divisor;
+    return r.common->add_up(a, 1, stream);
+}
+
+static xent_status queue_rows(const prepared &r, void *stream) {
+    const bool per_class = r.p.per_class, js = r.op->value == VALUE_JS;
+    if (!r.p.split)
+        return launch_rows(r, r.p.rows, per_class ? MODE_RESULTS : MODE_ALL, r.p.blocks, stream);
+    const int64_t rows = ceil_div(r.j.rows, 1);
+    xent_status s = launch_rows(r, r.p.rows, MODE_FOLD, r.p.blocks, stream);
+    if (s == XENT_OK)
+        s = launch_rows(r, MERGE, MODE_ALL, rows, stream);
+    if (s == XENT_OK && js)
+        s = launch_rows(r, r.p.rows, MODE_FOLD_JS, r.p.blocks, stream);
+    if (s == XENT_OK && js)
+        s = launch_rows(r, MERGE_JS, MODE_ALL, rows, stream);
+    if (s == XENT_OK && r.op->emit != EMIT_NONE && !per_class)
+        s = launch_rows(r, r.p.rows, MODE_EMIT, r.p.blocks, stream);
+    return s;
+}
+
+static xent_status queue(prepared &r, const xent_request *req, char *workspace, void *stream) {
+    job &j = r.j;
+    const plan &p = r.p;
+    xent_status s = XENT_OK;
+    void *partials = p.sums ? workspace + p.partial_sums : nullptr;
+    if (p.notes) {
+        j.notes = reinterpret_cast<note *>(workspace);
+        s = r.common->start_note.launch(j, 1, stream);
+    }
+    j.states = p.split ? workspace + p.states : nullptr;
+    j.results = workspace + p.results;
+    j.values = p.sums || p.weighs ? workspace + p.values : nullptr;
+    if (s == XENT_OK && p.weighs) {
+        void *total = workspace + p.total_weight;
+        s = r.common->weigh_rows.launch(j, ceil_div(j.rows, team<WARP, 256>::groups), stream);
+        if (s == XENT_OK)
+            s = add_rows(r, partials, total, XENT_NO_DTYPE, nullptr, stream);
+        j.total_weight = total;
+    }
+    if (s == XENT_OK && (j.classes > 0 || r.op->value != VALUE_NONE) && j.rows > 0)
+        s = queue_rows(r, stream);
+    if (s == XENT_OK && p.per_class && j.classes > 0) {
+        if (j.rows > 0) {
+            j.partials = workspace + p.class_partials;
+            s = launch_rows(r, CLASS_SUMS, MODE_ALL, p.class_blocks, stream);
+        }
+        if (s == XENT_OK)
+            s = r.common->class_totals.launch(j, ceil_div(j.classes, class_block::lanes), stream);
+    }
+    if (s == XENT_OK && p.sums)
+        s = add_rows(r, partials, req->value.data, req->value.dtype, j.total_weight, stream);
+    return s;
+}
+
+static xent_status load_all() {
+    const common_kernels *common[] = {kernels_COMMON_F32(), kernels_COMMON_F64()};
+    xent_status s = XENT_OK;
+    for (const common_kernels *c : common) {
+        const kernel all[] = {c->weigh_rows, c->class_totals, c->start_note};
+        for (const kernel &k : all)
+            if (s == XENT_OK)
+                s = k.load();
+        if (s == XENT_OK)
+            s = c->load_add_up();
+    }
+    for (int op = 0; op < OPS; op++)
+        for (int stored = XENT_F16; stored <= XENT_F64; stored++)
+            for (const kernel &k : kernels_of(op, stored)->at)
+                if (s == XENT_OK && k.load)
+                    s = k.load();
+    return s;
+}
+
+} // namespace xent
+
+/* ---- the interface ---- */
+using namespace xent;
+
+void xent_cuda_launch_init(xent_cuda_launch *launch) {
+    *launch = xent_cuda_launch();
+    launch->struct_size = sizeof *launch;
+}
+
+xent_status xent_cuda_workspace_size(const xent_request *req, int device, size_t *size) {
+    prepared r;
+    const xent_status s = prepare(req, device, &r);
+    *size = s == XENT_OK ? r.p.size : 0;
+    return s;
+}
+
+xent_status xent_cuda_run(const xent_request *req, const xent_cuda_launch *launch) {
+    prepared r;
+    if (!launch || launch->struct_size != sizeof *launch)
+        return XENT_ERR_OPTION;
+    const xent_status s = prepare(req, launch->device, &r);
+    if (s != XENT_OK)
+        return s;
+    if (r.p.size > (launch->workspace ? launch->workspace_size : 0) ||
+        (r.p.size > 0 && uintptr_t(launch->workspace) % 256))
+        return XENT_ERR_SCRATCH;
+    const on_device guard(launch->device);
+    if (guard.status != XENT_OK)
+        return guard.status;
+    return queue(r, req, static_cast<char *>(launch->workspace), launch->stream);
+}
+
+xent_status xent_cuda_prepare(int device) {
+    int multiprocessors;
+    xent_status s = multiprocessors_of(device, &multiprocessors);
+    if (s != XENT_OK)
+        return s;
+    const on_device guard(device);
+    return guard.status != XENT_OK ? guard.status : load_all();
+}
+
+xent_status xent_cuda_check_labels(const xent_cuda_launch *launch, int64_t *bad_row, int64_t *bad_label) {
+    note n;
+    if (!launch || launch->struct_size != sizeof *launch)
+        return XENT_ERR_OPTION;
+    if (!launch->workspace || launch->workspace_size < sizeof n)
+        return XENT_ERR_SCRATCH;
+    const on_device guard(launch->device);
+    xent_status s = guard.status;
+    if (s == XENT_OK)
+        s = copy_here(&n, launch->workspace, sizeof n, launch->stream);
+    if (s != XENT_OK || n.bad_row == INT64_MAX)
+        return s;
+    alignas(8) char label[8] = {};
+    const place_in_batch at = find_row(n.shape, n.ndim, n.bad_row);
+    s = copy_here(label, n.labels.data + offset_of(n.labels, at), size_t(n.labels.size), launch->stream);
+    if (s != XENT_OK)
+        return s;
+    *bad_row = n.bad_row;
+    *bad_label = load_label(label, n.labels.dtype);
+    return XENT_ERR_LABEL;
+}
+
+const char *xent_cuda_error(void) {
+    return message;
+}
+
+#if defined(XENT_CUDA_HOST)
+
+int xent_cuda_device_count(int *driver_version, int *runtime_version) {
+    if (driver_version)
+        *driver_version = 0;
+    if (runtime_version)
+        *runtime_version = 0;
+    return 1;
+}
+
+xent_status xent_cuda_device_info(int device, xent_cuda_device *info) {
+    if (!info || info->struct_size != sizeof *info)
+        return XENT_ERR_OPTION;
+    *info = xent_cuda_device();
+    info->struct_size = sizeof *info;
+    snprintf(info->name, sizeof info->name, "host");
+    return multiprocessors_of(device, &info->multiprocessors);
+}
+
+#else
+
+int xent_cuda_device_count(int *driver_version, int *runtime_version) {
+    int count = 0, driver = 0, runtime = 0;
+    if (cudaDriverGetVersion(&driver) != cudaSuccess)
+        driver = 0;
+    if (cudaRuntimeGetVersion(&runtime) != cudaSuccess)
+        runtime = 0;
+    if (driver_version)
+        *driver_version = driver;
+    if (runtime_version)
+        *runtime_version = runtime;
+    return said(cudaGetDeviceCount(&count)) == XENT_OK ? count : 0;
+}
+
+xent_status xent_cuda_device_info(int device, xent_cuda_device *info) {
+    if (!info || info->struct_size != sizeof *info)
+        return XENT_ERR_OPTION;
+    cudaDeviceProp prop;
+    const xent_status s = said(cudaGetDeviceProperties(&prop, device));
+    if (s != XENT_OK)
+        return s;
+    const struct {
+        cudaDeviceAttr which;
+        int *to;
+    } each[] = {{cudaDevAttrClockRate, &info->clock_khz},
+                {cudaDevAttrMemoryClockRate, &info->memory_clock_khz},
+                {cudaDevAttrGlobalMemoryBusWidth, &info->memory_bus_bits},
+                {cudaDevAttrMaxSharedMemoryPerBlockOptin, &info->shared_per_block}};
+    *info = xent_cuda_device();
+    info->struct_size = sizeof *info;
+    snprintf(info->name, sizeof info->name, "%s", prop.name);
+    info->major = prop.major;
+    info->minor = prop.minor;
+    info->multiprocessors = prop.multiProcessorCount;
+    info->l2_bytes = prop.l2CacheSize;
+    info->memory_bytes = prop.totalGlobalMem;
+    for (const auto &e : each) {
+        const xent_status t = said(cudaDeviceGetAttribute(e.to, e.which, device));
+        if (t != XENT_OK)
+            return t;
+    }
+    return XENT_OK;
+}
+
+#endif

@@ -1,0 +1,82 @@
+/* group.h: the lanes that share a row, and what a kernel's body may ask of them.
+ *
+ * A kernel is a struct K with `using args`, `using shape = team<...>` and `template <class G> static void run(G &, const
+ * args &)`, which every lane of a launch runs. G is group.cuh's on a device and a host group in the tests; it derives from
+ * team<...> and adds
+ *     int thread()                     this lane's place in its block
+ *     int64_t block(), blocks()        this block's place in the grid, and the grid's size
+ *     T shfl_xor(T v, int d)           the v of the lane of this group's row that is d lanes away, d < width
+ *     void sync()                      all lanes of the block meet, and see each other's shared memory
+ *     bool any(bool)                   ... and learn whether any of them said true
+ *     S *shared<S, N>()                the block's N objects of type S: one array for each S and N
+ */
+#ifndef XENT_CUDA_GROUP_H
+#define XENT_CUDA_GROUP_H
+
+#include "hd.h"
+
+namespace xent {
+
+enum { WARP = 32 };
+
+/* LANES lanes a row, THREADS a block. BESIDE neighbouring rows take turns in a warp, lane by lane, so that a warp reads
+ * whole lines also where rows, not classes, are neighbours in memory. Lanes of a row that are in one warp exchange by
+ * shuffles: `width` of them; `parts` such parts meet in shared memory. */
+template <int LANES, int THREADS, int BESIDE = 1> struct team {
+    static constexpr int lanes = LANES, threads = THREADS, beside = BESIDE;
+    static constexpr int width = LANES < WARP / BESIDE ? LANES : WARP / BESIDE;
+    static constexpr int parts = LANES / width;
+    static constexpr int groups = THREADS / LANES; /* rows at a time, a block */
+    static_assert(parts <= width && groups * LANES == THREADS && parts * width == LANES, "lanes are powers of two");
+
+    /* This lane's place in its part, its part in the row, and its row in the block. */
+    static XENT_HD int place_of(int thread) {
+        return thread % WARP / BESIDE % width;
+    }
+    static XENT_HD int part_of(int thread) {
+        return parts == 1 ? 0 : thread / WARP;
+    }
+    static XENT_HD int group_of(int thread) {
+        if (parts > 1)
+            return thread % BESIDE;
+        return BESIDE > 1 ? thread / WARP * BESIDE + thread % BESIDE : thread / width;
+    }
+};
+
+template <class G> XENT_HD int place(const G &g) {
+    return G::place_of(g.thread());
+}
+template <class G> XENT_HD int lane(const G &g) {
+    return G::part_of(g.thread()) * G::width + place(g);
+}
+
+/* Each part's S to all: part p's is returned to the lanes whose place is p, modulo the number of parts. `turn` alternates
+ * between two rooms, so that one meeting is enough: who reads the one has met the others before they write it again. */
+template <class S, class G> XENT_HD S exchange(G &g, const S &s, int *turn) {
+    constexpr int rooms = G::parts * G::groups;
+    const int group = G::group_of(g.thread());
+    S *room = g.template shared<S, 2 * rooms>() + *turn * rooms;
+    if (place(g) == 0)
+        room[group * G::parts + G::part_of(g.thread())] = s;
+    g.sync();
+    *turn ^= 1;
+    return room[group * G::parts + place(g) % G::parts];
+}
+
+/* v of all lanes together: both(a, b) is associative enough, and the same as both(b, a) to the bit. */
+template <int N, class G, class T, class F> XENT_HD T across(G &g, T v, F both) {
+XENT_UNROLL
+    for (int d = 1; d < N; d *= 2)
+        v = both(v, g.shfl_xor(v, d));
+    return v;
+}
+template <class G, class T, class F> XENT_HD T across_all(G &g, T v, int *turn, F both) {
+    v = across<G::width>(g, v, both);
+    if constexpr (G::parts > 1)
+        v = across<G::parts>(g, exchange(g, v, turn), both);
+    return v;
+}
+
+} // namespace xent
+
+#endif

@@ -1,0 +1,527 @@
+/* hd.h: what both sides of the house share: numbers as they are stored, numbers as they are computed with, and exp and
+ * log on them. Host and device run the same algebra: contraction is off (-fmad=false, -ffp-contract=off), and where a
+ * product and a sum are to be rounded once this says fma(). Only the approximations of Quick arithmetic differ. */
+#ifndef XENT_CUDA_HD_H
+#define XENT_CUDA_HD_H
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#if defined(__CUDACC__)
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#define XENT_HD __host__ __device__ __forceinline__
+#define XENT_UNROLL _Pragma("unroll")
+#else
+#define XENT_HD inline
+#define XENT_UNROLL
+#endif
+
+namespace xent {
+
+/* ---- storage ---- */
+struct half_t {
+    uint16_t bits;
+};
+struct bf16_t {
+    uint16_t bits;
+};
+
+XENT_HD float from_bits(uint32_t b) {
+    float f;
+    memcpy(&f, &b, sizeof f);
+    return f;
+}
+XENT_HD uint32_t to_bits(float f) {
+    uint32_t b;
+    memcpy(&b, &f, sizeof b);
+    return b;
+}
+XENT_HD double from_bits(uint64_t b) {
+    double f;
+    memcpy(&f, &b, sizeof f);
+    return f;
+}
+XENT_HD uint64_t to_bits(double f) {
+    uint64_t b;
+    memcpy(&b, &f, sizeof b);
+    return b;
+}
+
+XENT_HD float widen(bf16_t h) {
+    return from_bits(uint32_t(h.bits) << 16);
+}
+XENT_HD float widen(half_t h) {
+#if defined(__CUDA_ARCH__)
+    return __half2float(__ushort_as_half(h.bits));
+#else
+    const uint32_t sign = uint32_t(h.bits & 0x8000u) << 16, rest = h.bits & 0x7fffu;
+    if (rest >= 0x7c00u) /* inf, NaN */
+        return from_bits(sign | 0x7f800000u | ((rest & 0x3ffu) << 13));
+    /* 2^112 too small, and a denormal in one format where it is one in the other */
+    const float f = from_bits(rest << 13) * 0x1p112f;
+    return sign ? -f : f;
+#endif
+}
+XENT_HD float widen(float f) {
+    return f;
+}
+XENT_HD double widen(double f) {
+    return f;
+}
+
+/* Rounded once, to nearest even. */
+XENT_HD void narrow(float f, bf16_t *h) {
+#if defined(__CUDA_ARCH__)
+    h->bits = __bfloat16_as_ushort(__float2bfloat16_rn(f));
+#else
+    const uint32_t b = to_bits(f);
+    h->bits = f != f ? uint16_t(b >> 16 | 0x40u) : uint16_t((b + 0x7fffu + (b >> 16 & 1u)) >> 16);
+#endif
+}
+XENT_HD void narrow(float f, half_t *h) {
+#if defined(__CUDA_ARCH__)
+    h->bits = __half_as_ushort(__float2half_rn(f));
+#else
+    const uint32_t b = to_bits(f), sign = b >> 16 & 0x8000u, a = b & 0x7fffffffu;
+    uint32_t r;
+    if (a > 0x7f800000u)
+        r = 0x7e00u | (a >> 13 & 0x3ffu);
+    else if (a >= 0x47800000u) /* 2^16 and above */
+        r = 0x7c00u;
+    else if (a < 0x38800000u) /* below 2^-14: beside 0.5 a float has no digit below a denormal's last */
+        r = to_bits(from_bits(a) + 0.5f) - 0x3f000000u;
+    else
+        r = (a + 0xfffu + (a >> 13 & 1u) - 0x38000000u) >> 13;
+    h->bits = uint16_t(sign | r);
+#endif
+}
+XENT_HD void narrow(float f, float *h) {
+    *h = f;
+}
+XENT_HD void narrow(float f, double *h) {
+    *h = double(f);
+}
+XENT_HD void narrow(double f, double *h) {
+    *h = f;
+}
+XENT_HD void narrow(double f, float *h) {
+    *h = float(f);
+}
+/* From double, 16 bits must not be rounded twice: the float between keeps an odd last bit where it drops digits. */
+XENT_HD float to_odd(double f) {
+#if defined(__CUDA_ARCH__)
+    const float toward = __double2float_rz(f);
+#else
+    float toward = float(f);
+    if (toward - toward == 0 && (f < 0 ? double(toward) < f : double(toward) > f))
+        toward = from_bits(to_bits(toward) - 1);
+    else if (toward - toward != 0 && f - f == 0)
+        toward = f < 0 ? -0x1.fffffep127f : 0x1.fffffep127f;
+#endif
+    return double(toward) == f || f != f ? toward : from_bits(to_bits(toward) | 1u);
+}
+XENT_HD void narrow(double f, bf16_t *h) {
+    narrow(to_odd(f), h);
+}
+XENT_HD void narrow(double f, half_t *h) {
+    narrow(to_odd(f), h);
+}
+
+/* ---- arithmetic ---- */
+XENT_HD float fma(float a, float b, float c) {
+#if defined(__CUDA_ARCH__)
+    return __fmaf_rn(a, b, c);
+#else
+    return __builtin_fmaf(a, b, c);
+#endif
+}
+XENT_HD double fma(double a, double b, double c) {
+#if defined(__CUDA_ARCH__)
+    return __fma_rn(a, b, c);
+#else
+    return __builtin_fma(a, b, c);
+#endif
+}
+template <class R> XENT_HD R abs(R v) {
+    return v < R(0) ? -v : v;
+}
+XENT_HD float abs(float v) {
+    return from_bits(to_bits(v) & 0x7fffffffu);
+}
+/* NaN of either operand is lost: for maxima, whose rows' sums carry it. */
+XENT_HD float larger(float a, float b) {
+#if defined(__CUDA_ARCH__)
+    return fmaxf(a, b);
+#else
+    return __builtin_fmaxf(a, b);
+#endif
+}
+XENT_HD double larger(double a, double b) {
+#if defined(__CUDA_ARCH__)
+    return fmax(a, b);
+#else
+    return __builtin_fmax(a, b);
+#endif
+}
+/* v, but at least low; NaN stays NaN. */
+XENT_HD float at_least(float low, float v) {
+#if defined(__CUDA_ARCH__)
+    float r;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(low), "f"(v));
+    return r;
+#else
+    return v < low ? low : v;
+#endif
+}
+XENT_HD double at_least(double low, double v) {
+    return v < low ? low : v;
+}
+template <class R> XENT_HD R at_most(R high, R v) {
+    return -at_least(-high, -v);
+}
+/* a / b where neither the quotient nor 1 / b leaves the normal range, within 1 ULP. */
+XENT_HD float ratio(float a, float b) {
+#if defined(__CUDA_ARCH__)
+    float inv;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inv) : "f"(b));
+    const float q = a * inv;
+    return fma(fma(-q, b, a), inv, q);
+#else
+    return a / b;
+#endif
+}
+XENT_HD double ratio(double a, double b) {
+    return a / b;
+}
+/* 2^t, of Quick arithmetic: 2 ULP; results below 2^-126 may be 0. */
+XENT_HD float exp2_quick(float t) {
+#if defined(__CUDA_ARCH__)
+    float e;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(t));
+    return e;
+#else
+    return __builtin_exp2f(t);
+#endif
+}
+
+template <class R> struct fp;
+template <> struct fp<float> {
+    using bits = uint32_t;
+    static constexpr int mantissa = 23, bias = 127;
+    static constexpr float infinity = __builtin_huge_valf(), nan = __builtin_nanf("");
+    static constexpr float magic = 0x1.8p23f; /* v + magic has the integer nearest v in its low bits */
+    static constexpr float low = 130.0f;      /* exp(-low) 2^KL_LIFT rounds to 0 */
+    static constexpr float lift = 0x1p64f, drop = 0x1p-64f;
+    static constexpr float log2e = 0x1.715476p+0f;
+    /* ln 2: the first part times any exponent is exact */
+    static constexpr float ln2_hi = 0x1.62e4p-1f, ln2_lo = 0x1.7f7d1cp-20f;
+    static constexpr float ln2 = 0x1.62e430p-1f, ln2_rest = -0x1.05c610p-29f; /* to twice the digits */
+    static constexpr float tiny = 0x1p-126f, untiny = 0x1p25f, untiny_digits = 25.0f;
+};
+template <> struct fp<double> {
+    using bits = uint64_t;
+    static constexpr int mantissa = 52, bias = 1023;
+    static constexpr double infinity = __builtin_huge_val(), nan = __builtin_nan("");
+    static constexpr double magic = 0x1.8p52;
+    static constexpr double low = 770.0;
+    static constexpr double lift = 0x1p512, drop = 0x1p-512;
+    static constexpr double log2e = 1.4426950408889634074;
+    static constexpr double ln2_hi = 0x1.62e42fefa2000p-1, ln2_lo = 0x1.9ef35793c7673p-41;
+    static constexpr double ln2 = 0x1.62e42fefa39efp-1, ln2_rest = 0x1.abc9e3b39803fp-56;
+    static constexpr double tiny = 0x1p-1022, untiny = 0x1p54, untiny_digits = 54.0;
+};
+
+template <class R> XENT_HD bool finite(R v) {
+    return abs(v) < fp<R>::infinity;
+}
+
+/* Horner's scheme, the highest coefficient first. */
+template <class R> XENT_HD R poly(R, R c) {
+    return c;
+}
+template <class R, class... C> XENT_HD R poly(R z, R c, R d, C... rest) {
+    return poly(z, fma(c, z, d), rest...);
+}
+
+/* ---- exact sums ---- */
+/* a + b, and what it rounds away. */
+template <class R> XENT_HD R two_sum(R a, R b, R *e) {
+    const R s = a + b, back = s - a;
+    *e = (a - (s - back)) + (b - back);
+    return s;
+}
+/* The same where |a| >= |b|, or a = 0. */
+template <class R> XENT_HD R quick_sum(R a, R b, R *e) {
+    const R s = a + b;
+    *e = b - (s - a);
+    return s;
+}
+
+/* ---- exp ---- */
+/* exp(d) 2^-k for the integer k nearest d / ln 2: the argument reduced in two steps, 1 + r added with its error. *lo: what
+ * the last addition rounded away. */
+XENT_HD float exp_poly(float r) {
+    return poly(r, 0.0013863779604434967f, 0.00836748257279396f, 0.041667237877845764f, 0.16666534543037415f, 0.5f);
+}
+XENT_HD double exp_poly(double r) {
+    return poly(r, 2.0914686968086876e-09, 2.5105217004720745e-08, 2.75572736431103e-07, 2.7557255400206422e-06,
+                2.4801587325547743e-05, 0.00019841269874820627, 0.0013888888888883748, 0.008333333333326136,
+                0.04166666666666667, 0.1666666666666667, 0.5);
+}
+template <class R> XENT_HD R exp_core(R d, R k, R *lo) {
+    const R r1 = fma(-k, fp<R>::ln2_hi, d); /* exact */
+    const R r = fma(-k, fp<R>::ln2_lo, r1), low = fma(-k, fp<R>::ln2_lo, r1 - r);
+    const R h = R(1) + r, y = ((R(1) - h) + r) + fma(r * r, exp_poly(r), low);
+    const R p = h + y;
+    *lo = y - (p - h);
+    return p;
+}
+template <class R> XENT_HD R pow2(R k) { /* integral |k| < bias */
+    return from_bits(typename fp<R>::bits((typename fp<R>::bits)(int(k) + fp<R>::bias) << fp<R>::mantissa));
+}
+/* p 2^k in two steps, of which only the last one rounds or overflows. */
+template <class R> XENT_HD R scale_by(R p, R k) {
+    const R most = R(2 * fp<R>::bias - 2);
+    k = k < -most ? -most : k > most ? most : k == k ? k : R(0);
+    const R half = R(int(k) / 2);
+    return p * pow2(half) * pow2(k - half);
+}
+/* exp(d) 2^-k0 for any d and integral k0, and what its last addition rounded away. */
+template <class R> XENT_HD R exp_any(R d, R k0, R *lo) {
+    const R limit = R(8192);
+    d = at_most(limit, at_least(-limit, d));
+    const R k = (fma(d, fp<R>::log2e, fp<R>::magic) - fp<R>::magic), p = exp_core(d, k, lo);
+    *lo = scale_by(*lo, k - k0);
+    return scale_by(p, k - k0);
+}
+template <class R> XENT_HD R exp_any(R d, R k0) {
+    R lo;
+    return exp_any(d, k0, &lo);
+}
+/* ... as a sum of two, to about 2^-30 of it in float: what a row is divided by. */
+XENT_HD float exp_tail(float r) {
+    return poly(r, 0x1.71de3ap-19f, 0x1.a01a02p-16f, 0x1.a01a02p-13f, 0x1.6c16c2p-10f, 0x1.111112p-7f, 0x1.555556p-5f,
+                0x1.555556p-3f);
+}
+XENT_HD double exp_tail(double r) {
+    return poly(r, 2.0914686968086876e-09, 2.5105217004720745e-08, 2.75572736431103e-07, 2.7557255400206422e-06,
+                2.4801587325547743e-05, 0.00019841269874820627, 0.0013888888888883748, 0.008333333333326136,
+                0.04166666666666667, 0.1666666666666667);
+}
+template <class R> XENT_HD R exp_two(R d, R k0, R *lo) {
+    const R k = fma(d, fp<R>::log2e, fp<R>::magic) - fp<R>::magic;
+    const R r1 = fma(-k, fp<R>::ln2_hi, d), r = fma(-k, fp<R>::ln2_lo, r1), low = fma(-k, fp<R>::ln2_lo, r1 - r);
+    const R s = r * r, half = R(0.5) * s, half_lo = R(0.5) * fma(r, r, -s);
+    R e, f;
+    R p = quick_sum(R(1), r, &e);
+    p = quick_sum(p, half, &f);
+    f = (e + f) + (fma(s * r, exp_tail(r), half_lo) + fma(low, r, low));
+    p = quick_sum(p, f, &e);
+    *lo = scale_by(e, k - k0);
+    return scale_by(p, k - k0);
+}
+/* The same where the result is not far above 1, and d no further than fp::low below: scaled by a power of two that is
+ * too large, which is normal then, and back. */
+template <class R> XENT_HD R exp_near(R d, R k0) {
+    using B = typename fp<R>::bits;
+    const R magic = fp<R>::magic - k0, t = fma(d, fp<R>::log2e, magic); /* k - k0 in the low bits */
+    R lo;
+    const R p = exp_core(d, t - magic, &lo);
+    return p * from_bits(B((to_bits(t) << fp<R>::mantissa) + to_bits(fp<R>::lift))) * fp<R>::drop;
+}
+/* exp(-|x|) */
+template <class R> XENT_HD R exp_minus_abs(R x) {
+    return exp_near(at_least(-fp<R>::low, -abs(x)), R(0));
+}
+
+/* ---- log ---- */
+/* atanh's series in s^2, times 2, without its first term */
+XENT_HD float log_poly(float z) {
+    return poly(z, 0.2333161384f, 0.2855077982f, 0.4000012279f, 0.6666666865f);
+}
+XENT_HD double log_poly(double z) {
+    return poly(z, 0.14617807153417325, 0.15331611722055008, 0.1818289243253687, 0.22222211089379496,
+                0.28571428626253836, 0.3999999999989889, 0.666666666666667);
+}
+/* x = m 2^k with m in [sqrt 1/2, sqrt 2], for finite x > 0. */
+template <class R> XENT_HD R split_exponent(R x, R *k) {
+    using B = typename fp<R>::bits;
+    const bool small = x < fp<R>::tiny;
+    const B y = to_bits(small ? x * fp<R>::untiny : x), root = to_bits(R(0.70710678118654752440)), one = to_bits(R(1));
+    const B e = (y - root + one) >> fp<R>::mantissa;
+    *k = R(int(e) - fp<R>::bias) - (small ? fp<R>::untiny_digits : R(0));
+    return from_bits(B(y - ((e << fp<R>::mantissa) - one)));
+}
+/* log(x) + more for finite x > 0, and in *low what the last addition rounded away; more is far below log(x), or x = 1.
+ * log m = 2 atanh s = f - (f^2/2 - s (f^2/2 + s^2 P(s^2))) with f = m - 1, s = f / (m + 1). */
+template <class R> XENT_HD R log_normal(R x, R more, R *low) {
+    R k;
+    const R m = split_exponent(x, &k), f = m - R(1), s = ratio(f, m + R(1));
+    const R z = s * s, square = f * f, h = R(0.5) * square;
+    const R p = fma(s, fma(z, log_poly(z), h), more);
+    const R top = k * fp<R>::ln2_hi;
+    R rest = fma(k, fp<R>::ln2_lo, p) - h;
+    const R large = top + f;
+    rest = rest + ((top - large) + f);
+    const R r = large + rest;
+    *low = (large - r) + rest;
+    return r;
+}
+/* log 0 = -inf, of a negative number NaN. */
+template <class R> XENT_HD R log(R x) {
+    R low;
+    const R r = log_normal(x, R(0), &low);
+    if (x > R(0))
+        return x < fp<R>::infinity ? r : x;
+    return x == R(0) ? -fp<R>::infinity : fp<R>::nan;
+}
+/* log(1 + e) for 0 <= e <= 1 */
+template <class R> XENT_HD R log1p_unit(R e) {
+    R low;
+    const R u = R(1) + e;
+    return log_normal(u, e - (u - R(1)), &low); /* what u rounded away goes back in */
+}
+
+/* exp(u) - 1 - u for -1 <= u <= 2: all of it, relative to itself. */
+XENT_HD float phi(float u) {
+    return u * u *
+           poly(u, 3.9464155e-08f, 2.5622268e-07f, 2.7355618e-06f, 2.4849911e-05f, 0.00019841551f, 0.0013888533f,
+                0.0083333375f, 0.041666675f, 0.16666667f, 0.5f);
+}
+XENT_HD double phi(double u) {
+    return u * u *
+           poly(u, 4.5052184175232455e-15, 4.279385820637104e-14, 7.671049957947263e-13, 1.1483944978440991e-11,
+                1.6057154837301077e-10, 2.0876668381516067e-09, 2.505213702535241e-08, 2.755731894710318e-07,
+                2.7557319031633147e-06, 2.48015873068507e-05, 0.00019841269841898893, 0.0013888888888870079,
+                0.008333333333332414, 0.04166666666666687, 0.1666666666666667, 0.5);
+}
+
+/* ---- two numbers for one: what is done once a row ---- */
+/* An unevaluated sum, twice as precise as R; what is not finite has no error. Not PAIRED it is hi alone, and lo is 0: enough where results have 16 bits. */
+template <class R, bool PAIRED> struct wide {
+    R hi, lo;
+    XENT_HD wide() : hi(0), lo(0) {
+    }
+    XENT_HD wide(R v) : hi(v), lo(0) {
+    }
+    XENT_HD wide(R h, R l) : hi(h), lo(PAIRED ? l : R(0)) {
+    }
+    XENT_HD R value() const {
+        return PAIRED && finite(lo) ? hi + lo : hi;
+    }
+};
+
+#define XENT_WIDE template <class R, bool P> XENT_HD wide<R, P>
+XENT_WIDE operator+(wide<R, P> a, wide<R, P> b) {
+    if constexpr (!P)
+        return a.hi + b.hi;
+    R e, f;
+    const R s = two_sum(a.hi, b.hi, &e), t = two_sum(a.lo, b.lo, &f);
+    if (!finite(s))
+        return s;
+    R s1 = quick_sum(s, e + t, &e);
+    s1 = quick_sum(s1, e + f, &e);
+    return {s1, e};
+}
+XENT_WIDE operator-(wide<R, P> a) {
+    return {-a.hi, -a.lo};
+}
+XENT_WIDE operator-(wide<R, P> a, wide<R, P> b) {
+    return a + -b;
+}
+XENT_WIDE operator*(wide<R, P> a, wide<R, P> b) {
+    if constexpr (!P)
+        return a.hi * b.hi;
+    const R p = a.hi * b.hi;
+    if (!finite(p))
+        return p;
+    R e = fma(a.hi, b.hi, -p);
+    e = fma(a.hi, b.lo, fma(a.lo, b.hi, e));
+    const R s = quick_sum(p, e, &e);
+    return {s, e};
+}
+XENT_WIDE operator/(wide<R, P> a, wide<R, P> b) {
+    if constexpr (!P)
+        return a.hi / b.hi;
+    const R q = a.hi / b.hi;
+    if (!finite(q))
+        return q;
+    const R rest = fma(-q, b.hi, a.hi) + fma(-q, b.lo, a.lo), more = rest / b.hi;
+    R e;
+    const R s = quick_sum(q, more, &e);
+    return {s, e};
+}
+#define XENT_MIXED(op)                                                                                                 \
+    XENT_WIDE operator op(wide<R, P> a, R b) {                                                                         \
+        return a op wide<R, P>(b);                                                                                     \
+    }                                                                                                                  \
+    XENT_WIDE operator op(R a, wide<R, P> b) {                                                                         \
+        return wide<R, P>(a) op b;                                                                                     \
+    }
+XENT_MIXED(+)
+XENT_MIXED(-)
+XENT_MIXED(*)
+XENT_MIXED(/)
+#undef XENT_MIXED
+#undef XENT_WIDE
+
+template <bool P, class R> XENT_HD wide<R, P> difference(R a, R b) {
+    R e = R(0);
+    const R s = P ? two_sum(a, -b, &e) : a - b;
+    return {s, e};
+}
+
+/* log(1 + z) for z > -1. */
+template <class R, bool P> XENT_HD wide<R, P> log1p(wide<R, P> z) {
+    R rounded, low;
+    const R u = two_sum(R(1), z.hi, &rounded), w = ratio(rounded + z.lo, u);
+    const R v = log_normal(u, fma(R(-0.5) * w, w, w), &low);
+    return {v, low};
+}
+
+/* A double as two floats, or one; there is no double arithmetic in float kernels. */
+template <class R, bool P> XENT_HD wide<R, P> from_double(double v) {
+    if constexpr (sizeof(R) == 8) {
+        return wide<R, P>(v);
+    } else {
+        const uint64_t b = to_bits(v), below = uint64_t(1) << 29;
+        const int e = int(b >> 52 & 0x7ffu);
+        if (!P || e <= 1023 - 126 || e >= 1023 + 127)
+            return wide<R, P>(float(v));
+        const float hi = float(from_bits(b & ~(below - 1))); /* exact */
+        const float lo = float(int(b & (below - 1))) * 0x1p-52f * from_bits(uint32_t(e - 1023 + 127) << 23);
+        R rest;
+        const R s = quick_sum(hi, b >> 63 ? -lo : lo, &rest);
+        return {s, rest};
+    }
+}
+
+/* ---- what a kernel computes in ---- */
+struct F64 {
+    using real = double;
+    using stored = double;
+    static constexpr bool quick = false;
+};
+struct F32 {
+    using real = float;
+    using stored = float;
+    static constexpr bool quick = false;
+};
+/* Results of 16 bits have 12 at most that count: exponentials come from the special function unit, and rows are finished
+ * in single numbers. */
+struct F16 {
+    using real = float;
+    using stored = half_t;
+    static constexpr bool quick = true;
+};
+struct BF16 {
+    using real = float;
+    using stored = bf16_t;
+    static constexpr bool quick = true;
+};
+
+} // namespace xent
+
+#endif

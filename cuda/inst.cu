@@ -1,0 +1,103 @@
+/* inst.cu: the kernels of one family of operations and one dtype: compiled once for each with -DXENT_FAMILY=LSE (table.h) and
+ * -DXENT_DTYPE=F32; and with -DXENT_FAMILY=COMMON for F32 and F64. */
+#include "launch.h"
+#include "table.h"
+
+#include <utility>
+
+namespace xent {
+
+template <class K> constexpr kernel kernel_of() {
+    return {launch<K>, load<K>};
+}
+
+#define XENT_JOIN(a, b, c, d) a##b##c##d
+#define XENT_NAME(a, b, c, d) XENT_JOIN(a, b, c, d)
+
+#define XENT_IS_COMMON_COMMON 1
+#define XENT_CONCAT(a, b) a##b
+#define XENT_IS_COMMON(family) XENT_CONCAT(XENT_IS_COMMON_, family)
+
+#if XENT_IS_COMMON(XENT_FAMILY)
+
+const common_kernels *XENT_NAME(kernels_, XENT_FAMILY, _, XENT_DTYPE)() {
+    using M = XENT_DTYPE;
+    using add = add_up<M::real>;
+    static const common_kernels all = {kernel_of<weigh_rows<M>>(), kernel_of<class_totals<M>>(),
+                                       kernel_of<start_note>(), launch<add>, load<add>};
+    return &all;
+}
+
+#else
+
+namespace { /* the same names in every object, of another dtype */
+
+template <int I, int REGIME> constexpr kernel at() {
+    using OP = op_of<I>;
+    using M = XENT_DTYPE;
+    if constexpr (!exists(ops[I], REGIME))
+        return {nullptr, nullptr};
+    else if constexpr (REGIME == HELD_QUAD)
+        return kernel_of<held<OP, M, quad_team>>();
+    else if constexpr (REGIME == HELD_WARP)
+        return kernel_of<held<OP, M, warp_team>>();
+    else if constexpr (REGIME == HELD_BLOCK)
+        return kernel_of<held<OP, M, block_team>>();
+    else if constexpr (REGIME == HELD_LARGE)
+        return kernel_of<held<OP, M, large_team>>();
+    else if constexpr (REGIME == STREAM_QUAD && OP::reduce == REDUCE_LABEL && !OP::emits)
+        return kernel_of<stream<OP, M, quad_team, ANY>>();
+    else if constexpr (REGIME == STREAM_QUAD)
+        return kernel_of<stream<OP, M, quad_team, PACKS>>();
+    else if constexpr (REGIME == STREAM_WARP)
+        return kernel_of<stream<OP, M, warp_team, PACKS>>();
+    else if constexpr (REGIME == STREAM_BLOCK)
+        return kernel_of<stream<OP, M, block_team, PACKS>>();
+    else if constexpr (REGIME == STRIDED_WARP)
+        return kernel_of<stream<OP, M, warp_team, STRIDED>>();
+    else if constexpr (REGIME == STRIDED_BLOCK)
+        return kernel_of<stream<OP, M, block_team, STRIDED>>();
+    else if constexpr (REGIME == COLUMNS)
+        return kernel_of<stream<OP, M, column_team, STRIDED>>();
+    else if constexpr (REGIME == ANY_WARP)
+        return kernel_of<stream<OP, M, warp_team, ANY>>();
+    else if constexpr (REGIME == ANY_BLOCK)
+        return kernel_of<stream<OP, M, block_team, ANY>>();
+    else if constexpr (REGIME == ANY_COLUMNS)
+        return kernel_of<stream<OP, M, column_team, ANY>>();
+    else if constexpr (REGIME == MERGE)
+        return kernel_of<merge<OP, M, false>>();
+    else if constexpr (REGIME == MERGE_JS)
+        return kernel_of<merge<OP, M, true>>();
+    else
+        return kernel_of<class_sums<OP, M>>();
+}
+
+template <int I, int... REGIME> const op_kernels *kernels_of(std::integer_sequence<int, REGIME...>) {
+    using M = XENT_DTYPE;
+    using S = state_of<op_of<I>, M>;
+    static const op_kernels all = {{at<I, REGIME>()...}, int(sizeof(typename S::packed) / sizeof(M::real)),
+                                   int(sizeof(typename result<M>::packed) / sizeof(M::real))};
+    return &all;
+}
+
+template <int I> const op_kernels *find(int op) {
+    if constexpr (I < OPS) {
+        if constexpr (family_of(ops[I]) == XENT_NAME(FAMILY_, XENT_FAMILY, , )) {
+            if (op == I)
+                return kernels_of<I>(std::make_integer_sequence<int, REGIMES>());
+        }
+        return find<I + 1>(op);
+    }
+    return nullptr;
+}
+
+} // namespace
+
+const op_kernels *XENT_NAME(kernels_, XENT_FAMILY, _, XENT_DTYPE)(int op) {
+    return find<0>(op);
+}
+
+#endif
+
+} // namespace xent

@@ -1,0 +1,220 @@
+/* plan.h: which lanes do what: from the shape of a request to its regime, grid and workspace, as pure functions. What decides
+ * which lane adds what is the operation, the dtype, the number of classes and how they lie, never the number of rows, so that
+ * a row's bits do not depend on its batch; the number of rows and of multiprocessors only say who does it. */
+#ifndef XENT_CUDA_PLAN_H
+#define XENT_CUDA_PLAN_H
+
+#include "regimes/per_class.h"
+#include "regimes/split.h"
+#include "regimes/sums.h"
+
+namespace xent {
+
+enum regime {
+    HELD_QUAD, /* four lanes a row, in registers */
+    HELD_WARP,
+    HELD_BLOCK,
+    HELD_LARGE,   /* a block of 512 */
+    STREAM_QUAD,  /* four lanes a row, tile by tile */
+    STREAM_WARP,
+    STREAM_BLOCK,
+    STRIDED_WARP, /* classes that are no neighbours, nor rows */
+    STRIDED_BLOCK,
+    COLUMNS,      /* classes that are no neighbours, but rows are */
+    ANY_WARP,     /* options that act class by class, or mixed dtypes */
+    ANY_BLOCK,
+    ANY_COLUMNS,
+    MERGE,
+    MERGE_JS,
+    CLASS_SUMS,
+    REGIMES
+};
+
+using quad_team = team<4, 128>;
+using warp_team = team<WARP, 256>;
+using block_team = team<256, 256>;
+using large_team = team<512, 512>;
+using column_team = team<16, 128, 8>;
+
+/* Whether an operation has kernels of a regime. */
+constexpr bool exists(const op_entry &op, int regime) {
+    const bool emits = op.emit != EMIT_NONE, folds = op.reduce != REDUCE_NONE && op.reduce != REDUCE_LABEL;
+    switch (regime) {
+    case HELD_QUAD:
+    case HELD_WARP:
+    case HELD_BLOCK:
+    case HELD_LARGE:
+        return emits && folds;
+    case STREAM_QUAD:
+        return !emits || !folds;
+    case STREAM_WARP:
+        return emits != folds;
+    case STREAM_BLOCK:
+        return emits || folds;
+    case MERGE:
+        return folds;
+    case MERGE_JS:
+        return op.value == VALUE_JS;
+    case CLASS_SUMS:
+        return emits && op.value == VALUE_NONE && op.reduce != REDUCE_NONE && op.emit != EMIT_LOGP && op.emit != EMIT_P;
+    default:
+        return emits || folds;
+    }
+}
+
+/* Classes that a lane of a held row has room for. */
+constexpr int64_t held_room(const op_entry &op, bool is_f64) {
+    const bool two = op.target != XENT_TARGET_NONE && op.target != XENT_TARGET_LABELS;
+    return (two ? 16 : 32) / (is_f64 ? 2 : 1);
+}
+
+enum { LONG_ROW = 32768, PIECE = 16384, WARP_CLASSES = 2048, QUAD_CLASSES = 64 };
+
+/* Where a row's pieces end. */
+struct pieces {
+    int64_t count, classes;
+};
+constexpr pieces pieces_of(int64_t classes) {
+    if (classes <= LONG_ROW)
+        return {1, classes};
+    int64_t each = PIECE;
+    const int64_t least = (classes + MAX_PIECES - 1) / MAX_PIECES;
+    if (least > each)
+        each = (least + PIECE - 1) / PIECE * PIECE;
+    return {(classes + each - 1) / each, each};
+}
+
+/* How the operands lie. */
+struct layout {
+    access_kind access;
+    bool rows_adjacent; /* rows are nearer to each other than classes */
+};
+
+/* The regime of a request that reads classes along rows. */
+constexpr regime choose(const op_entry &op, bool is_f64, int64_t classes, layout l, bool per_class) {
+    const bool emits = op.emit != EMIT_NONE, folds = op.reduce != REDUCE_NONE && op.reduce != REDUCE_LABEL;
+    if (!emits && !folds) /* a number at the label */
+        return STREAM_QUAD;
+    if (l.access != PACKS) {
+        const bool any = l.access == ANY;
+        if (l.rows_adjacent)
+            return any ? ANY_COLUMNS : COLUMNS;
+        if (classes <= WARP_CLASSES)
+            return any ? ANY_WARP : STRIDED_WARP;
+        return any ? ANY_BLOCK : STRIDED_BLOCK;
+    }
+    if (per_class) /* only what follows from the rows is wanted */
+        return classes <= WARP_CLASSES ? STRIDED_WARP : STREAM_BLOCK;
+    if (emits && folds) {
+        const int64_t room = held_room(op, is_f64);
+        return classes <= 4 * room     ? HELD_QUAD
+               : classes <= 32 * room  ? HELD_WARP
+               : classes <= 256 * room ? HELD_BLOCK
+               : classes <= 512 * room ? HELD_LARGE
+                                       : STREAM_BLOCK;
+    }
+    return classes <= QUAD_CLASSES ? STREAM_QUAD : classes <= WARP_CLASSES ? STREAM_WARP : STREAM_BLOCK;
+}
+
+/* Rows at a time, a block. */
+constexpr int64_t rows_of(regime r) {
+    switch (r) {
+    case HELD_QUAD:
+    case STREAM_QUAD:
+        return quad_team::groups;
+    case HELD_WARP:
+    case STREAM_WARP:
+    case STRIDED_WARP:
+    case ANY_WARP:
+        return warp_team::groups;
+    case COLUMNS:
+    case ANY_COLUMNS:
+        return column_team::groups;
+    default:
+        return 1;
+    }
+}
+constexpr bool is_columns(regime r) {
+    return r == COLUMNS || r == ANY_COLUMNS;
+}
+
+struct plan {
+    regime rows;        /* of the folds and emits */
+    pieces row_pieces;
+    bool split;         /* pieces in blocks of their own, merged later */
+    bool per_class, sums, weighs, notes;
+    int64_t blocks;     /* of row kernels */
+    int64_t chunks, chunk_rows, class_blocks; /* per_class */
+    int64_t sum_blocks;
+    /* the workspace: where each part begins, and its size */
+    size_t states, results, values, total_weight, partial_sums, class_partials, size;
+};
+
+constexpr int64_t MAX_BLOCKS = 0x7fffffff;
+
+/* What a plan follows from. */
+struct facts {
+    const op_entry *op;
+    bool is_f64;
+    int64_t rows, classes;
+    layout lies;
+    int reduction;       /* xent_reduction */
+    bool has_labels;
+    bool weighs;         /* the divisor of mean is to be summed up */
+    int state_reals, result_reals; /* of this operation and dtype */
+    int multiprocessors;
+};
+
+constexpr size_t room_for(size_t *end, size_t bytes) {
+    const size_t at = *end;
+    *end = (at + bytes + 255) / 256 * 256;
+    return at;
+}
+
+constexpr plan make_plan(const facts &f) {
+    plan p = {};
+    const size_t real = f.is_f64 ? 8 : 4, pair = 2 * real;
+    const op_entry &op = *f.op;
+    const bool folds = op.reduce != REDUCE_NONE && op.reduce != REDUCE_LABEL;
+    p.rows = choose(op, f.is_f64, f.classes, f.lies, f.reduction == XENT_PER_CLASS);
+    p.per_class = f.reduction == XENT_PER_CLASS;
+    p.sums = f.reduction == XENT_SUM || f.reduction == XENT_MEAN;
+    p.weighs = f.reduction == XENT_MEAN && f.weighs;
+    p.notes = f.has_labels;
+    p.row_pieces = folds ? pieces_of(f.classes) : pieces{1, f.classes};
+    /* Few rows leave multiprocessors idle; and only a block has a lane for every piece. */
+    p.split = p.row_pieces.count > 1 && (is_columns(p.rows) || f.rows < 2 * int64_t(f.multiprocessors));
+    const int64_t units = p.split ? f.rows * p.row_pieces.count : f.rows, at_a_time = rows_of(p.rows);
+    p.blocks = (units + at_a_time - 1) / at_a_time;
+    p.blocks = p.blocks < MAX_BLOCKS ? p.blocks : MAX_BLOCKS;
+    p.sum_blocks = (f.rows + 8 * sum_block::lanes - 1) / (8 * sum_block::lanes);
+    p.sum_blocks = p.sum_blocks < 1 ? 1 : p.sum_blocks < SUM_BLOCKS ? p.sum_blocks : int64_t(SUM_BLOCKS);
+    if (p.per_class) {
+        const int64_t across = (f.classes + CLASSES_A_BLOCK - 1) / CLASSES_A_BLOCK;
+        p.chunks = (f.rows + 63) / 64 < 256 ? (f.rows + 63) / 64 : 256;
+        p.chunk_rows = p.chunks ? (f.rows + p.chunks - 1) / p.chunks : 0;
+        p.class_blocks = across * p.chunks < MAX_BLOCKS ? across * p.chunks : MAX_BLOCKS;
+    }
+
+    size_t end = 0;
+    if (p.notes)
+        room_for(&end, sizeof(note));
+    if (p.split)
+        p.states = room_for(&end, size_t(units) * size_t(f.state_reals) * real);
+    if ((p.split && (op.emit != EMIT_NONE || op.value == VALUE_JS)) || p.per_class)
+        p.results = room_for(&end, size_t(f.rows) * size_t(f.result_reals) * real);
+    if (p.sums || p.weighs)
+        p.values = room_for(&end, size_t(f.rows) * pair);
+    if (p.sums) {
+        p.partial_sums = room_for(&end, size_t(SUM_BLOCKS) * pair);
+        p.total_weight = room_for(&end, pair);
+    }
+    if (p.per_class)
+        p.class_partials = room_for(&end, size_t(p.chunks) * size_t(f.classes) * pair);
+    p.size = end;
+    return p;
+}
+
+} // namespace xent
+
+#endif

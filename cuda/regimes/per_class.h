@@ -1,0 +1,72 @@
+/* per_class.h: terms summed over rows, one value a class. The rows' results are in the workspace; here a lane walks down the
+ * rows of a chunk for a few classes, coalesced over classes, and then the chunks are added in order. */
+#ifndef XENT_CUDA_PER_CLASS_H
+#define XENT_CUDA_PER_CLASS_H
+
+#include "rows.h"
+
+namespace xent {
+
+enum { CLASS_TILE = 4 };
+using class_block = team<128, 128>;
+constexpr int64_t CLASSES_A_BLOCK = int64_t(CLASS_TILE) * class_block::lanes;
+
+template <class OP, class M> struct class_sums {
+    using args = job;
+    using shape = class_block;
+    using R = typename M::real;
+
+    template <class G> static XENT_HD void run(G &g, const job &j) {
+        const int64_t across = (j.classes + CLASSES_A_BLOCK - 1) / CLASSES_A_BLOCK;
+        for (int64_t unit = g.block(); unit < across * j.chunks; unit += g.blocks()) {
+            const int64_t chunk = unit / across, base = unit % across * CLASSES_A_BLOCK;
+            const int64_t end = (chunk + 1) * j.chunk_rows < j.rows ? (chunk + 1) * j.chunk_rows : j.rows;
+            wide<R, true> sums[CLASS_TILE];
+            for (int64_t row = chunk * j.chunk_rows; row < end; row++) {
+                const row_view<M> v = open_row<OP, M>(j, row, false);
+                const result<M> r = result<M>::unpack(static_cast<const typename result<M>::packed *>(j.results)[row]);
+                tile<R, CLASS_TILE> t;
+                R out[CLASS_TILE];
+                load_tile<OP, M, ANY>(g, j, v, base, j.classes, OP::reads_x, &t);
+                emit<OP>(r, t, false, out);
+XENT_UNROLL
+                for (int i = 0; i < CLASS_TILE; i++) {
+                    const int64_t c = class_of<G, ANY, R>(base, lane(g), i);
+                    if (c < j.classes)
+                        add_to(sums[i], settle<OP>(j, v, r, c, out[i]));
+                }
+            }
+XENT_UNROLL
+            for (int i = 0; i < CLASS_TILE; i++) {
+                const int64_t c = class_of<G, ANY, R>(base, lane(g), i);
+                if (c < j.classes) {
+                    R *to = static_cast<R *>(j.partials) + 2 * (chunk * j.classes + c);
+                    to[0] = sums[i].hi;
+                    to[1] = finite(sums[i].lo) ? sums[i].lo : R(0);
+                }
+            }
+        }
+    }
+};
+
+/* ... of all chunks. */
+template <class M> struct class_totals {
+    using args = job;
+    using shape = class_block;
+    using R = typename M::real;
+
+    template <class G> static XENT_HD void run(G &g, const job &j) {
+        for (int64_t c = g.block() * G::lanes + lane(g); c < j.classes; c += g.blocks() * G::lanes) {
+            wide<R, true> sum;
+            for (int64_t chunk = 0; chunk < j.chunks; chunk++) {
+                const R *from = static_cast<const R *>(j.partials) + 2 * (chunk * j.classes + c);
+                add_to(sum, wide<R, true>(from[0], from[1]));
+            }
+            store_real(j.out.data + c * j.out.cs, j.out.dtype, sum.value());
+        }
+    }
+};
+
+} // namespace xent
+
+#endif

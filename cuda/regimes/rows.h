@@ -1,0 +1,249 @@
+/* rows.h: lanes along a row. `held`: the row is in the lanes' registers from its one reading to its one writing. `stream`: it
+ * is folded tile by tile, whatever its length, and read once more where the result has its length: also pieces of a row
+ * (split.h), rows with options, and, with rows side by side in a warp, a class axis that is not the last (columns). */
+#ifndef XENT_CUDA_ROWS_H
+#define XENT_CUDA_ROWS_H
+
+#include "tiles.h"
+
+namespace xent {
+
+template <class M>
+XENT_HD void put_value(const job &j, const row_view<M> &v, int64_t row, wide<typename M::real, !M::quick> value) {
+    using R = typename M::real;
+    if (v.facts.bad)
+        value = fp<R>::nan;
+    else if (v.facts.dead)
+        value = R(0);
+    if (j.to_workspace) {
+        static_cast<R *>(j.values)[2 * row] = value.hi;
+        static_cast<R *>(j.values)[2 * row + 1] = finite(value.lo) ? value.lo : R(0);
+    } else {
+        store_real(v.value, j.value.dtype, value.value());
+    }
+}
+
+/* Classes [begin, end) of a row, tile by tile. */
+template <class OP, class M, access_kind A, int N, class G, class F>
+XENT_HD void each_tile(G &g, const job &j, const row_view<M> &v, int64_t begin, int64_t end, bool with_x, F f) {
+    for (int64_t base = begin; base < end; base += int64_t(N) * G::lanes) {
+        tile<typename M::real, N> t[1];
+        load_tile<OP, M, A>(g, j, v, base, end, with_x, &t[0]);
+        f(base, t);
+    }
+}
+
+/* Folds a tile of a row that begins at `begin` (rather, of a piece of one). */
+template <class S, class R, int N, class G>
+XENT_HD void fold_tile(G &g, S &s, tile<R, N> (&t)[1], bool first, int *turn) {
+    if (S::is_kl && first)
+        s.template add<true>(g, t, 1, turn);
+    else
+        s.template add<false>(g, t, 1, turn);
+}
+
+/* The pieces [first, last) of a row, folded and joined: lane p holds the state of piece p until all are there. */
+template <class OP, class M, access_kind A, int N, class S, class G, class F>
+XENT_HD S fold_pieces(G &g, const job &j, const row_view<M> &v, int64_t first, int64_t last, int *turn, F add) {
+    S s;
+    for (int64_t p = first; p < last; p++) {
+        S part;
+        each_tile<OP, M, A, N>(g, j, v, p * j.piece, p + 1 == j.pieces ? j.classes : (p + 1) * j.piece, true,
+                               [&](int64_t at, auto &t) { add(part, t, at == p * j.piece); });
+        part.join(g, turn);
+        if (first + 1 == last || lane(g) == p)
+            s = part;
+    }
+    if (first + 1 < last)
+        s.join(g, turn);
+    return s;
+}
+
+/* KL left its range: the row is folded once more, without centred sums. */
+template <class OP, class M, class G>
+XENT_HD result<M> finish_again(G &g, const job &j, const row_view<M> &v, int *turn) {
+    using S = state<REDUCE_PAIR, OP::log_target, M>;
+    S s;
+    bool again;
+    each_tile<OP, M, ANY, 4>(g, j, v, 0, j.classes, true,
+                             [&](int64_t, auto &t) { s.template add<false>(g, t, 1, turn); });
+    s.join(g, turn);
+    return finish<OP>(j, v.facts, s, &again);
+}
+
+/* From the joined state of a row to its result; all lanes of the row get it. */
+template <class OP, class M, class S, class G>
+XENT_HD result<M> finish_row(G &g, const job &j, const row_view<M> &v, const S &s, int *turn) {
+    bool again = false;
+    result<M> r = finish<OP>(j, v.facts, s, &again);
+    if constexpr (OP::reduce == REDUCE_KL) {
+        /* lanes of one row agree; rows that meet in shared memory have to */
+        if (G::parts > 1 && G::groups > 1 ? g.any(again) : again) {
+            const result<M> direct = finish_again<OP, M>(g, j, v, turn);
+            if (again)
+                r = direct;
+        }
+    }
+    return r;
+}
+
+/* Numbers that a lane asks for before it needs any. */
+template <class OP, class M, access_kind A> constexpr int stream_tile() {
+    if (A != PACKS)
+        return OP::reads_t ? 4 : 8;
+    return OP::reads_t || sizeof(typename M::real) == 8 ? 8 : 16;
+}
+
+template <class OP, class M, class TEAM, access_kind A> struct stream {
+    using args = job;
+    using shape = TEAM;
+    using R = typename M::real;
+    using S = state_of<OP, M>;
+    using J = state<REDUCE_JS, true, M>;
+    static constexpr int N = stream_tile<OP, M, A>();
+
+    template <class G> static XENT_HD void run(G &g, const job &j) {
+        const int64_t units = j.split ? j.rows * j.pieces : j.rows;
+        int turn = 0;
+        for (int64_t first = g.block() * G::groups; first < units; first += g.blocks() * G::groups) {
+            const int64_t mine = first + G::group_of(g.thread());
+            const bool live = mine < units; /* else this is company for those who are, and writes nothing */
+            one(g, j, live ? mine : units - 1, live, &turn);
+        }
+    }
+
+    template <class G> static XENT_HD void one(G &g, const job &j, int64_t unit, bool live, int *turn) {
+        const int64_t row = j.split ? unit / j.pieces : unit;
+        const int64_t first = j.split ? unit % j.pieces : 0, last = j.split ? first + 1 : j.pieces;
+        const bool leads = live && lane(g) == 0;
+        row_view<M> v = open_row<OP, M>(j, row, leads && first == 0 && j.mode != MODE_EMIT && j.mode != MODE_FOLD_JS);
+        result<M> r = {};
+        if constexpr (A == ANY) {
+            if (!j.split || j.smooths)
+                count_classes<OP>(g, j, &v, turn);
+        }
+        if (j.mode == MODE_EMIT || j.mode == MODE_FOLD_JS) {
+            r = result<M>::unpack(static_cast<const typename result<M>::packed *>(j.results)[row]);
+        } else {
+            S s;
+            if constexpr (OP::folds) {
+                s = fold_pieces<OP, M, A, N, S>(g, j, v, first, last, turn,
+                                                [&](S &p, auto &t, bool start) { fold_tile(g, p, t, start, turn); });
+                if (j.mode == MODE_FOLD) {
+                    if (leads)
+                        static_cast<typename S::packed *>(j.states)[unit] = s.pack();
+                    return;
+                }
+            }
+            r = finish_row<OP, M>(g, j, v, s, turn);
+        }
+        if constexpr (OP::value == VALUE_JS) {
+            if (j.mode != MODE_EMIT) {
+                const js_row<M> facts = js_row_of(r);
+                J s = fold_pieces<OP, M, A, N, J>(g, j, v, first, last, turn,
+                                                  [&](J &p, auto &t, bool) { p.add_js(t[0], facts); });
+                if (j.mode == MODE_FOLD_JS) {
+                    if (leads)
+                        static_cast<typename J::packed *>(j.states)[unit] = s.pack();
+                    return;
+                }
+                finish_js(v.facts, s, &r);
+            }
+        }
+        if (j.mode == MODE_RESULTS) {
+            if (leads)
+                static_cast<typename result<M>::packed *>(j.results)[row] = r.pack();
+            return;
+        }
+        if constexpr (OP::value != VALUE_NONE) {
+            if (leads && j.mode == MODE_ALL)
+                put_value(j, v, row, r.value);
+        }
+        if constexpr (OP::emits) {
+            if (live)
+                each_tile<OP, M, A, N>(g, j, v, first * j.piece, last == j.pieces ? j.classes : last * j.piece, OP::reads_x,
+                                       [&](int64_t base, auto &t) {
+                                           R out[N];
+                                           emit<OP>(r, t[0], false, out);
+                                           store_tile<OP, M, A>(g, j, v, r, base, j.classes, out);
+                                       });
+        }
+    }
+};
+
+/* How many numbers of a row a lane can hold: half as many where there are two operands. */
+template <class OP, class M> constexpr int held_tiles() {
+    constexpr int numbers = (OP::reads_t ? 16 : 32) / (sizeof(typename M::real) / 4);
+    return numbers / 8;
+}
+
+template <class OP, class M, class TEAM> struct held {
+    using args = job;
+    using shape = TEAM;
+    using R = typename M::real;
+    static constexpr int tiles = held_tiles<OP, M>();
+
+    template <class G> static XENT_HD void run(G &g, const job &j) {
+        int turn = 0;
+        for (int64_t first = g.block() * G::groups; first < j.rows; first += g.blocks() * G::groups) {
+            const int64_t mine = first + G::group_of(g.thread());
+            const bool live = mine < j.rows;
+            one(g, j, live ? mine : j.rows - 1, live, &turn);
+        }
+    }
+
+    template <class G> static XENT_HD void one(G &g, const job &j, int64_t row, bool live, int *turn) {
+        constexpr int64_t step = 8 * G::lanes;
+        const row_view<M> v = open_row<OP, M>(j, row, live && lane(g) == 0);
+        tile<R, 8> t[tiles];
+        state_of<OP, M> s;
+        R mx = -fp<R>::infinity, my = mx;
+XENT_UNROLL
+        for (int i = 0; i < tiles; i++) /* all in flight at once; the branch is the same for the whole row */
+            if (i * step < j.classes)
+                load_tile<OP, M, PACKS>(g, j, v, i * step, j.classes, true, &t[i]);
+        /* One reference for the row, so that the exponentials can be kept for the emit. */
+        const auto most = [](R a, R b) { return larger(a, b); };
+XENT_UNROLL
+        for (int i = 0; i < tiles; i++)
+            if (i * step < j.classes) {
+                mx = larger(mx, largest(t[i].x));
+                if constexpr (decltype(s)::leads_y)
+                    my = larger(my, largest(t[i].t));
+            }
+        if constexpr (decltype(s)::of_x)
+            s.raise_x(across_all(g, mx, turn, most));
+        if constexpr (decltype(s)::leads_y)
+            s.raise_y(across_all(g, my, turn, most));
+        s.template add<true>(g, t, int((j.classes + step - 1) / step), turn);
+        s.join(g, turn);
+        result<M> r = finish_row<OP, M>(g, j, v, s, turn);
+        if constexpr (OP::value == VALUE_JS) {
+            const js_row<M> facts = js_row_of(r);
+            state<REDUCE_JS, true, M> sums;
+XENT_UNROLL
+            for (int i = 0; i < tiles; i++)
+                if (i * step < j.classes)
+                    sums.add_js(t[i], facts);
+            sums.join(g, turn);
+            finish_js(v.facts, sums, &r);
+        }
+        if (!live)
+            return;
+        if constexpr (OP::value != VALUE_NONE) {
+            if (lane(g) == 0)
+                put_value(j, v, row, r.value);
+        }
+XENT_UNROLL
+        for (int i = 0; i < tiles; i++)
+            if (i * step < j.classes) {
+                R out[8];
+                emit<OP>(r, t[i], true, out);
+                store_tile<OP, M, PACKS>(g, j, v, r, i * step, j.classes, out);
+            }
+    }
+};
+
+} // namespace xent
+
+#endif

@@ -1,0 +1,112 @@
+/* sums.h: what is done with one number a row: values and weights summed in a fixed tree, which the number of rows alone
+ * decides; and the note of the first label that is out of range. */
+#ifndef XENT_CUDA_SUMS_H
+#define XENT_CUDA_SUMS_H
+
+#include "tiles.h"
+
+namespace xent {
+
+using sum_block = team<256, 256>;
+enum { SUM_BLOCKS = 256 };
+
+struct sum_args {
+    const void *from; /* numbers in two parts */
+    int64_t count;
+    void *to;            /* in two parts, one a block; or, with a dtype, the result */
+    int dtype;           /* XENT_NO_DTYPE: to is a partial sum */
+    const void *divisor; /* in two parts, or null */
+    double by;           /* where divisor is null */
+};
+
+/* Each block sums what is its own; block b takes every blocks-th run of 256. */
+template <class R> struct add_up {
+    using args = sum_args;
+    using shape = sum_block;
+    using W = wide<R, true>;
+
+    template <class G> static XENT_HD void run(G &g, const sum_args &a) {
+        const R *from = static_cast<const R *>(a.from);
+        int turn = 0;
+        W sum;
+        for (int64_t i = g.block() * G::lanes + lane(g); i < a.count; i += g.blocks() * G::lanes)
+            add_to(sum, W(from[2 * i], from[2 * i + 1]));
+        join_lanes<G::width>(g, sum);
+        sum = exchange(g, sum, &turn);
+        join_lanes<G::parts>(g, sum);
+        if (lane(g) != 0)
+            return;
+        if (a.dtype == XENT_NO_DTYPE) {
+            static_cast<R *>(a.to)[2 * g.block()] = sum.hi;
+            static_cast<R *>(a.to)[2 * g.block() + 1] = finite(sum.lo) ? sum.lo : R(0);
+            return;
+        }
+        const R *d = static_cast<const R *>(a.divisor);
+        const W by = d ? W(d[0], d[1]) : from_double<R, true>(a.by);
+        const W v = finite(sum.hi) ? settled(sum) / settled(by) : W(sum.hi / by.hi);
+        store_real(static_cast<char *>(a.to), a.dtype, v.value());
+    }
+    template <int N, class G> static XENT_HD void join_lanes(G &g, W &sum) {
+XENT_UNROLL
+        for (int d = 1; d < N; d *= 2)
+            add_to(sum, W(g.shfl_xor(sum.hi, d), g.shfl_xor(sum.lo, d)));
+    }
+};
+
+/* The weight with which each row counts in a mean, 0 where it does not. */
+template <class M> struct weigh_rows {
+    using args = job;
+    using shape = team<WARP, 256>;
+    using R = typename M::real;
+
+    template <class G> static XENT_HD void run(G &g, const job &j) {
+        for (int64_t first = g.block() * G::groups; first < j.rows; first += g.blocks() * G::groups) {
+            const int64_t row = first + G::group_of(g.thread());
+            if (row >= j.rows)
+                continue;
+            const place_in_batch at = find_row(j.shape, j.ndim, row);
+            wide<R, true> w = R(1);
+            bool counts = true;
+            if (j.weight.data)
+                w = load_wide<R, true>(j.weight.data + offset_of(j.weight, at), j.weight.dtype);
+            if (j.has_labels) {
+                const int64_t y = load_label(j.t.data + offset_of(j.t, at), j.t.dtype);
+                counts = !(j.has_ignore && y == j.ignore_index);
+                if (counts && j.class_weight.data && j.weighs_by_label && y >= 0 && y < j.classes)
+                    w = w * load_wide<R, true>(j.class_weight.data + y * j.class_weight.cs, j.class_weight.dtype);
+            }
+            if (j.where.data && j.classes > 0) {
+                const char *where = j.where.data + offset_of(j.where, at);
+                int n = 0;
+                for (int64_t c = lane(g); c < j.classes; c += G::lanes)
+                    n |= where[c * j.where.cs] ? 1 : 0;
+                n = across<G::lanes>(g, n, [](int a, int b) { return a | b; });
+                counts = counts && n;
+            }
+            if (lane(g) == 0) {
+                static_cast<R *>(j.values)[2 * row] = counts ? w.hi : R(0);
+                static_cast<R *>(j.values)[2 * row + 1] = counts ? w.lo : R(0);
+            }
+        }
+    }
+};
+
+/* Before the kernels that read labels. */
+struct start_note {
+    using args = job;
+    using shape = team<WARP, WARP>;
+
+    template <class G> static XENT_HD void run(G &g, const job &j) {
+        if (lane(g) != 0)
+            return;
+        j.notes->bad_row = INT64_MAX;
+        j.notes->labels = j.t;
+        j.notes->ndim = j.ndim;
+        for (int d = 0; d < MAX_NDIM; d++)
+            j.notes->shape[d] = j.shape[d];
+    }
+};
+
+} // namespace xent
+
+#endif

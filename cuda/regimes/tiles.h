@@ -1,0 +1,347 @@
+/* tiles.h: between memory and a lane's tile. Which lane holds which class depends on the number of classes alone, never on
+ * where a row lies, so that neither do its bits. Dtypes, strides, temperature, masks, class weights, smoothing and one-hot
+ * labels end here. */
+#ifndef XENT_CUDA_TILES_H
+#define XENT_CUDA_TILES_H
+
+#include "../ops.h"
+
+#if !defined(__CUDA_ARCH__)
+#include <atomic>
+#endif
+
+namespace xent {
+
+/* PACKS: neighbouring classes are neighbours in memory; a lane takes 16 bytes of them at a time. STRIDED: one class at a
+ * time. Both: of the kernel's own dtype, with no option that acts class by class but temperature. ANY: anything. */
+enum access_kind { PACKS, STRIDED, ANY };
+
+/* ---- 16 bytes ---- */
+struct alignas(16) words {
+    uint32_t w[4];
+};
+XENT_HD words load16(const char *p) { /* touched once: first to leave the caches */
+#if defined(__CUDA_ARCH__)
+    const uint4 v = __ldcs(reinterpret_cast<const uint4 *>(p));
+    return {{v.x, v.y, v.z, v.w}};
+#else
+    words v;
+    memcpy(&v, p, sizeof v);
+    return v;
+#endif
+}
+XENT_HD void store16(char *p, const words &v) {
+#if defined(__CUDA_ARCH__)
+    __stcs(reinterpret_cast<uint4 *>(p), make_uint4(v.w[0], v.w[1], v.w[2], v.w[3]));
+#else
+    memcpy(p, &v, sizeof v);
+#endif
+}
+XENT_HD uint32_t funnel(uint32_t low, uint32_t high, unsigned bits) {
+#if defined(__CUDA_ARCH__)
+    return __funnelshift_r(low, high, bits);
+#else
+    return bits ? low >> bits | high << (32 - bits) : low;
+#endif
+}
+
+template <class S> struct alignas(16) pack {
+    static constexpr int count = 16 / sizeof(S);
+    S v[count];
+};
+
+/* The pack at p, which its own size divides, from the two blocks of 16 bytes that it lies in; both are inside the row. */
+template <class S> XENT_HD pack<S> load_across(const char *p) {
+    const unsigned at = unsigned(reinterpret_cast<uintptr_t>(p) & 15u);
+    const words a = load16(p - at), b = load16(p - at + 16);
+    const bool two = (at & 8u) != 0, one = (at & 4u) != 0;
+    uint32_t s[6], t[5];
+XENT_UNROLL
+    for (int i = 0; i < 6; i++) {
+        const uint32_t here = i < 4 ? a.w[i % 4] : b.w[i % 4];
+        s[i] = two ? (i < 2 ? a.w[(i + 2) % 4] : b.w[(i + 2) % 4]) : here;
+    }
+XENT_UNROLL
+    for (int i = 0; i < 5; i++)
+        t[i] = one ? s[i + 1] : s[i];
+    words w;
+XENT_UNROLL
+    for (int i = 0; i < 4; i++)
+        w.w[i] = sizeof(S) < 4 ? funnel(t[i], t[i + 1], (at & 3u) * 8u) : t[i];
+    pack<S> v;
+    memcpy(&v, &w, sizeof v);
+    return v;
+}
+
+/* Classes [at, at + count) of the contiguous row at p; `valid` of them exist, the others are given as fill. */
+template <class S, class R>
+XENT_HD void load_pack(const char *row, int64_t at, int64_t classes, R fill, R *out) {
+    constexpr int count = pack<S>::count;
+    const char *p = row + at * int64_t(sizeof(S));
+    const unsigned off = unsigned(reinterpret_cast<uintptr_t>(p) & 15u);
+    pack<S> v;
+    if (off == 0 && at + count <= classes) {
+        const words w = load16(p);
+        memcpy(&v, &w, sizeof v);
+XENT_UNROLL
+        for (int i = 0; i < count; i++)
+            out[i] = widen(v.v[i]);
+    } else if (at > 0 && at + 2 * count <= classes) {
+        v = load_across<S>(p);
+XENT_UNROLL
+        for (int i = 0; i < count; i++)
+            out[i] = widen(v.v[i]);
+    } else { /* the ends of the row */
+XENT_UNROLL
+        for (int i = 0; i < count; i++)
+            out[i] = at + i < classes ? R(widen(load_as<S>(p + i * int(sizeof(S))))) : fill;
+    }
+}
+template <class S, class R> XENT_HD void store_pack(char *row, int64_t at, int64_t classes, const R *v) {
+    constexpr int count = pack<S>::count;
+    char *p = row + at * int64_t(sizeof(S));
+    if ((reinterpret_cast<uintptr_t>(p) & 15u) == 0 && at + count <= classes) {
+        pack<S> out;
+        words w;
+XENT_UNROLL
+        for (int i = 0; i < count; i++)
+            narrow(v[i], &out.v[i]);
+        memcpy(&w, &out, sizeof w);
+        store16(p, w);
+    } else {
+XENT_UNROLL
+        for (int i = 0; i < count; i++)
+            if (at + i < classes)
+                narrow(v[i], reinterpret_cast<S *>(p) + i);
+    }
+}
+
+/* ---- a row ---- */
+template <class M> struct row_view {
+    const char *x, *t, *where;
+    char *value, *out;
+    row_facts<M> facts;
+};
+
+/* The smallest of all rows that are noted; the order in which they come does not matter. */
+XENT_HD void note_bad_row(note *n, int64_t row) {
+#if defined(__CUDA_ARCH__)
+    atomicMin(reinterpret_cast<long long *>(&n->bad_row), static_cast<long long>(row));
+#else
+    auto *seen = reinterpret_cast<std::atomic<int64_t> *>(&n->bad_row);
+    for (int64_t old = seen->load(); row < old && !seen->compare_exchange_weak(old, row);)
+        ;
+#endif
+}
+
+/* x / T, as if rounded once: a quotient and its remainder give it without a division an element. */
+template <class M, class R = typename M::real>
+XENT_HD R tempered(R x, const wide<R, !M::quick> &t, R inv) {
+    const R q = x * inv;
+    if (!finite(q))
+        return q;
+    return fma(fma(-q, t.lo, fma(-q, t.hi, x)), inv, q);
+}
+
+template <class OP, class M> XENT_HD row_view<M> open_row(const job &j, int64_t row, bool first) {
+    using R = typename M::real;
+    const place_in_batch at = find_row(j.shape, j.ndim, row);
+    row_view<M> v;
+    row_facts<M> &f = v.facts;
+    v.x = j.x.data ? j.x.data + offset_of(j.x, at) : nullptr;
+    v.t = j.t.data ? j.t.data + offset_of(j.t, at) : nullptr;
+    v.where = j.where.data ? j.where.data + offset_of(j.where, at) : nullptr;
+    v.value = j.value.data ? j.value.data + offset_of(j.value, at) : nullptr;
+    v.out = j.out.data ? j.out.data + offset_of(j.out, at) : nullptr;
+    if (j.weight.data)
+        f.weight = load_wide<R, !M::quick>(j.weight.data + offset_of(j.weight, at), j.weight.dtype);
+    if (j.temperature.data)
+        f.temperature = load_wide<R, !M::quick>(j.temperature.data + offset_of(j.temperature, at), j.temperature.dtype);
+    if (j.has_labels) {
+        const int64_t y = load_label(v.t, j.t.dtype);
+        f.dead = j.has_ignore && y == j.ignore_index;
+        f.bad = !f.dead && (y < 0 || y >= j.classes);
+        if (f.bad && first)
+            note_bad_row(j.notes, row);
+        if (!f.dead && !f.bad) {
+            f.label = y;
+            if (OP::labels && j.class_weight.data)
+                f.weight = f.weight * load_wide<R, !M::quick>(j.class_weight.data + y * j.class_weight.cs,
+                                                              j.class_weight.dtype);
+            if (v.where && !v.where[y * j.where.cs])
+                f.label = -1;
+        }
+        if (OP::labels && f.label >= 0) {
+            f.x_label = load_real<R>(v.x + f.label * j.x.cs, j.x.dtype);
+            if (j.temperature.data)
+                f.x_label = tempered<M>(f.x_label, f.temperature, R(1) / f.temperature.hi);
+        }
+    }
+    f.uniform = R(j.uniform);
+    return v;
+}
+
+/* Counts the row's classes: none makes it dead, and smoothing shares 1 among them. A collective of the row's lanes. */
+template <class OP, class M, class G> XENT_HD void count_classes(G &g, const job &j, row_view<M> *v, int *turn) {
+    using R = typename M::real;
+    if (!j.where.data || j.classes == 0)
+        return;
+    R n = R(0);
+    for (int64_t c = lane(g); c < j.classes; c += G::lanes)
+        n += v->where[c * j.where.cs] ? R(1) : R(0);
+    n = across_all(g, n, turn, [](R a, R b) { return a + b; });
+    v->facts.dead = v->facts.dead || n == R(0);
+    if (v->facts.dead)
+        v->facts.label = -1;
+    v->facts.uniform = j.smooths && n > R(0) ? R(j.label_smoothing) / n : R(0);
+}
+
+/* ---- tiles ---- */
+/* Where in the row a lane's tile lies that begins `base` classes from its start: for its i-th number */
+template <class G, access_kind A, class S> XENT_HD int64_t class_of(int64_t base, int lane, int i) {
+    constexpr int count = pack<S>::count;
+    if constexpr (A == PACKS)
+        return base + int64_t(i / count * G::lanes + lane) * count + i % count;
+    else
+        return base + int64_t(i) * G::lanes + lane;
+}
+
+template <access_kind A, class M> XENT_HD typename M::real load_element(const char *p, int dtype) {
+    if constexpr (A == ANY)
+        return load_real<typename M::real>(p, dtype);
+    else
+        return widen(load_as<typename M::stored>(p));
+}
+
+/* One class of the target, with what the options make of it. */
+template <class OP, class M, access_kind A, class R = typename M::real>
+XENT_HD R load_target(const job &j, const row_view<M> &v, int64_t c, R inv) {
+    R t;
+    if (A == ANY && OP::shapes && j.has_labels)
+        t = c == v.facts.label ? R(1) : R(0);
+    else
+        t = load_element<A, M>(v.t + c * j.t.cs, j.t.dtype);
+    if (OP::target == XENT_TARGET_LOGITS && j.temperature.data)
+        t = tempered<M>(t, v.facts.temperature, inv);
+    if constexpr (OP::shapes && A == ANY) {
+        if (j.smooths)
+            t = fma(R(j.unsmoothed), t, v.facts.uniform);
+        if (j.class_weight.data)
+            t = t * load_real<R>(j.class_weight.data + c * j.class_weight.cs, j.class_weight.dtype);
+    }
+    return t;
+}
+
+/* Classes up to `end`, from `base` on. */
+template <class OP, class M, access_kind A, int N, class G>
+XENT_HD void load_tile(G &g, const job &j, const row_view<M> &v, int64_t base, int64_t end, bool with_x,
+                       tile<typename M::real, N> *out) {
+    using R = typename M::real;
+    using S = typename M::stored;
+    const R x_fill = OP::zero_x ? R(0) : -fp<R>::infinity, t_fill = OP::log_target ? -fp<R>::infinity : R(0);
+    const R inv = R(1) / v.facts.temperature.hi;
+    const int at = lane(g);
+    if constexpr (A == PACKS) {
+        constexpr int count = pack<S>::count;
+XENT_UNROLL
+        for (int i = 0; i < N; i += count) {
+            const int64_t c = class_of<G, A, S>(base, at, i);
+            if (with_x)
+                load_pack<S>(v.x, c, end, x_fill, out->x + i);
+            if constexpr (OP::reads_t)
+                load_pack<S>(v.t, c, end, t_fill, out->t + i);
+        }
+        if (j.temperature.data) {
+XENT_UNROLL
+            for (int i = 0; i < N; i++) {
+                if (with_x)
+                    out->x[i] = tempered<M>(out->x[i], v.facts.temperature, inv);
+                if constexpr (OP::target == XENT_TARGET_LOGITS)
+                    out->t[i] = tempered<M>(out->t[i], v.facts.temperature, inv);
+            }
+        }
+        if constexpr (OP::weighs) {
+XENT_UNROLL
+            for (int i = 0; i < N; i++)
+                out->w[i] = out->p[i] = R(1);
+        }
+    } else {
+XENT_UNROLL
+        for (int i = 0; i < N; i++) {
+            const int64_t c = class_of<G, A, S>(base, at, i);
+            out->x[i] = x_fill;
+            out->t[i] = t_fill;
+            out->w[i] = out->p[i] = R(1);
+            if (c >= end || (A == ANY && v.where && !v.where[c * j.where.cs]))
+                continue;
+            if (with_x) {
+                out->x[i] = load_element<A, M>(v.x + c * j.x.cs, j.x.dtype);
+                if (j.temperature.data)
+                    out->x[i] = tempered<M>(out->x[i], v.facts.temperature, inv);
+            }
+            if constexpr (OP::reads_t)
+                out->t[i] = load_target<OP, M, A>(j, v, c, inv);
+            if constexpr (OP::weighs && A == ANY) {
+                if (j.class_weight.data)
+                    out->w[i] = load_real<R>(j.class_weight.data + c * j.class_weight.cs, j.class_weight.dtype);
+                if (j.pos_weight.data)
+                    out->p[i] = load_real<R>(j.pos_weight.data + c * j.pos_weight.cs, j.pos_weight.dtype);
+            }
+        }
+    }
+}
+
+/* What a class is given in the end, by what the row is. */
+template <class OP, class M, class R = typename M::real>
+XENT_HD R settle(const job &j, const row_view<M> &v, const result<M> &r, int64_t c, R out) {
+    if (OP::labels && c == v.facts.label)
+        out = r.patch;
+    if (v.facts.bad)
+        return fp<R>::nan;
+    if (v.facts.dead || (v.where && !v.where[c * j.where.cs]))
+        return OP::emit == EMIT_LOGP ? -fp<R>::infinity : R(0);
+    return out;
+}
+
+template <class OP, class M, access_kind A, int N, class G>
+XENT_HD void store_tile(G &g, const job &j, const row_view<M> &v, const result<M> &r, int64_t base, int64_t end,
+                        typename M::real (&out)[N]) {
+    using R = typename M::real;
+    using S = typename M::stored;
+    const int at = lane(g);
+    if constexpr (A == PACKS) {
+        constexpr int count = pack<S>::count;
+XENT_UNROLL
+        for (int i = 0; i < N; i += count) {
+            const int64_t c = class_of<G, A, S>(base, at, i);
+            if (c >= end)
+                break;
+            if (v.facts.dead || v.facts.bad) {
+XENT_UNROLL
+                for (int k = 0; k < count; k++)
+                    out[i + k] = v.facts.bad ? fp<R>::nan : R(0);
+            } else if (OP::labels && v.facts.label >= c && v.facts.label < c + count) {
+XENT_UNROLL
+                for (int k = 0; k < count; k++)
+                    out[i + k] = v.facts.label == c + k ? r.patch : out[i + k];
+            }
+            store_pack<S>(v.out, c, end, out + i);
+        }
+    } else {
+XENT_UNROLL
+        for (int i = 0; i < N; i++) {
+            const int64_t c = class_of<G, A, S>(base, at, i);
+            if (c >= end)
+                break;
+            const R one = settle<OP>(j, v, r, c, out[i]);
+            if constexpr (A == ANY)
+                store_real(v.out + c * j.out.cs, j.out.dtype, one);
+            else
+                narrow(one, reinterpret_cast<S *>(v.out + c * j.out.cs));
+        }
+    }
+}
+
+} // namespace xent
+
+#endif

@@ -1,0 +1,516 @@
+/* state.h: what a row is folded into: kernels/rowstate.h's states, one a lane. A lane folds tiles of its row's classes
+ * into its own state, against its own references; then the lanes of the row join: all end with the row's state, from the
+ * same tree of additions whatever the batch is.
+ *
+ * Classes past the end hold x = -inf and t = 0 (log t = -inf): they add nothing, as an excluded class does.
+ */
+#ifndef XENT_CUDA_STATE_H
+#define XENT_CUDA_STATE_H
+
+#include "../kernels/rowstate.h"
+#include "group.h"
+#include "terms.h"
+
+namespace xent {
+
+/* ops.def's REDUCE; see kernels/internal.h. */
+enum reduce_kind {
+    REDUCE_NONE,
+    REDUCE_LSE,
+    REDUCE_ENT,
+    REDUCE_SENT,
+    REDUCE_CE,
+    REDUCE_LABEL,
+    REDUCE_BCE,
+    REDUCE_JS,
+    REDUCE_KL,
+    REDUCE_PAIR,
+    REDUCE_KLPAIR
+};
+
+/* ---- sums ---- */
+template <class R, bool P> XENT_HD void add_to(wide<R, P> &a, R v) {
+    if constexpr (P) {
+        R e;
+        a.hi = two_sum(a.hi, v, &e);
+        a.lo += e;
+    } else {
+        a.hi += v;
+    }
+}
+/* ... the same whichever of the two is a. */
+template <class R, bool P> XENT_HD void add_to(wide<R, P> &a, wide<R, P> v) {
+    const R lo = a.lo + v.lo;
+    a.lo = R(0);
+    add_to(a, v.hi);
+    a.lo += lo;
+}
+template <class R, bool P> XENT_HD void scale(wide<R, P> &a, R f) {
+    a.hi *= f;
+    a.lo *= f;
+}
+/* Ready for arithmetic: lo is what hi rounds away, and 0 where hi is not finite. */
+template <class R, bool P> XENT_HD wide<R, P> settled(wide<R, P> a) {
+    if (!finite(a.lo))
+        return a.hi;
+    R e;
+    const R s = two_sum(a.hi, a.lo, &e);
+    return {s, e};
+}
+
+/* A tile's terms: fours are added as a tree (exact where they are equal), then with the error kept; Quick, in one tree. */
+template <class M, int N> XENT_HD void add_tile(wide<typename M::real, !M::quick> &a, const typename M::real (&v)[N]) {
+    using R = typename M::real;
+    static_assert(N % 4 == 0, "fours");
+    if constexpr (M::quick) {
+        R s = R(0);
+XENT_UNROLL
+        for (int i = 0; i < N; i += 4)
+            s += (v[i] + v[i + 1]) + (v[i + 2] + v[i + 3]);
+        a.hi += s;
+    } else {
+XENT_UNROLL
+        for (int i = 0; i < N; i += 4)
+            add_to(a, (v[i] + v[i + 1]) + (v[i + 2] + v[i + 3]));
+    }
+}
+
+/* ---- a lane's tile, and what it may keep for the emit ---- */
+template <class R, int N> struct tile {
+    R x[N], t[N];
+    R w[N], p[N];   /* binary cross-entropy's weights of a class, and of its positive part */
+    R ex[N], ey[N]; /* E(x), E(y) */
+};
+
+template <class R, int N> XENT_HD R largest(const R (&v)[N]) {
+    R m = v[0];
+XENT_UNROLL
+    for (int i = 1; i < N; i++)
+        m = larger(m, v[i]);
+    return m;
+}
+
+/* ---- the state ---- */
+template <class M> struct top {
+    using R = typename M::real;
+    R m = -fp<R>::infinity, n = R(0); /* the largest, how many equal it */
+    wide<R, !M::quick> r;             /* E of the others */
+
+    /* The maximum becomes v where that is larger: the old ones join the sum. Returns what sums held against the old
+     * reference are multiplied by. */
+    XENT_HD R raise(R v) {
+        if (!(m < v))
+            return R(1);
+        const reference<M> old = reference_of<M>(m), now = reference_of<M>(v);
+        R f = R(1);
+        if (m > -fp<R>::infinity) {
+            add_to(r, n * exp_of<M>(m, old));
+            f = change<M>(old, now);
+            scale(r, f);
+        }
+        m = v;
+        n = R(0);
+        return f;
+    }
+    /* The tile's E, against a maximum that none of it exceeds. */
+    template <int N> XENT_HD void add(const R (&v)[N], R (&e)[N]) {
+        const reference<M> f = reference_of<M>(m);
+        R rest[N];
+XENT_UNROLL
+        for (int i = 0; i < N; i++) {
+            e[i] = exp_of<M>(v[i], f);
+            rest[i] = v[i] == m ? R(0) : e[i];
+            n += v[i] == m ? R(1) : R(0);
+        }
+        add_tile<M>(r, rest);
+    }
+};
+
+template <reduce_kind K, bool LOG, class M> struct state {
+    using R = typename M::real;
+    using W = wide<R, !M::quick>;
+    static constexpr bool paired = !M::quick;
+    static constexpr bool of_x =
+        K == REDUCE_LSE || K == REDUCE_SENT || K == REDUCE_CE || K == REDUCE_PAIR || K == REDUCE_KLPAIR;
+    static constexpr bool is_kl = K == REDUCE_KL || K == REDUCE_KLPAIR, is_pair = K == REDUCE_PAIR || K == REDUCE_KLPAIR;
+    static constexpr bool of_y = LOG && is_pair;      /* log sum exp of the target */
+    static constexpr bool leads_y = LOG && (is_kl || is_pair); /* ... or its maximum alone */
+    static constexpr bool of_tb = K != REDUCE_LSE && K != REDUCE_KL && K != REDUCE_NONE && K != REDUCE_LABEL;
+    /* KL holds target logits 2^32 larger, so that t u is normal wherever the result is; Quick E are large anyway. */
+    static constexpr R lift = M::quick ? R(0) : R(XENT_KL_LIFT);
+
+    top<M> x, y;
+    W t, b;
+    R c = -fp<R>::infinity, c_lo = R(0); /* of no class at all: below any other */
+    W w, u, a;
+    R held = -fp<R>::infinity; /* the target's maximum that w, u and a are held against: y.m, or one before it */
+    R weighed = R(0);          /* w when c was last moved to the mean */
+
+    /* Every number of the state, each one once; SUMS: those that add up. */
+    template <bool SUMS, class F> XENT_HD void visit(F f) {
+        const auto sum = [&](W &v) {
+            f(v.hi);
+            if constexpr (paired)
+                f(v.lo);
+        };
+        if constexpr (of_x) {
+            if constexpr (!SUMS)
+                f(x.m);
+            f(x.n);
+            sum(x.r);
+        }
+        if constexpr (leads_y && !SUMS)
+            f(y.m);
+        if constexpr (of_y) {
+            f(y.n);
+            sum(y.r);
+        }
+        if constexpr (of_tb) {
+            sum(t);
+            sum(b);
+        }
+        if constexpr (is_kl) {
+            if constexpr (!SUMS) {
+                f(c);
+                f(c_lo);
+            }
+            if constexpr (LOG && !SUMS)
+                f(held);
+            sum(w);
+            sum(u);
+            sum(a);
+        }
+    }
+    static constexpr int sum_of = paired ? 2 : 1;
+    static constexpr int size = (of_x ? 2 + sum_of : 0) + (leads_y ? 1 : 0) + (of_y ? 1 + sum_of : 0) +
+                                (of_tb ? 2 * sum_of : 0) + (is_kl ? 2 + (LOG ? 1 : 0) + 3 * sum_of : 0);
+
+    /* ---- references ---- */
+    XENT_HD void raise_x(R m) {
+        if (!(x.m < m))
+            return;
+        const bool known = x.m > -fp<R>::infinity;
+        const R d = known ? m - x.m : R(0), f = x.raise(m);
+        if constexpr (K == REDUCE_SENT) {
+            scale(b, f);
+            if (known)
+                add_to(b, d * x.r.value());
+        } else if constexpr (K == REDUCE_CE || (is_pair && !LOG)) {
+            const R sum = t.value();
+            if (known && sum != R(0))
+                add_to(b, d * sum);
+        } else if constexpr (is_pair) {
+            if (known && y.m > -fp<R>::infinity)
+                add_to(b, d * fma(y.n, exp_of<M>(y.m, reference_of<M>(y.m)), y.r.value()));
+        }
+    }
+    XENT_HD void raise_y(R m) {
+        if (!(y.m < m))
+            return;
+        const bool known = y.m > -fp<R>::infinity;
+        const R d = known ? y.m - m : R(0), f = y.raise(m);
+        if constexpr (is_pair) {
+            scale(b, f);
+            if (known)
+                add_to(b, d * y.r.value());
+        }
+    }
+
+    /* ---- KL's sums ---- */
+    XENT_HD bool blank() const {
+        return w.hi == R(0) && a.hi == R(0);
+    }
+    static XENT_HD reference<M> reference_of_t(R m) {
+        if constexpr (!LOG)
+            return {R(0), R(0), -fp<R>::low};
+        reference<M> f = reference_of<M>(m);
+        f.k -= lift;
+        return f;
+    }
+    /* What w, u and a are multiplied by to be held against y.m. */
+    XENT_HD R follow() const {
+        return LOG && held < y.m ? change<M>(reference_of<M>(held), reference_of<M>(y.m)) : R(1);
+    }
+    /* The sums around another c and against y.m. Both at once: what is left of a weight that underflows there may be a
+     * large part of the other row. */
+    XENT_HD void move_to(R to, R to_lo) {
+        const W e = difference<paired>(c, to) + difference<paired>(c_lo, to_lo);
+        const R by = e.value(), f = follow();
+        if (!blank() && (by != R(0) || f != R(1))) {
+            const R sw = w.value(), su = u.value(), sa = a.value();
+            if (R(-1) <= by && by <= R(2)) { /* a difference, so that many small moves round no more than one */
+                const R mx = phi(by), m1 = mx + by;
+                add_to(a, fma(m1, sa, fma(m1, su, mx * sw)));
+                scale(a, f);
+            } else { /* A + U + W is sum exp(x - c) */
+                W all = e;
+                if (LOG && held < y.m) {
+                    const reference<M> old = reference_of<M>(held), now = reference_of<M>(y.m);
+                    all = all + difference<paired>(old.c, now.c) + W(old.k - now.k) * W(fp<R>::ln2, fp<R>::ln2_rest);
+                }
+                R q = exp_any(all.hi, R(0));
+                q = fma(q, all.lo, q) * ((sa + su) + sw);
+                a = q - f * (sw != R(0) ? fma(by, sw, sw + su) : R(0));
+            }
+            if (sw != R(0))
+                u = u + e * w;
+            scale(u, f);
+            scale(w, f);
+            weighed *= f;
+        }
+        c = to;
+        c_lo = to_lo;
+        held = y.m;
+    }
+
+    /* Around c, the mean of x - log t under t, element by element to full relative accuracy: differences are taken exactly
+     * (two-difference). With u = x - log t - c, an element adds t (exp(u) - 1 - u): t phi(u) where -1 <= u <= 2, else q - t
+     * (1 + u) with q = t exp(u) = exp(x - c), which is taken from x: nothing is rounded that exp would magnify. Of a row's
+     * FIRST tiles the lanes find c together; later each moves its own as what it has seen grows. */
+    template <bool FIRST, int T, int N, class G> XENT_HD void add_kl(G &g, tile<R, N> (&v)[T], int used, int *turn) {
+        const R none = -fp<R>::infinity;
+        const auto plus = [](R p, R q) { return p + q; };
+        const auto most = [](R p, R q) { return larger(p, q); };
+        const reference<M> f = reference_of_t(y.m);
+        /* The most probable element, of which the others' differences are exact: all that counts in a confident row. */
+        R best = LOG ? none : R(0), beside = none, top_x = none;
+XENT_UNROLL
+        for (int k = 0; k < T; k++)
+            if (k < used) {
+XENT_UNROLL
+                for (int i = 0; i < N; i++) {
+                    const bool more = best < v[k].t[i];
+                    best = more ? v[k].t[i] : best;
+                    beside = more ? v[k].x[i] : beside;
+                    top_x = larger(top_x, v[k].x[i]);
+                }
+            }
+        if constexpr (FIRST) {
+            const R all = across_all(g, best, turn, most);
+            beside = across_all(g, best == all ? beside : none, turn, most);
+            top_x = across_all(g, top_x, turn, most);
+            best = all;
+        }
+        const R weight = LOG ? exp_of<M>(best, f) : best, sum = w.value() * follow();
+        const bool some = weight > R(0);
+        R to = c, to_lo = c_lo;
+        if (some && !(weight < sum)) {
+            to = two_sum(beside, -(LOG ? best : log(best)), &to_lo);
+            if (!finite(to))
+                to = to_lo = R(0);
+        } else if (!some && sum == R(0)) { /* no target yet: the largest exp(x - c) is about 1 */
+            const R level = finite(top_x) ? top_x - (LOG && finite(y.m) ? y.m : R(0)) : R(0);
+            to = c < level || blank() ? level : c;
+            to_lo = R(0);
+        }
+        move_to(to, to_lo);
+
+        W sum_w, sum_d;
+XENT_UNROLL
+        for (int k = 0; k < T; k++)
+            if (k < used) {
+                R each[N];
+XENT_UNROLL
+                for (int i = 0; i < N; i++) {
+                    const R lt = LOG ? v[k].t[i] : log(v[k].t[i]);
+                    v[k].w[i] = LOG ? exp_of<M>(v[k].t[i], f) : v[k].t[i];
+                    R lo;
+                    const R hi = two_sum(v[k].x[i], -lt, &lo);
+                    v[k].p[i] = (hi - c) + (lo - c_lo); /* NaN where t or q is 0 */
+                    each[i] = v[k].w[i] != R(0) ? v[k].w[i] * v[k].p[i] : R(0);
+                }
+                add_tile<M>(sum_w, v[k].w);
+                add_tile<M>(sum_d, each);
+            }
+        R heavy = sum_w.value(), mean = sum_d.value(), move = R(0);
+        if constexpr (FIRST) {
+            weighed = heavy;
+            mean = across_all(g, mean, turn, plus) / across_all(g, heavy, turn, plus);
+            move = finite(mean) ? mean : R(0);
+        } else {
+            heavy += w.value();
+            mean = (mean + u.value()) / heavy;
+            if (heavy > R(1.25) * weighed && finite(mean)) {
+                move = mean;
+                weighed = heavy;
+            }
+        }
+        if (move != R(0)) {
+            R e;
+            to = two_sum(c, move, &e);
+            move_to(to, c_lo + e);
+        }
+XENT_UNROLL
+        for (int k = 0; k < T; k++)
+            if (k < used) {
+                R each[N];
+XENT_UNROLL
+                for (int i = 0; i < N; i++) {
+                    const R t = v[k].w[i], e = v[k].p[i] - move;
+                    R lo;
+                    const R from = two_sum(v[k].x[i], -c, &lo);
+                    R q = exp_beyond(from, f);
+                    lo -= c_lo;
+                    if (abs(lo) < R(1))
+                        q = fma(q, lo, q);
+                    each[i] = R(-1) <= e && e <= R(2) ? t * phi(e) : (q - t) - (t != R(0) ? t * e : R(0));
+                }
+                add_tile<M>(a, each);
+            }
+        u = u + (settled(sum_d) - settled(sum_w) * W(move));
+        add_to(w, sum_w);
+    }
+
+    /* ---- a tile ---- */
+    /* The first `used` of these tiles. */
+    template <bool FIRST, int T, int N, class G> XENT_HD void add(G &g, tile<R, N> (&v)[T], int used, int *turn) {
+        if constexpr (leads_y) {
+            R m = y.m;
+XENT_UNROLL
+            for (int k = 0; k < T; k++)
+                if (k < used)
+                    m = larger(m, largest(v[k].t));
+            raise_y(FIRST && is_kl ? across_all(g, m, turn, [](R p, R q) { return larger(p, q); }) : m);
+        }
+        if constexpr (is_kl)
+            add_kl<FIRST>(g, v, used, turn);
+XENT_UNROLL
+        for (int k = 0; k < T; k++)
+            if (k < used)
+                add(v[k]);
+    }
+    template <int N> XENT_HD void add(tile<R, N> &v) {
+        const R none = -fp<R>::infinity, zero = R(0);
+        if constexpr (of_x)
+            raise_x(largest(v.x));
+        if constexpr (of_x)
+            x.add(v.x, v.ex);
+        if constexpr (of_y)
+            y.add(v.t, v.ey);
+        R each[N];
+        if constexpr (K == REDUCE_SENT) {
+XENT_UNROLL
+            for (int i = 0; i < N; i++)
+                each[i] = v.x[i] != none ? v.ex[i] * (x.m - v.x[i]) : zero;
+            add_tile<M>(b, each);
+        }
+        if constexpr (K == REDUCE_CE || (is_pair && !LOG)) {
+            const R m = x.m > none ? x.m : zero;
+XENT_UNROLL
+            for (int i = 0; i < N; i++) {
+                R d = m - v.x[i];
+                if constexpr (is_pair)
+                    d = log(v.t[i]) + d;
+                each[i] = v.t[i] != zero ? v.t[i] * d : zero;
+            }
+            add_tile<M>(b, each);
+            add_tile<M>(t, v.t);
+        }
+        if constexpr (of_y) { /* sum E(y) ((y - m_y) - (x - m_x)) */
+            const R mx = x.m > none ? x.m : zero, my = y.m > none ? y.m : zero;
+XENT_UNROLL
+            for (int i = 0; i < N; i++) { /* a target of 0 adds nothing; one above 0 where q = 0 is infinite */
+                const R d = v.x[i] == none ? fp<R>::infinity : v.ey[i] * ((v.t[i] - my) - (v.x[i] - mx));
+                each[i] = v.t[i] != none ? d : zero;
+            }
+            add_tile<M>(b, each);
+        }
+        if constexpr (K == REDUCE_BCE) {
+XENT_UNROLL
+            for (int i = 0; i < N; i++)
+                each[i] = bce_term(v.x[i], v.t[i], v.w[i], v.p[i]);
+            add_tile<M>(b, each);
+        }
+        if constexpr (K == REDUCE_ENT) {
+XENT_UNROLL
+            for (int i = 0; i < N; i++)
+                each[i] = v.x[i] != zero ? v.x[i] * -log(v.x[i]) : zero;
+            add_tile<M>(b, each);
+        }
+    }
+
+    /* Jensen-Shannon's terms, of rows whose log sum exp is known. */
+    template <int N> XENT_HD void add_js(const tile<R, N> &v, const js_row<M> &row) {
+        R terms[N], gains[N];
+XENT_UNROLL
+        for (int i = 0; i < N; i++) {
+            R p, gain;
+            terms[i] = js_term(v.x[i], v.t[i], row, &p, &gain);
+            gains[i] = p * gain;
+        }
+        add_tile<M>(b, terms);
+        add_tile<M>(t, gains);
+    }
+
+    /* ---- lanes ---- */
+    template <int N, class G> XENT_HD void join_lanes(G &g) {
+        const auto most = [](R p, R q) { return larger(p, q); };
+        if constexpr (of_x)
+            raise_x(across<N>(g, x.m, most));
+        if constexpr (leads_y)
+            raise_y(across<N>(g, y.m, most));
+        if constexpr (is_kl) {
+            /* about a common c: the mean of the lanes' own, from that of the heaviest */
+            const R weight = w.value() * follow();
+            R heavy = weight, to = c, to_lo = c_lo;
+XENT_UNROLL
+            for (int d = 1; d < N; d *= 2) {
+                const R h = g.shfl_xor(heavy, d), o = g.shfl_xor(to, d), o_lo = g.shfl_xor(to_lo, d);
+                const bool other = h > heavy || (h == heavy && (o > to || (o == to && o_lo > to_lo)));
+                heavy = other ? h : heavy;
+                to = other ? o : to;
+                to_lo = other ? o_lo : to_lo;
+            }
+            const auto plus = [](R p, R q) { return p + q; };
+            const R gap = weight != R(0) ? (c - to) + (c_lo - to_lo) : R(0);
+            R mean = across<N>(g, weight * gap, plus) / across<N>(g, weight, plus);
+            mean = finite(mean) ? mean : R(0);
+            R e;
+            to = two_sum(to, mean, &e);
+            move_to(to, to_lo + e);
+        }
+XENT_UNROLL
+        for (int d = 1; d < N; d *= 2) {
+            state other = *this;
+            other.template visit<true>([&](R &f) { f = g.shfl_xor(f, d); });
+            x.n += other.x.n;
+            y.n += other.y.n;
+            add_to(x.r, other.x.r);
+            add_to(y.r, other.y.r);
+            add_to(t, other.t);
+            add_to(b, other.b);
+            add_to(w, other.w);
+            add_to(u, other.u);
+            add_to(a, other.a);
+        }
+    }
+
+    struct packed {
+        R v[size ? size : 1];
+    };
+    XENT_HD packed pack() {
+        packed p = {};
+        int i = 0;
+        visit<false>([&](R &f) { p.v[i++] = f; });
+        return p;
+    }
+    XENT_HD void unpack(const packed &p) {
+        int i = 0;
+        visit<false>([&](R &f) { f = p.v[i++]; });
+    }
+
+    /* All lanes of the row end with its state. */
+    template <class G> XENT_HD void join(G &g, int *turn) {
+        if constexpr (size > 0) {
+            join_lanes<G::width>(g);
+            if constexpr (G::parts > 1) {
+                unpack(exchange(g, pack(), turn));
+                join_lanes<G::parts>(g);
+            }
+        }
+    }
+};
+
+} // namespace xent
+
+#endif

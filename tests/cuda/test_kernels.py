@@ -1,0 +1,610 @@
+"""The CUDA kernels, every lane of them run on this processor: what the CPU's tests ask, asked of every regime.
+
+This shows the algebra, the tails, the synchronisation and the C ABI. It does not show what a device rounds by itself (its
+approximations of exp2 and of the reciprocal), nor how fast it is.
+"""
+
+import inspect
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cases
+import host_cuda
+import host_face
+import numpy as np
+import oracle
+import pytest
+import test_accuracy
+import test_edges
+import test_losses
+
+# The CPU's own tests, collected once more here: _stand_in puts the GPU's kernels behind what they call.
+from test_accuracy import (  # noqa: F401
+    test_confident_rows_keep_their_digits,
+    test_extreme_magnitudes,
+    test_issue_example,
+    test_kl_is_never_negative,
+    test_long_sums_do_not_saturate,
+    test_near_equal_long_rows,
+    test_pointwise,
+    test_rel_entr_keeps_its_digits_near_one,
+)
+from test_edges import (  # noqa: F401
+    test_long_rows,
+    test_one_row,
+    test_reductions_of_an_empty_batch,
+    test_terms_add_up,
+    test_unnormalised_targets,
+)
+
+from xent import losses
+
+CPU = losses.evaluate_loss
+
+pytestmark = pytest.mark.skipif(host_cuda.compiler() is None, reason="needs a C++ compiler")
+
+
+@pytest.fixture
+def cuda(cuda_build):
+    library = host_cuda.Library(cuda_build / "libxent_cuda_host.so")
+    library.set_order(0)
+    library.trace()
+    return library
+
+
+@pytest.fixture(autouse=True)
+def _stand_in(cuda, monkeypatch):
+    host_face.stand_in(host_face.Face(cuda), monkeypatch, test_accuracy, test_edges, test_losses)
+
+
+@pytest.fixture
+def isa():
+    """Where the CPU's tests choose an instruction set."""
+    return host_face.ISA
+
+
+def hold(case, results, refs, what):
+    """Outputs within their budgets, of the right dtype, and every element written."""
+    for output, (got, ref, allowed) in enumerate(zip(cases.as_tuple(results), refs, case.budgets, strict=True)):
+        assert got.dtype == case.type
+        measured = oracle.worst(got, ref, cases.subnormal_steps(case.name, case.type))
+        assert measured <= allowed, f"{case.id} {what} output {output}: {measured:.3g} ULP > {allowed}"
+
+
+def along(arrays, axis=-1):
+    """The same rows with their class axis contiguous (-1), or with the rows beside each other (0)."""
+    return tuple(a if axis == -1 or a.ndim == 1 else np.ascontiguousarray(a.T) for a in arrays)
+
+
+def call(cuda, name, arrays, axis=-1, **options):
+    results = cases.as_tuple(cuda(name, *along(arrays, axis), axis=axis, **options))
+    return tuple(r.T if axis == 0 and r.ndim == 2 else r for r in results)
+
+
+# ---- accuracy --------------------------------------------------------------------------------------------------------
+
+# Row counts are odd, so that the last block is not full. Where a class may dominate its row the oracle has to be the exact
+# one, which is slow; float64 shows what extended precision lacks already in rows of 131.
+EXACT = {"few": (7, 3), "ten": (3, 10), "odd": (3, 37), "hundred": (1, 131)}
+WIDE = {"few": (45, 3), "ten": (21, 10), "odd": (9, 37), "hundred": (5, 131)}
+LONG = {"1,000": (3, 1000), "5,003": (2, 5003)}
+
+
+@pytest.mark.parametrize("kind", ["random", "offset", "peaked", "wide"])
+@pytest.mark.parametrize("case", cases.ROW_CASES, ids=lambda c: c.id)
+def test_rows(case, kind, cuda, rng):
+    even = kind == "random" or (kind == "offset" and case.type.itemsize > 2)
+    wide = even and case.dtype != "f8"
+    for what, (rows, classes) in {**(WIDE if wide else EXACT), **(LONG if even else {})}.items():
+        arrays = cases.operands(case.name, kind, rows, classes, case.type, rng)
+        refs = oracle.evaluate(case.name, *arrays, wide=wide or what in LONG)
+        for axis in (-1, 0):
+            hold(case, call(cuda, case.name, arrays, axis), refs, f"{kind} {what} axis {axis}")
+
+
+@pytest.mark.parametrize("case", cases.ROW_CASES, ids=lambda c: c.id)
+def test_rows_of_a_vocabulary(case, cuda, rng):
+    arrays = cases.operands(case.name, "random", 2, 32_000, case.type, rng)
+    refs = oracle.evaluate(case.name, *arrays, wide=True)
+    hold(case, call(cuda, case.name, arrays), refs, "32,000 classes")
+
+
+NEAR_EQUAL = [c for c in test_accuracy.NEAR_EQUAL if c.dtype in ("f8", "f4")]
+
+
+@pytest.mark.parametrize("classes", [3, 37])
+@pytest.mark.parametrize("case", NEAR_EQUAL, ids=lambda c: c.id)
+def test_near_equal_rows(case, classes, rng):
+    test_accuracy.test_near_equal_rows(case, classes, rng)
+
+
+# ---- layouts and alignment -------------------------------------------------------------------------------------------
+
+
+def misalignments(size):
+    """Where operands and outputs may begin, in elements past 16 bytes: all alike, and each its own."""
+    per_pack = 16 // size
+    yield from ((k, k, k) for k in range(per_pack))
+    yield from ((0, 1, 0), (1, 0, per_pack - 1), (0, 0, 1), (per_pack - 1, 1, 0))
+
+
+@pytest.mark.parametrize("classes", [16, 33, 515])
+@pytest.mark.parametrize("name", cases.ROW_NAMES)
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_alignment_changes_no_bit(name, dtype, classes, cuda, rng):
+    arrays = cases.operands(name, "random", 3, classes, dtype, rng)
+    expected = call(cuda, name, arrays)
+    for *offsets, out in misalignments(arrays[0].itemsize):
+        moved = tuple(host_cuda.realigned(a, k) for a, k in zip(arrays, offsets, strict=False))
+        for got, value in zip(call(cuda, name, moved, misalign=out), expected, strict=True):
+            assert got.tobytes() == value.tobytes(), (offsets, out)
+
+
+def stretched(a, rows, classes):
+    """The same numbers, `rows` apart and `classes` apart; negative: backwards."""
+    if a.ndim == 1:
+        out = np.repeat(a, abs(rows))[:: abs(rows)]
+        return out[::-1].copy()[::-1] if rows < 0 else out
+    wide = np.full((a.shape[0] * abs(rows), a.shape[1] * abs(classes)), np.nan, a.dtype)
+    view = wide[:: abs(rows), :: abs(classes)]
+    view = view[:: -1 if rows < 0 else 1, :: -1 if classes < 0 else 1]
+    view[...] = a
+    return view
+
+
+@pytest.mark.parametrize("classes", [3, 40, 1030])
+@pytest.mark.parametrize("name", cases.ROW_NAMES)
+def test_strides(name, classes, cuda, rng):
+    """Rows apart or backwards leave the bits as they are; classes apart or backwards stay within the budget."""
+    case = next(c for c in cases.ROW_CASES if c.name == name and c.dtype == "f4")
+    arrays = cases.operands(name, "random", 5, classes, case.type, rng)
+    refs = oracle.evaluate(name, *arrays, wide=True)
+    expected = call(cuda, name, arrays)
+    for rows, apart in [(3, 1), (-1, 1), (-2, 1), (1, 2), (1, -1), (-2, 3)]:
+        results = call(cuda, name, tuple(stretched(a, rows, apart) for a in arrays))
+        hold(case, results, refs, f"strides {rows} {apart}")
+        if apart == 1:
+            assert [r.tobytes() for r in results] == [e.tobytes() for e in expected]
+
+
+@pytest.mark.parametrize("name", cases.ROW_NAMES)
+def test_stride_zero(name, cuda, rng):
+    case = next(c for c in cases.ROW_CASES if c.name == name and c.dtype == "f4")
+    arrays = cases.operands(name, "random", 5, 40, case.type, rng)
+    single = call(cuda, name, tuple(a[:1] for a in arrays))
+    repeated = tuple(np.broadcast_to(a[:1], (7, *a.shape[1:])) for a in arrays)
+    for got, one in zip(call(cuda, name, repeated), single, strict=True):
+        assert got.tobytes() == np.repeat(one, 7, axis=0).tobytes()
+    flat = np.broadcast_to(arrays[0][:, :1], arrays[0].shape)
+    views = (flat, *arrays[1:])
+    hold(case, call(cuda, name, views), oracle.evaluate(name, *views, wide=True), "one number for a row")
+
+
+@pytest.mark.parametrize("name", cases.ROW_NAMES)
+def test_any_axis(name, cuda, rng):
+    """The class axis anywhere among three batch dimensions, contiguous or in place."""
+    case = next(c for c in cases.ROW_CASES if c.name == name and c.dtype == "f4")
+    flat = cases.operands(name, "random", 24, 11, case.type, rng)
+    refs = oracle.evaluate(name, *flat, wide=True)
+    expected = call(cuda, name, flat)
+    shaped = tuple(a.reshape(2, 3, 4, *a.shape[1:]) for a in flat)
+    for axis in range(4):
+        for contiguous in (False, True):
+            moved = tuple(np.moveaxis(a, -1, axis) if a.ndim == 4 else a for a in shaped)
+            if contiguous:
+                moved = tuple(np.ascontiguousarray(a) for a in moved)
+            results = cases.as_tuple(cuda(name, *moved, axis=axis))
+            back = tuple(
+                (np.moveaxis(r, axis, -1) if r.ndim == 4 else r).reshape(e.shape)
+                for r, e in zip(results, expected, strict=True)
+            )
+            hold(case, back, refs, f"axis {axis}")
+            if not contiguous:
+                assert [b.tobytes() for b in back] == [e.tobytes() for e in expected]
+
+
+@pytest.mark.parametrize("name", [n for n in cases.ROW_NAMES if cases.SECOND[n] not in ("", "self", "labels")])
+def test_operands_of_different_dtypes(name, cuda, rng):
+    x, t = cases.operands(name, "random", 5, 37, np.float32, rng)
+    for a, b in itertools.product(cases.DTYPES.values(), repeat=2):
+        if a == b or {a.itemsize, b.itemsize} == {2}:  # float16 and bfloat16 have no common dtype of their own
+            continue
+        first, second = x.astype(a), t.astype(b)
+        dtype = np.promote_types(a, b)
+        case = next(c for c in cases.ROW_CASES if c.name == name and c.type == dtype)
+        results = call(cuda, name, (first, second), dtype=dtype)
+        hold(case, results, oracle.evaluate(name, first, second, wide=case.dtype != "f8"), f"{a} {b}")
+
+
+@pytest.mark.parametrize("label_dtype", ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"])
+def test_label_dtypes(label_dtype, cuda, rng):
+    x = (3 * rng.standard_normal((41, 9))).astype(np.float32)
+    labels = rng.integers(9, size=41)
+    name = "cross_entropy_with_labels_value_and_grad"
+    for got, value in zip(call(cuda, name, (x, labels.astype(label_dtype))), call(cuda, name, (x, labels)), strict=True):
+        assert got.tobytes() == value.tobytes()
+
+
+# ---- the same bits ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("classes", [3, 10, 40, 300, 1500, 9000])
+@pytest.mark.parametrize("name", cases.ROW_NAMES)
+def test_a_row_is_the_same_wherever_it_lies(name, classes, cuda, rng):
+    """In another batch, at another place of it, run again, and whichever lanes come first."""
+    rows = 40 if classes < 1000 else 6
+    arrays = cases.operands(name, "random", rows, classes, np.float32, rng)
+    expected = call(cuda, name, arrays)
+    for order in (1, 2, 0):
+        cuda.set_order(order)
+        assert [r.tobytes() for r in call(cuda, name, arrays)] == [e.tobytes() for e in expected], order
+    for part in (slice(1, 2), slice(3, None), slice(None, None, -1)):
+        for got, value in zip(call(cuda, name, tuple(a[part] for a in arrays)), expected, strict=True):
+            assert got.tobytes() == value[part].tobytes(), part
+
+
+# ---- options, reductions ---------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("dtype", ["f4", "bfloat16"])
+@pytest.mark.parametrize("kind", ["labels", "probs"])
+def test_cross_entropy_options(kind, dtype, rng):
+    test_losses.test_cross_entropy_options(kind, dtype, rng)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "bfloat16"])
+@pytest.mark.parametrize("kind", ["probs", "log_probs", "logits"])
+def test_kl_div_options(kind, dtype, rng):
+    test_losses.test_kl_div_options(kind, dtype, rng)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f2"])
+@pytest.mark.parametrize(
+    "test", [test_losses.test_nll_options, test_losses.test_binary_cross_entropy_options, test_losses.test_js_div_options]
+)
+def test_options_of_the_others(test, dtype, rng):
+    test(dtype, np.asarray, rng)
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+def test_more_classes(dtype, rng):
+    test_losses.test_more_classes(40, dtype, rng)
+
+
+LOSSES = {
+    "cross_entropy of labels": (losses.cross_entropy, "labels", {}),
+    "cross_entropy of probs": (losses.cross_entropy, "probs", {}),
+    "kl_div of probs": (losses.kl_div, "probs", {}),
+    "kl_div of log_probs": (losses.kl_div, "log_probs", {"target_kind": "log_probs"}),
+    "kl_div of logits": (losses.kl_div, "logits", {"target_kind": "logits"}),
+    "nll": (losses.nll, "labels", {}),
+    "binary_cross_entropy": (losses.binary_cross_entropy, "unit", {}),
+    "js_div": (losses.js_div, "logits", {}),
+}
+SHAPES = [(70, 3), (11, 40), (5, 700), (3, 5000), (2, 40_000), (1, 150_000)]
+OPTIONS = [
+    {},
+    {"weight": 1, "pos_weight": 1, "sample_weight": 1, "temperature": 1},
+    {"where": 1, "sample_weight": 1, "ignore_index": 1, "label_smoothing": 0.125},
+]
+
+
+def options_for(loss, wanted, kind, x, rng):
+    """Those of the wanted options that a loss takes, as arrays that divide exactly."""
+    rows, classes = x.shape
+    made = {
+        "weight": rng.integers(1, 9, size=classes) / 4,
+        "pos_weight": rng.integers(1, 9, size=classes) / 4,
+        "sample_weight": rng.integers(0, 5, size=rows) / 2 + 0.5,
+        "temperature": 2.0 ** rng.integers(-1, 2, size=rows),
+        "where": rng.random((rows, classes)) < 0.8,
+        "ignore_index": 1,
+        "label_smoothing": 0.125,
+    }
+    made["where"][:, 0] = True
+    takes = inspect.signature(loss).parameters
+    if kind != "labels":
+        wanted = {k: v for k, v in wanted.items() if k != "ignore_index"}
+    return {k: made[k] for k in wanted if k in takes}
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("what", LOSSES)
+def test_options_at_every_length(what, shape, axis, rng, monkeypatch):
+    """Whichever regime a shape falls to, its results are those of the CPU in float64, on the same numbers."""
+    loss, kind, fixed = LOSSES[what]
+    x = cases.logits("random", *shape, np.float32, rng)
+    if what == "nll":
+        x = np.log(cases.softmax64(x)).astype(np.float32)
+    target = cases.second(kind, "random", x, rng)
+    laid, laid_target = along((x, target), axis)
+    eps = float(np.finfo(np.float32).eps)
+    for wanted in OPTIONS:
+        options = options_for(loss, wanted, kind, x, rng) | fixed
+        laid_options = options | ({"where": options["where"].T} if "where" in options and axis == 0 else {})
+
+        def cpu(loss=loss, options=options, **more):
+            # Only the logits are widened: the target's own dtype says what its sum may lack.
+            with monkeypatch.context() as patch:
+                patch.setattr(losses, "evaluate_loss", CPU)
+                return loss(x.astype(np.float64), target, **options, **more)
+
+        terms, total = np.abs(cpu(reduction="terms")), cpu(reduction="sum")
+        # What a term is a small difference of may be as large as its row's largest, a gradient as a probability, and a
+        # target that does not sum to 1 brings a term of its own: all weighted as the row is.
+        each = terms + terms.max(axis=1, keepdims=True)
+        weights = options.get("sample_weight", np.ones(len(x))) * np.max(options.get("weight", 1.0))
+        whole = terms.sum(axis=1) + weights
+        scale = {"none": whole, "sum": whole.sum(), "terms": each, "per_class": each.sum(axis=0)}
+        slopes = (weights * np.max(options.get("pos_weight", 1.0)) / options.get("temperature", 1.0))[:, None]
+        for reduction in ("none", "sum", "mean", "terms", "per_class"):
+            expected = cpu(reduction=reduction)
+            divided = expected / total if reduction == "mean" and total else 1.0
+            allowed = 8 * eps * (scale["sum"] * divided if reduction == "mean" else scale[reduction])
+            got = loss(laid, laid_target, axis=axis, reduction=reduction, **laid_options)
+            assert got.dtype == np.float32
+            close(got.T if reduction == "terms" and axis == 0 else got, expected, allowed, (reduction, options))
+            if reduction in ("terms", "per_class"):
+                continue
+            value, slope = loss(laid, laid_target, axis=axis, reduction=reduction, return_grad=True, **laid_options)
+            close(value, expected, allowed, (reduction, options, "with gradient"))
+            _, expected = cpu(reduction=reduction, return_grad=True)
+            close(slope.T if axis == 0 else slope, expected, 8 * eps * slopes * divided, (reduction, options, "slope"))
+
+
+def close(got, expected, allowed, what):
+    wrong = np.abs(np.asarray(got, np.float64) - expected)
+    assert (wrong <= allowed).all(), (*map(str, what), np.max(wrong / np.maximum(allowed, 1e-300)))
+
+
+@pytest.mark.parametrize("rows", [1, 700, 70_001])
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_sums_over_rows(reduction, rows, cuda, rng):
+    """In float32, and still as good as in float64; the same bits whichever lanes come first."""
+    x = (3 * rng.standard_normal((rows, 3))).astype(np.float32)
+    labels, weight = rng.integers(3, size=rows), rng.random(rows)
+    options = {"reduction": reduction, "sample_weight": weight}
+    value = cuda("cross_entropy_with_labels", x, labels, **options)
+    each = cuda("cross_entropy_with_labels", x.astype(np.float64), labels, sample_weight=weight)
+    expected = each.sum() / (weight.sum() if reduction == "mean" else 1.0)
+    assert abs(float(value) - expected) <= 1.01 * np.spacing(np.float32(expected))
+    for order in (1, 2):
+        cuda.set_order(order)
+        assert cuda("cross_entropy_with_labels", x, labels, **options).tobytes() == value.tobytes()
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (64, 3), (65, 515), (1000, 37), (3, 40_000)], ids=str)
+def test_sums_per_class(shape, cuda, rng):
+    x, y = (3 * rng.standard_normal((2, *shape))).astype(np.float32)
+    terms = cuda("js_div_terms", x.astype(np.float64), y.astype(np.float64))
+    for axis in (-1, 0):
+        got = cuda("js_div_terms", *along((x, y), axis), axis=axis, reduction="per_class")
+        assert got.shape == shape[1:]
+        scale = np.abs(terms).sum(axis=0)
+        assert (np.abs(got - terms.sum(axis=0)) <= 8 * np.finfo(np.float32).eps * (scale + scale.max() / 100)).all()
+
+
+@pytest.mark.parametrize("name", [n for n in cases.GRAD_NAMES if cases.SECOND[n] == "labels"])
+def test_weights_of_either_float(name, cuda, rng):
+    """Weights and temperatures are float32 or float64; what both hold gives the same bits."""
+    x = np.log(cases.softmax64(rng.standard_normal((9, 40)))).astype(np.float32)
+    labels = rng.integers(40, size=9)
+    options = {"class_weight": rng.integers(1, 9, 40) / 8, "sample_weight": rng.integers(1, 9, 9) / 8}
+    if not name.startswith("nll"):
+        options["temperature"] = 2.0 ** rng.integers(-2, 2, 9)
+    expected = call(cuda, name, (x, labels), reduction="mean", **options)
+    narrow = {k: v.astype(np.float32) for k, v in options.items()}
+    for got, value in zip(call(cuda, name, (x, labels), reduction="mean", **narrow), expected, strict=True):
+        assert got.tobytes() == value.tobytes()
+
+
+@pytest.mark.parametrize("name", cases.GRAD_NAMES)
+def test_gradient_scale(name, cuda, rng):
+    x, t = cases.operands(name, "random", 4, 37, np.float32, rng)
+    value, grad = call(cuda, name, (x, t))
+    scaled = call(cuda, name, (x, t), grad_scale=-4.0)
+    assert scaled[0].tobytes() == value.tobytes()
+    np.testing.assert_array_equal(scaled[1], -4.0 * grad)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "bfloat16"])
+@pytest.mark.parametrize("classes", [2, 100, 3000, 40_000])
+def test_gradient_where_the_label_is_nearly_certain(classes, dtype, cuda):
+    """p - 1 of a p next to 1 is computed in float32, not from a p that 16 bits have rounded to 1."""
+    x = np.full((3, classes), -8.0 - np.log(classes)).astype(dtype)
+    labels = np.array([0, 1, classes - 1])
+    x[np.arange(3), labels] = 0
+    exact = x.astype(np.float64)
+    rest = np.exp(exact).sum(axis=1) - 1
+    _, grad = cuda("cross_entropy_with_labels_value_and_grad", x, labels)
+    at = grad[np.arange(3), labels].astype(np.float64)
+    np.testing.assert_allclose(at, -rest / (1 + rest), rtol=float(cases.finfo(dtype).eps))
+
+
+# ---- in place, labels, refusals ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("classes", [3, 100, 1500, 9000, 40_000])
+@pytest.mark.parametrize("name", [n for n in cases.ROW_NAMES if n in (*cases.ARRAY_NAMES, *cases.GRAD_NAMES)])
+def test_results_in_the_place_of_an_operand(name, classes, cuda, rng):
+    arrays = cases.operands(name, "random", 3, classes, np.float32, rng)
+    expected = call(cuda, name, arrays)[-1]
+    for which in range(len(arrays)):
+        if arrays[which].dtype != np.float32:
+            continue
+        copies = tuple(a.copy() for a in arrays)
+        made = cuda.request(name, *copies)
+        made.req.out.data = copies[which].ctypes.data
+        made.run()
+        assert copies[which].tobytes() == expected.tobytes(), which
+
+
+WRONG = [-1, 2**31, -(2**63), 2**63 - 1]
+
+
+@pytest.mark.parametrize("classes", [3, 37, 1500, 9000, 40_000])
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize("name", [n for n in cases.ROW_NAMES if cases.SECOND[n] == "labels"] + ["cross_entropy_terms"])
+def test_labels_out_of_range(name, axis, classes, cuda, rng):
+    """Their rows are NaN, the others as they were, and the first is noted; an ignored one is not wrong."""
+    x, labels = cases.logits("random", 8, classes, np.float32, rng), rng.integers(classes, size=8)
+    right = call(cuda, name, (x, labels), axis)
+    for value in (*WRONG, classes):
+        given = labels.copy()
+        given[[2, 5]] = value
+        made = cuda.request(name, *along((x, given), axis), axis=axis)
+        made.run()
+        assert made.bad_label() == (2, value)
+        for got, expected in zip(cases.as_tuple(made.results()), right, strict=True):
+            got = got.T if axis == 0 and got.ndim == 2 else got
+            bad = np.isin(np.arange(8), [2, 5])
+            assert np.isnan(got[bad]).all()
+            np.testing.assert_array_equal(got[~bad], expected[~bad])
+        made = cuda.request(name, *along((x, given), axis), axis=axis, ignore_index=value)
+        made.run()
+        assert made.bad_label() is None
+        for got in cases.as_tuple(made.results()):
+            got = got.T if axis == 0 and got.ndim == 2 else got
+            assert (got[[2, 5]] == 0).all()
+
+
+def test_the_first_wrong_label_in_c_order(cuda, rng):
+    x = rng.standard_normal((4, 5, 6, 3)).astype(np.float32)
+    labels = np.zeros((4, 5, 6), np.uint64)
+    labels[3, 0, 0] = 2**64 - 1
+    labels[1, 4, 2] = 7
+    made = cuda.request("cross_entropy_with_labels", x, labels, reduction="mean")
+    made.run()
+    assert made.bad_label() == (np.ravel_multi_index((1, 4, 2), labels.shape), 7)
+    assert np.isnan(made.results())
+    labels[1, 4, 2] = 0
+    made.run()
+    # Saturated, as the CPU reports it.
+    assert made.bad_label() == (90, 2**63 - 1)
+    labels[3, 0, 0] = 2
+    made.run()
+    assert made.bad_label() is None
+    assert np.isfinite(made.results())
+
+
+def set_field(path, value):
+    def change(call):
+        *holders, field = path.split(".")
+        at = call
+        for h in holders:
+            at = getattr(at, h)
+        setattr(at, field, value)
+
+    return change
+
+
+REFUSED = {
+    "an old request": (set_field("req.struct_size", 8), "ERR_OPTION"),
+    "no such operation": (set_field("req.op", 1000), "ERR_OP"),
+    "a negative operation": (set_field("req.op", -1), "ERR_OP"),
+    "computed in half": (set_field("req.compute", host_cuda.DTYPE_CODES["F16"]), "ERR_DTYPE"),
+    "integer logits": (set_field("req.logits.dtype", host_cuda.DTYPE_CODES["I32"]), "ERR_DTYPE"),
+    "float labels": (set_field("req.target.dtype", host_cuda.DTYPE_CODES["F32"]), "ERR_DTYPE"),
+    "the other byte order": (set_field("req.logits.swapped", 1), "ERR_DTYPE"),
+    "integer weights": (set_field("req.sample_weight.dtype", host_cuda.DTYPE_CODES["I32"]), "ERR_DTYPE"),
+    "a mask of floats": (set_field("req.where.dtype", host_cuda.DTYPE_CODES["F32"]), "ERR_DTYPE"),
+    "negative classes": (set_field("req.classes", -1), "ERR_SHAPE"),
+    "negative dimensions": (set_field("req.ndim", -1), "ERR_SHAPE"),
+    "too many dimensions": (set_field("req.ndim", 65), "ERR_SHAPE"),
+    "no shape": (set_field("req.shape", None), "ERR_SHAPE"),
+    "no strides": (set_field("req.logits.strides", None), "ERR_NULL"),
+    "no logits": (set_field("req.logits.data", None), "ERR_NULL"),
+    "no labels": (set_field("req.target.data", None), "ERR_NULL"),
+    "no value": (set_field("req.value.data", None), "ERR_NULL"),
+    "no out": (set_field("req.out.data", None), "ERR_NULL"),
+    "half an element off": (lambda c: setattr(c.req.logits, "data", c.req.logits.data + 2), "ERR_OPTION"),
+    "rows half an element off": (lambda c: c.req.logits.strides.__setitem__(0, 3 * 4 + 2), "ERR_OPTION"),
+    "smoothing above 1": (set_field("req.label_smoothing", 1.5), "ERR_OPTION"),
+    "smoothing that is no number": (set_field("req.label_smoothing", float("nan")), "ERR_OPTION"),
+    "an unknown reduction": (set_field("req.reduction", 9), "ERR_REDUCTION"),
+    "per class of values": (set_field("req.reduction", host_cuda.REDUCTIONS["per_class"]), "ERR_REDUCTION"),
+    "an old launch": (set_field("at.struct_size", 8), "ERR_OPTION"),
+    "another device": (set_field("at.device", 1), "ERR_DEVICE"),
+    "no workspace": (set_field("at.workspace", None), "ERR_SCRATCH"),
+    "too little workspace": (lambda c: setattr(c.at, "workspace_size", c.at.workspace_size - 1), "ERR_SCRATCH"),
+    "a workspace off its boundary": (lambda c: setattr(c.at, "workspace", c.at.workspace + 128), "ERR_SCRATCH"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_refused_before_anything_is_written(what, cuda, rng):
+    change, status = REFUSED[what]
+    x = rng.standard_normal((4, 3)).astype(np.float32)
+    made = cuda.request(
+        "cross_entropy_with_labels_value_and_grad", x, np.zeros(4, np.int64), sample_weight=np.ones(4), where=x < 9
+    )
+    made.at = made.launch()
+    change(made)
+    with pytest.raises(host_cuda.Refused) as refused:
+        made.run(made.at)
+    assert refused.value.status == status
+    for guarded in (made.value, made.out, made.workspace):
+        assert host_cuda.is_poison(guarded.array).all()
+
+
+def test_dimensions_that_cannot_be_joined(cuda, rng):
+    """Five of them, no two with one stride between them; four work."""
+    x = rng.standard_normal((4, 4, 4, 4, 4, 3)).astype(np.float32)[::2, ::2, ::2, ::2, ::2]
+    with pytest.raises(host_cuda.Refused, match="ERR_SHAPE"):
+        cuda("logsumexp", x)
+    four = x[0]
+    np.testing.assert_array_equal(cuda("logsumexp", four), cuda("logsumexp", four.copy()))
+
+
+def test_the_error_text_names_what_is_wrong_with_a_device(cuda, rng):
+    made = cuda.request("logsumexp", np.zeros((2, 3), np.float32))
+    with pytest.raises(host_cuda.Refused, match="device 0 alone"):
+        made.workspace_size(device=3)
+
+
+# ---- what the above has reached ----------------------------------------------------------------------------------------
+
+
+def test_every_kernel_is_reached(cuda, rng):
+    """The lengths and layouts used above lead to every kernel of every operation, and every one is a fair test of them."""
+    reached = set()
+    shapes = [(9, 3), (3, 40), (2, 300), (2, 1500), (2, 5003), (1, 9001), (2, 40_000)]
+    for name in cases.ROW_NAMES:
+        for (rows, classes), axis in itertools.product(shapes, (-1, 0)):
+            arrays = along(cases.operands(name, "random", rows, classes, np.float32, rng), axis)
+            mixed = tuple(a.astype(np.float64) if a.ndim == 2 and i else a for i, a in enumerate(arrays))
+            hidden = {"where": np.ones(arrays[0].shape, bool)}
+            cuda(name, *arrays, axis=axis)
+            cuda(name, *arrays, axis=axis, **hidden)
+            cuda(name, *mixed, axis=axis, dtype=np.float32)
+            if name.endswith("_terms"):
+                cuda(name, *arrays, axis=axis, reduction="per_class")
+        reached |= {kernel for kernel, _ in cuda.trace()}
+    for name in cases.NAMES:
+        index, *_ = host_cuda.OPERATIONS[name]
+        kernels = [k for k in reached if f"op_of<{index}>, F32" in k]
+        exist = []
+        while (found := cuda.lib.xent_host_exists(index, len(exist))) >= 0:
+            exist.append(found)
+        assert cases.SECOND[name] == "point" or len(kernels) == sum(exist), (name, sorted(kernels))
+
+
+# ---- under sanitizers --------------------------------------------------------------------------------------------------
+
+
+def test_nothing_outside_an_array_is_touched(cuda_build):
+    """Operands and outputs end where a page begins that may not be read."""
+    program = Path(__file__).with_name("guard_pages.py")
+    paths = os.pathsep.join([str(program.parent), str(program.parents[1])])
+    done = subprocess.run(
+        [sys.executable, program, cuda_build / "libxent_cuda_host.so"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=dict(os.environ, PYTHONPATH=paths),
+    )
+    last = done.stdout.strip().rsplit("\n", 1)[-1]
+    assert (done.returncode, last) == (0, "ok"), (done.returncode, last, done.stderr[-2000:])
