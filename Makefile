@@ -76,7 +76,7 @@ cuda-check:
 	$(MAKE) cuda XENT_CUDA_ARCHS=90
 	$(MAKE) $(VENV)/test $(VENV)/cuda-check
 	$(MAKE) -C cuda BUILD=$(CURDIR)/build/cuda/90 XENT_CUDA_ARCHS=90 PYTHON=$(CURDIR)/$(BIN)/python check
-	$(BIN)/python -m pytest tests/test_cuda.py tests/cuda $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/test_cuda.py $(PYTEST_ARGS)
 
 # Into a directory of its own, with what this Python has: a GPU is often where no registry is.
 GPU_SITE := $(CURDIR)/build/gpu
