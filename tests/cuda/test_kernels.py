@@ -569,17 +569,15 @@ def test_the_error_text_names_what_is_wrong_with_a_device(cuda, rng):
 
 
 def test_every_kernel_is_reached(cuda, rng):
-    """The lengths and layouts used above lead to every kernel of every operation, and every one is a fair test of them."""
+    """The lengths and layouts used above lead to every kernel of every operation."""
     reached = set()
     shapes = [(9, 3), (3, 40), (2, 300), (2, 1500), (2, 5003), (1, 9001), (2, 40_000)]
     for name in cases.ROW_NAMES:
         for (rows, classes), axis in itertools.product(shapes, (-1, 0)):
             arrays = along(cases.operands(name, "random", rows, classes, np.float32, rng), axis)
-            mixed = tuple(a.astype(np.float64) if a.ndim == 2 and i else a for i, a in enumerate(arrays))
             hidden = {"where": np.ones(arrays[0].shape, bool)}
             cuda(name, *arrays, axis=axis)
             cuda(name, *arrays, axis=axis, **hidden)
-            cuda(name, *mixed, axis=axis, dtype=np.float32)
             if name.endswith("_terms"):
                 cuda(name, *arrays, axis=axis, reduction="per_class")
         reached |= {kernel for kernel, _ in cuda.trace()}
