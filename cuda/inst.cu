@@ -53,10 +53,6 @@ template <int I, int REGIME> constexpr kernel at() {
         return kernel_of<stream<OP, M, warp_team, PACKS>>();
     else if constexpr (REGIME == STREAM_BLOCK)
         return kernel_of<stream<OP, M, block_team, PACKS>>();
-    else if constexpr (REGIME == STRIDED_WARP)
-        return kernel_of<stream<OP, M, warp_team, STRIDED>>();
-    else if constexpr (REGIME == STRIDED_BLOCK)
-        return kernel_of<stream<OP, M, block_team, STRIDED>>();
     else if constexpr (REGIME == COLUMNS)
         return kernel_of<stream<OP, M, column_team, STRIDED>>();
     else if constexpr (REGIME == ANY_WARP)

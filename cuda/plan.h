@@ -18,9 +18,7 @@ enum regime {
     STREAM_QUAD,  /* four lanes a row, tile by tile */
     STREAM_WARP,
     STREAM_BLOCK,
-    STRIDED_WARP, /* classes that are no neighbours, nor rows */
-    STRIDED_BLOCK,
-    COLUMNS,      /* classes that are no neighbours, but rows are */
+    COLUMNS,      /* classes that are no neighbours: side by side with the rows that may be */
     ANY_WARP,     /* options that act class by class, or mixed dtypes */
     ANY_BLOCK,
     ANY_COLUMNS,
@@ -84,27 +82,18 @@ constexpr pieces pieces_of(int64_t classes) {
     return {(classes + each - 1) / each, each};
 }
 
-/* How the operands lie. */
-struct layout {
-    access_kind access;
-    bool rows_adjacent; /* rows are nearer to each other than classes */
-};
-
 /* The regime of a request that reads classes along rows. */
-constexpr regime choose(const op_entry &op, bool is_f64, int64_t classes, layout l, bool per_class) {
+constexpr regime choose(const op_entry &op, bool is_f64, int64_t classes, access_kind access, bool contiguous,
+                        bool per_class) {
     const bool emits = op.emit != EMIT_NONE, folds = op.reduce != REDUCE_NONE && op.reduce != REDUCE_LABEL;
     if (!emits && !folds) /* a number at the label */
         return STREAM_QUAD;
-    if (l.access != PACKS) {
-        const bool any = l.access == ANY;
-        if (l.rows_adjacent)
-            return any ? ANY_COLUMNS : COLUMNS;
-        if (classes <= WARP_CLASSES)
-            return any ? ANY_WARP : STRIDED_WARP;
-        return any ? ANY_BLOCK : STRIDED_BLOCK;
-    }
+    if (access == ANY && contiguous)
+        return classes <= WARP_CLASSES ? ANY_WARP : ANY_BLOCK;
+    if (access != PACKS)
+        return access == ANY ? ANY_COLUMNS : COLUMNS;
     if (per_class) /* only what follows from the rows is wanted */
-        return classes <= WARP_CLASSES ? STRIDED_WARP : STREAM_BLOCK;
+        return classes <= QUAD_CLASSES ? COLUMNS : STREAM_BLOCK;
     if (emits && folds) {
         const int64_t room = held_room(op, is_f64);
         return classes <= 4 * room     ? HELD_QUAD
@@ -124,7 +113,6 @@ constexpr int64_t rows_of(regime r) {
         return quad_team::groups;
     case HELD_WARP:
     case STREAM_WARP:
-    case STRIDED_WARP:
     case ANY_WARP:
         return warp_team::groups;
     case COLUMNS:
@@ -157,7 +145,8 @@ struct facts {
     const op_entry *op;
     bool is_f64;
     int64_t rows, classes;
-    layout lies;
+    access_kind access;
+    bool contiguous;     /* the class axis of all operands is */
     int reduction;       /* xent_reduction */
     bool has_labels;
     bool weighs;         /* the divisor of mean is to be summed up */
@@ -176,7 +165,7 @@ constexpr plan make_plan(const facts &f) {
     const size_t real = f.is_f64 ? 8 : 4, pair = 2 * real;
     const op_entry &op = *f.op;
     const bool folds = op.reduce != REDUCE_NONE && op.reduce != REDUCE_LABEL;
-    p.rows = choose(op, f.is_f64, f.classes, f.lies, f.reduction == XENT_PER_CLASS);
+    p.rows = choose(op, f.is_f64, f.classes, f.access, f.contiguous, f.reduction == XENT_PER_CLASS);
     p.per_class = f.reduction == XENT_PER_CLASS;
     p.sums = f.reduction == XENT_SUM || f.reduction == XENT_MEAN;
     p.weighs = f.reduction == XENT_MEAN && f.weighs;

@@ -138,6 +138,8 @@ template <reduce_kind K, bool LOG, class M> struct state {
     static constexpr bool of_tb = K != REDUCE_LSE && K != REDUCE_KL && K != REDUCE_NONE && K != REDUCE_LABEL;
     /* KL holds target logits 2^32 larger, so that t u is normal wherever the result is; Quick E are large anyway. */
     static constexpr R lift = M::quick ? R(0) : R(XENT_KL_LIFT);
+    /* ... and these would overflow beside large logits: b's are of their natural size. */
+    static constexpr R plain = M::quick ? R(0x1p-64) : R(1);
 
     top<M> x, y;
     W t, b;
@@ -201,7 +203,7 @@ template <reduce_kind K, bool LOG, class M> struct state {
                 add_to(b, d * sum);
         } else if constexpr (is_pair) {
             if (known && y.m > -fp<R>::infinity)
-                add_to(b, d * fma(y.n, exp_of<M>(y.m, reference_of<M>(y.m)), y.r.value()));
+                add_to(b, d * (plain * fma(y.n, exp_of<M>(y.m, reference_of<M>(y.m)), y.r.value())));
         }
     }
     XENT_HD void raise_y(R m) {
@@ -212,7 +214,7 @@ template <reduce_kind K, bool LOG, class M> struct state {
         if constexpr (is_pair) {
             scale(b, f);
             if (known)
-                add_to(b, d * y.r.value());
+                add_to(b, d * (plain * y.r.value()));
         }
     }
 
@@ -348,11 +350,9 @@ XENT_UNROLL
                 for (int i = 0; i < N; i++) {
                     const R t = v[k].w[i], e = v[k].p[i] - move;
                     R lo;
-                    const R from = two_sum(v[k].x[i], -c, &lo);
-                    R q = exp_beyond(from, f);
-                    lo -= c_lo;
-                    if (abs(lo) < R(1))
-                        q = fma(q, lo, q);
+                    const R from = two_sum(v[k].x[i], -c, &lo), low = finite(from) ? lo - c_lo : R(0), above = from + low;
+                    const R rest = low - (above - from), near = exp_beyond(above, f);
+                    const R q = finite(rest) ? fma(near, rest, near) : near;
                     each[i] = R(-1) <= e && e <= R(2) ? t * phi(e) : (q - t) - (t != R(0) ? t * e : R(0));
                 }
                 add_tile<M>(a, each);
@@ -410,7 +410,7 @@ XENT_UNROLL
             const R mx = x.m > none ? x.m : zero, my = y.m > none ? y.m : zero;
 XENT_UNROLL
             for (int i = 0; i < N; i++) { /* a target of 0 adds nothing; one above 0 where q = 0 is infinite */
-                const R d = v.x[i] == none ? fp<R>::infinity : v.ey[i] * ((v.t[i] - my) - (v.x[i] - mx));
+                const R d = v.x[i] == none ? fp<R>::infinity : (plain * v.ey[i]) * ((v.t[i] - my) - (v.x[i] - mx));
                 each[i] = v.t[i] != none ? d : zero;
             }
             add_tile<M>(b, each);

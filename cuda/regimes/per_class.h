@@ -23,8 +23,9 @@ template <class OP, class M> struct class_sums {
             const int64_t end = (chunk + 1) * j.chunk_rows < j.rows ? (chunk + 1) * j.chunk_rows : j.rows;
             wide<R, true> sums[CLASS_TILE];
             for (int64_t row = chunk * j.chunk_rows; row < end; row++) {
-                const row_view<M> v = open_row<OP, M>(j, row, false);
+                row_view<M> v = open_row<OP, M>(j, row, false);
                 const result<M> r = result<M>::unpack(static_cast<const typename result<M>::packed *>(j.results)[row]);
+                v.facts.uniform = r.uniform;
                 tile<R, CLASS_TILE> t;
                 R out[CLASS_TILE];
                 load_tile<OP, M, ANY>(g, j, v, base, j.classes, OP::reads_x, &t);

@@ -119,11 +119,12 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
         row_view<M> v = open_row<OP, M>(j, row, leads && first == 0 && j.mode != MODE_EMIT && j.mode != MODE_FOLD_JS);
         result<M> r = {};
         if constexpr (A == ANY) {
-            if (!j.split || j.smooths)
+            if (!j.split || (j.smooths && j.mode == MODE_FOLD))
                 count_classes<OP>(g, j, &v, turn);
         }
         if (j.mode == MODE_EMIT || j.mode == MODE_FOLD_JS) {
             r = result<M>::unpack(static_cast<const typename result<M>::packed *>(j.results)[row]);
+            v.facts.uniform = r.uniform;
         } else {
             S s;
             if constexpr (OP::folds) {
