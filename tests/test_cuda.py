@@ -755,6 +755,16 @@ def test_out_that_overlaps(library, request):
     assert_same(whole, xent.softmax(X, axis=None))
 
 
+@pytest.mark.parametrize("library", ["torch", "cupy"])
+@pytest.mark.parametrize("axis", [None, (0, 2)])
+def test_several_axes(library, axis, request, rng):
+    module = request.getfixturevalue(library)
+    array = getattr(module, "Tensor", None) or module.ndarray
+    x = rng.standard_normal((2, 3, 4))
+    for name in ("logsumexp", "log_softmax"):
+        assert_same(getattr(xent, name)(array(x), axis=axis), getattr(xent, name)(x, axis=axis))
+
+
 def test_out_that_nobody_can_copy_into(gpu):
     x = np.arange(12.0)
     before = x.copy()

@@ -34,10 +34,23 @@ def stream_number(stream: Any) -> int:
     raise TypeError(f"stream must be an int or a stream of an array library, not {type(stream).__name__}")
 
 
-class Torch:
-    """PyTorch: its caching allocator knows streams, and is told where a tensor is read elsewhere."""
+class _Allocates:
+    """A library that gives memory to write to on a stream of one's choice, and says which stream it is on itself."""
 
     HAS_STREAMS = True
+
+    def check_out(self, out: Any, op: str) -> None:
+        pass
+
+    def check_copy(self, out: Any) -> None:
+        pass
+
+    def deliver(self, result: Any, like: Any) -> Any:
+        return result
+
+
+class Torch(_Allocates):
+    """PyTorch: its caching allocator knows streams, and is told where a tensor is read elsewhere."""
 
     def __init__(self, torch: ModuleType) -> None:
         self.torch = torch
@@ -82,13 +95,10 @@ class Torch:
         return True
 
     def merge(self, array: Any, order: Sequence[int], shape: tuple[int, ...]) -> Any:
-        return array.permute(*order).reshape(shape)
+        return array.permute(tuple(order)).reshape(shape)
 
     def split(self, array: Any, shape: tuple[int, ...], order: Sequence[int]) -> Any:
-        return array.reshape(shape).permute(*order)
-
-    def check_copy(self, out: Any) -> None:
-        pass
+        return array.reshape(shape).permute(tuple(order))
 
     def copy(self, result: Any, out: Any) -> None:
         out.copy_(result)
@@ -98,12 +108,6 @@ class Torch:
 
     def broadcast_to(self, array: Any, shape: tuple[int, ...]) -> Any:
         return self.torch.broadcast_to(array, shape)
-
-    def check_out(self, out: Any, op: str) -> None:
-        pass
-
-    def deliver(self, result: Any, like: Any) -> Any:
-        return result
 
 
 class _Numbered:
@@ -116,10 +120,8 @@ class _Numbered:
         return 0, self.number
 
 
-class CuPy:
+class CuPy(_Allocates):
     """CuPy: its pool gives memory back to the stream that it was allocated on, whoever reads it elsewhere."""
-
-    HAS_STREAMS = True
 
     def __init__(self, cupy: ModuleType) -> None:
         self.cupy = cupy
@@ -146,12 +148,8 @@ class CuPy:
         with self.cupy.cuda.Device(device), self._stream(device, stream):
             yield
 
-    def _dtype(self, name: str, like: Any) -> Any:
-        # bfloat16 has a name in NumPy only where ml_dtypes gave it one; an array of it has the dtype itself.
-        return like.dtype if like is not None and like.dtype.name == name else name
-
     def empty(self, shape: tuple[int, ...], dtype: str, device: int, stream: int, like: Any) -> Any:
-        dtype = self._dtype(dtype, like)
+        # bfloat16 has this name, too: who has an array of it has loaded ml_dtypes.
         if like is not None and like.shape == shape:
             return self.cupy.empty_like(like, dtype=dtype, order="K")
         return self.cupy.empty(shape, dtype=dtype)
@@ -167,13 +165,10 @@ class CuPy:
         return False
 
     def merge(self, array: Any, order: Sequence[int], shape: tuple[int, ...]) -> Any:
-        return array.transpose(*order).reshape(shape)
+        return array.transpose(tuple(order)).reshape(shape)
 
     def split(self, array: Any, shape: tuple[int, ...], order: Sequence[int]) -> Any:
-        return array.reshape(shape).transpose(*order)
-
-    def check_copy(self, out: Any) -> None:
-        pass
+        return array.reshape(shape).transpose(tuple(order))
 
     def copy(self, result: Any, out: Any) -> None:
         self.cupy.copyto(out, result, casting="same_kind")
@@ -183,12 +178,6 @@ class CuPy:
 
     def broadcast_to(self, array: Any, shape: tuple[int, ...]) -> Any:
         return self.cupy.broadcast_to(array, shape)
-
-    def check_out(self, out: Any, op: str) -> None:
-        pass
-
-    def deliver(self, result: Any, like: Any) -> Any:
-        return result
 
 
 class Other:

@@ -100,7 +100,7 @@ def torch():
         def record_stream(self, stream):
             library.notes.append(("record_stream", id(self), stream.cuda_stream))
 
-        def permute(self, *order):
+        def permute(self, order):
             return self._wrap(self.data.transpose(order))
 
         def to(self, dtype):
@@ -144,7 +144,7 @@ def cupy():
     class ndarray(Backed):
         device = property(lambda self: types.SimpleNamespace(id=self.number))
 
-        def transpose(self, *order):
+        def transpose(self, order):
             return self._wrap(self.data.transpose(order))
 
         def astype(self, dtype):
