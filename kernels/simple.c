@@ -5,12 +5,6 @@
 
 enum { ROOM = 16384 }; /* on the stack: enough for threads to share a row of 5 million classes */
 
-enum {
-#define OP(name, R, T, V, E) INDEX_##name,
-#include "ops.def"
-#undef OP
-};
-
 static xent_view view_of(const void *data, int dtype, const ptrdiff_t *stride, ptrdiff_t class_stride) {
     xent_view v = {.strides = stride, .class_stride = class_stride, .dtype = (uint8_t)dtype};
     v.data = (void *)(uintptr_t)data; /* inputs are only read */
@@ -84,7 +78,7 @@ static xent_status run(int op, int dtype, const void *x, const void *t, size_t r
 #define FUNCTION(name, T, V, E, REAL, DTYPE, suffix)                                                                   \
     xent_status xent_##name##_##suffix(const REAL *x, OPERAND_##T(REAL) EXTENT_##T PASTE(RESULT_, HAS(V))(REAL, value) \
                                                           PASTE(RESULT_, HAS(E))(REAL, out)) {                         \
-        return run(INDEX_##name, DTYPE, x, SECOND_##T, ROWS_##T, classes, PASTE(GIVEN_, HAS(V))(value),                \
+        return run(OP_##name, DTYPE, x, SECOND_##T, ROWS_##T, classes, PASTE(GIVEN_, HAS(V))(value),                   \
                    PASTE(GIVEN_, HAS(E))(out));                                                                        \
     }
 /* clang-format off */
