@@ -45,10 +45,11 @@ INLINE void FN(few_emit)(const xent_job *job, const row_group *g, int at, const 
         FN(unpack_tile)(job, g, at, 0, job->classes, buf, NULL);
 }
 
-INLINE void FN(few_rows)(const xent_job *job, const row_group *g, double *values, const reduce_kind kind,
+INLINE void FN(few_rows)(const xent_job *job, const row_group *g, double *values, void *room, const reduce_kind kind,
                          const xent_target target, const value_kind value, const emit_kind emit) {
     enum { ROOM = ACROSS_CLASSES * VN };
-    _Alignas(64) R x[FN(FEW)][ROOM], t[FN(FEW)][ROOM], keep[FN(FEW)][ROOM * (XENT_REAL == 64 ? 2 : 1)];
+    _Alignas(64) R x[FN(FEW)][ROOM], t[FN(FEW)][ROOM];
+    R(*const keep)[ROOM * (XENT_REAL == 64 ? 2 : 1)] = room;
     const bool keeps = emit == EMIT_P || emit == EMIT_GRAD, soft = target == XENT_TARGET_PROBS;
     const int vectors = (g->rows + VN - 1) / VN;
     const V zero = vset((R)0), one = vset((R)1);
@@ -85,18 +86,18 @@ INLINE void FN(few_rows)(const xent_job *job, const row_group *g, double *values
 }
 
 #define OP(name, REDUCE, TARGET, VALUE, EMIT)                                                                          \
-    static void FN(few_##name)(const xent_job *job, const row_group *g, double *values) {                              \
+    static void FN(few_##name)(const xent_job *job, const row_group *g, double *values, void *room) {                  \
         if (XENT_HAS_FEW(REDUCE_##REDUCE))                                                                             \
-            FN(few_rows)(job, g, values, REDUCE_##REDUCE, XENT_TARGET_##TARGET, VALUE_##VALUE, EMIT_##EMIT);           \
+            FN(few_rows)(job, g, values, room, REDUCE_##REDUCE, XENT_TARGET_##TARGET, VALUE_##VALUE, EMIT_##EMIT);     \
     }
 #include "ops.def"
 #undef OP
 
-static void FN(walk_few)(const xent_job *job, const row_group *g, double *values) {
-    static void (*const few[])(const xent_job *, const row_group *, double *) = {
+static void FN(walk_few)(const xent_job *job, const row_group *g, double *values, void *room) {
+    static void (*const few[])(const xent_job *, const row_group *, double *, void *) = {
 #define OP(name, REDUCE, TARGET, VALUE, EMIT) FN(few_##name),
 #include "ops.def"
 #undef OP
     };
-    few[job->op - xent_op_at(0)](job, g, values);
+    few[job->op - xent_op_at(0)](job, g, values, room);
 }

@@ -106,9 +106,11 @@ typedef struct operand {
 enum {
     TILE_BYTES = 4096, /* x, t, log t and an output stay in L1 together                     */
     FAR_BYTES = 1024,
-    GATHER_AHEAD = 2048,  /* bytes */
-    ACROSS_CLASSES = 32,  /* rows with contiguous classes: at most so many go across          */
-    PIECE_CLASSES = 65536 /* a long row is folded piece by piece, whoever does the pieces     */
+    GATHER_AHEAD = 2048, /* bytes */
+    ACROSS_CLASSES = 32, /* rows with contiguous classes: at most so many go across          */
+    /* A long row is folded piece by piece, whoever does the pieces: of so many classes at least, and so many at most. */
+    PIECE_CLASSES = 65536,
+    MAX_PIECES = 256
 };
 
 typedef struct xent_job {
@@ -123,10 +125,10 @@ typedef struct xent_job {
     bool has_ignore, has_labels, across, few, is_f32;
     bool per_class, streams; /* streams: the output is too large to be found in a cache later */
     double divisor;          /* of mean; 1 elsewhere */
-    ptrdiff_t pieces;
-    ptrdiff_t first_class; /* labels count from here: not 0 for a piece of rows */
-    bool into_states;      /* the values are states (states.c), and this is a piece of rows */
-    bool shares_no_row;    /* there is no scratch for that */
+    ptrdiff_t pieces, piece; /* how many, and classes in each but the last */
+    ptrdiff_t first_class;   /* labels count from here: not 0 for a piece of rows */
+    bool into_states;        /* the values are states (states.c), and this is a piece of rows */
+    bool shares_no_row;      /* there is no scratch for that */
     ptrdiff_t shape[XENT_MAX_NDIM];
     ptrdiff_t strides[OPERANDS][XENT_MAX_NDIM];
 } xent_job;
@@ -225,8 +227,8 @@ typedef struct isa_kernels {
     void (*emit)(const xent_job *, const row_group *, ptrdiff_t c0, ptrdiff_t c1, const group_result *,
                  const void *keep, xent_sum *acc);
     /* Everything that is done with a group of rows of few classes (xent_job's few): reduced, finished and emitted in
-     * vectors. Values are stored; with values they go there as well. */
-    void (*few)(const xent_job *, const row_group *, double *values);
+     * vectors. Values are stored; with values they go there as well. room: KEEP_BYTES, for exponentials. */
+    void (*few)(const xent_job *, const row_group *, double *values, void *room);
 } isa_kernels;
 
 typedef struct isa_entry {

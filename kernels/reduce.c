@@ -1,5 +1,5 @@
 /* reduce.c: a job's work: groups of rows are reduced, finished and emitted; values are written, or added in an order
- * that the shape alone decides. A long row is folded in pieces of PIECE_CLASSES, in order, whether one thread does them
+ * that the shape alone decides. A long row is folded in pieces, in order, whether one thread does them
  * all or several share them (split), so that the bits are the same. */
 #include "internal.h"
 #include "plan.h"
@@ -97,7 +97,7 @@ typedef struct group_task {
 } group_task;
 
 static ptrdiff_t piece_end(const xent_job *job, ptrdiff_t piece) {
-    ptrdiff_t end = (piece + 1) * PIECE_CLASSES;
+    ptrdiff_t end = (piece + 1) * job->piece;
     return end < job->classes ? end : job->classes;
 }
 
@@ -107,7 +107,7 @@ static void reduce_piece(void *ctx, ptrdiff_t piece) {
     const int rows = t->g->rows;
     group_state s;
     memset(&s, 0, sizeof s);
-    w->k->reduce(w->job, t->g, piece * PIECE_CLASSES, piece_end(w->job, piece), t->kind, &s, NULL);
+    w->k->reduce(w->job, t->g, piece * w->job->piece, piece_end(w->job, piece), t->kind, &s, NULL);
     for (int f = 0; f < STATE_FIELDS; f++)
         memcpy(w->piece_states + (piece * STATE_FIELDS + f) * rows, (const lanes *)&s + f,
                (size_t)rows * sizeof(double));
@@ -115,7 +115,7 @@ static void reduce_piece(void *ctx, ptrdiff_t piece) {
 
 static void emit_piece(void *ctx, ptrdiff_t piece) {
     group_task *t = ctx;
-    t->w->k->emit(t->w->job, t->g, piece * PIECE_CLASSES, piece_end(t->w->job, piece), t->results, NULL, t->acc);
+    t->w->k->emit(t->w->job, t->g, piece * t->w->job->piece, piece_end(t->w->job, piece), t->results, NULL, t->acc);
 }
 
 static void reduce_group(work *w, const row_group *g, reduce_kind kind, group_state *s, void *keep) {
@@ -134,7 +134,7 @@ static void reduce_group(work *w, const row_group *g, reduce_kind kind, group_st
         if (piece > 0)
             memset(&one, 0, sizeof one);
         if (!w->split)
-            w->k->reduce(job, g, piece * PIECE_CLASSES, piece_end(job, piece), kind, into, NULL);
+            w->k->reduce(job, g, piece * job->piece, piece_end(job, piece), kind, into, NULL);
         else
             for (int f = 0; f < STATE_FIELDS; f++)
                 memcpy((lanes *)into + f, w->piece_states + (piece * STATE_FIELDS + f) * g->rows,
@@ -203,7 +203,7 @@ static void do_rows(work *w, ptrdiff_t r0, ptrdiff_t r1, xent_sum *sum, xent_sum
             continue;
         }
         if (job->few) {
-            w->k->few(job, &g, sum ? r.value : NULL);
+            w->k->few(job, &g, sum ? r.value : NULL, room);
             for (int l = 0; sum && l < g.rows; l++)
                 xent_sum_add(sum, r.value[l]);
             continue;

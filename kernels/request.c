@@ -373,7 +373,11 @@ xent_status xent_make_job(xent_request *req, xent_job *job, bool read) {
         job->few = job->across && job->classes > 0 && job->classes <= ACROSS_CLASSES && XENT_HAS_FEW(op->reduce) &&
                    !job->per_class && !job->at[OPERAND_WHERE].data && !job->at[OPERAND_TEMPERATURE].data;
     }
-    job->pieces = job->classes > 0 ? (job->classes - 1) / PIECE_CLASSES + 1 : 1;
+    {
+        const ptrdiff_t last = job->classes > 0 ? job->classes - 1 : 0;
+        job->piece = PIECE_CLASSES * (last / ((ptrdiff_t)PIECE_CLASSES * MAX_PIECES) + 1);
+        job->pieces = last / job->piece + 1;
+    }
     job->divisor = 1.0;
     job->first_class = 0;
     job->into_states = job->shares_no_row = false;
