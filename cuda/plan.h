@@ -14,13 +14,11 @@ enum regime {
     HELD_QUAD, /* four lanes a row, in registers */
     HELD_WARP,
     HELD_BLOCK,
-    HELD_LARGE,   /* a block of 512 */
     STREAM_QUAD,  /* four lanes a row, tile by tile */
     STREAM_WARP,
     STREAM_BLOCK,
     COLUMNS,      /* classes that are no neighbours: side by side with the rows that may be */
     ANY_WARP,     /* options that act class by class, or mixed dtypes */
-    ANY_BLOCK,
     ANY_COLUMNS,
     MERGE,
     MERGE_JS,
@@ -41,7 +39,6 @@ constexpr bool exists(const op_entry &op, int regime) {
     case HELD_QUAD:
     case HELD_WARP:
     case HELD_BLOCK:
-    case HELD_LARGE:
         return emits && folds;
     case STREAM_QUAD:
         return !emits || !folds;
@@ -60,10 +57,10 @@ constexpr bool exists(const op_entry &op, int regime) {
     }
 }
 
-/* Classes that a lane of a held row has room for. */
+/* Classes that a lane of a held row has room for (rows.h: held_tiles). */
 constexpr int64_t held_room(const op_entry &op, bool is_f64) {
     const bool two = op.target != XENT_TARGET_NONE && op.target != XENT_TARGET_LABELS;
-    return (two ? 16 : 32) / (is_f64 ? 2 : 1);
+    return two || is_f64 ? 8 : 16;
 }
 
 enum { LONG_ROW = 32768, PIECE = 16384, WARP_CLASSES = 2048, QUAD_CLASSES = 64 };
@@ -89,7 +86,7 @@ constexpr regime choose(const op_entry &op, bool is_f64, int64_t classes, access
     if (!emits && !folds) /* a number at the label */
         return STREAM_QUAD;
     if (access == ANY && contiguous)
-        return classes <= WARP_CLASSES ? ANY_WARP : ANY_BLOCK;
+        return ANY_WARP;
     if (access != PACKS)
         return access == ANY ? ANY_COLUMNS : COLUMNS;
     if (per_class) /* only what follows from the rows is wanted */
@@ -98,8 +95,7 @@ constexpr regime choose(const op_entry &op, bool is_f64, int64_t classes, access
         const int64_t room = held_room(op, is_f64);
         return classes <= 4 * room     ? HELD_QUAD
                : classes <= 32 * room  ? HELD_WARP
-               : classes <= 256 * room ? HELD_BLOCK
-               : classes <= 512 * room ? HELD_LARGE
+               : classes <= 512 * room ? HELD_BLOCK
                                        : STREAM_BLOCK;
     }
     return classes <= QUAD_CLASSES ? STREAM_QUAD : classes <= WARP_CLASSES ? STREAM_WARP : STREAM_BLOCK;
@@ -121,9 +117,6 @@ constexpr int64_t rows_of(regime r) {
     default:
         return 1;
     }
-}
-constexpr bool is_columns(regime r) {
-    return r == COLUMNS || r == ANY_COLUMNS;
 }
 
 struct plan {
@@ -172,7 +165,7 @@ constexpr plan make_plan(const facts &f) {
     p.notes = f.has_labels;
     p.row_pieces = folds ? pieces_of(f.classes) : pieces{1, f.classes};
     /* Few rows leave multiprocessors idle; and only a block has a lane for every piece. */
-    p.split = p.row_pieces.count > 1 && (is_columns(p.rows) || f.rows < 2 * int64_t(f.multiprocessors));
+    p.split = p.row_pieces.count > 1 && (p.rows != STREAM_BLOCK || f.rows < 2 * int64_t(f.multiprocessors));
     const int64_t units = p.split ? f.rows * p.row_pieces.count : f.rows, at_a_time = rows_of(p.rows);
     p.blocks = (units + at_a_time - 1) / at_a_time;
     p.blocks = p.blocks < MAX_BLOCKS ? p.blocks : MAX_BLOCKS;
