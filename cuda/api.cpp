@@ -318,6 +318,8 @@ static xent_status prepare(const xent_request *req, int device, prepared *out) {
     s = set_batch(req, value_rows, !per_class, &j);
     if (s != XENT_OK)
         return s;
+    for (int d = 0; d < j.ndim; d++)
+        j.by_shape[d] = divider_of(j.shape[d]);
     j.has_labels = f.has_labels;
     j.has_ignore = req->has_ignore_index != 0;
     j.ignore_index = req->ignore_index;
@@ -364,6 +366,8 @@ static xent_status prepare(const xent_request *req, int device, prepared *out) {
     out->p = make_plan(a);
     j.pieces = out->p.row_pieces.count;
     j.piece = out->p.row_pieces.classes;
+    j.by_pieces = divider_of(j.pieces);
+    j.by_tiles = divider_of((j.classes + CLASSES_A_BLOCK - 1) / CLASSES_A_BLOCK);
     j.split = out->p.split;
     j.chunks = out->p.chunks;
     j.chunk_rows = out->p.chunk_rows;

@@ -166,7 +166,7 @@ XENT_HD void split_lse(const lse_facts<M> &f, R m, R *hi, R *lo) {
 /* ---- KL ---- */
 /* log1p(z) - z for |z| < 0.4: log1p(z) = 2 atanh(s), z - 2 s = z s. */
 template <class R> XENT_HD R log1p_less(R z) {
-    const R s = z / (z + R(2)), q = s * s;
+    const R s = ratio(z, z + R(2)), q = s * s;
     R p;
     if constexpr (sizeof(R) == 4)
         p = poly(q, R(2.0 / 11), R(2.0 / 9), R(2.0 / 7), R(2.0 / 5), R(2.0 / 3));

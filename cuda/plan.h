@@ -8,19 +8,19 @@
 #include "regimes/split.h"
 #include "regimes/sums.h"
 
+#include <initializer_list>
+
 namespace xent {
 
 enum regime {
     HELD_QUAD, /* four lanes a row, in registers */
     HELD_WARP,
     HELD_BLOCK,
-    HELD_LARGE,   /* a block of 512 */
     STREAM_QUAD,  /* four lanes a row, tile by tile */
     STREAM_WARP,
     STREAM_BLOCK,
     COLUMNS,      /* classes that are no neighbours: side by side with the rows that may be */
     ANY_WARP,     /* options that act class by class, or mixed dtypes */
-    ANY_BLOCK,
     ANY_COLUMNS,
     MERGE,
     MERGE_JS,
@@ -32,6 +32,7 @@ using quad_team = team<4, 128>;
 using warp_team = team<WARP, 256>;
 using block_team = team<256, 256>;
 using large_team = team<512, 512>;
+template <bool F64> using held_block = std::conditional_t<F64, block_team, large_team>; /* by their registers */
 using column_team = team<16, 128, 8>;
 
 /* Whether an operation has kernels of a regime. */
@@ -41,7 +42,6 @@ constexpr bool exists(const op_entry &op, int regime) {
     case HELD_QUAD:
     case HELD_WARP:
     case HELD_BLOCK:
-    case HELD_LARGE:
         return emits && folds;
     case STREAM_QUAD:
         return !emits || !folds;
@@ -60,10 +60,16 @@ constexpr bool exists(const op_entry &op, int regime) {
     }
 }
 
-/* Classes that a lane of a held row has room for. */
+/* Classes that a lane of a held row has room for, and all of its lanes. */
 constexpr int64_t held_room(const op_entry &op, bool is_f64) {
     const bool two = op.target != XENT_TARGET_NONE && op.target != XENT_TARGET_LABELS;
-    return (two ? 16 : 32) / (is_f64 ? 2 : 1);
+    return 16 / (two ? 2 : 1) / (is_f64 ? 2 : 1);
+}
+constexpr int64_t held_classes(const op_entry &op, bool is_f64, regime r) {
+    const int64_t each = held_room(op, is_f64);
+    return r == HELD_QUAD   ? each * quad_team::lanes
+           : r == HELD_WARP ? each * warp_team::lanes
+                            : each * (is_f64 ? held_block<true>::lanes : held_block<false>::lanes);
 }
 
 enum { LONG_ROW = 32768, PIECE = 16384, WARP_CLASSES = 2048, QUAD_CLASSES = 64 };
@@ -89,18 +95,16 @@ constexpr regime choose(const op_entry &op, bool is_f64, int64_t classes, access
     if (!emits && !folds) /* a number at the label */
         return STREAM_QUAD;
     if (access == ANY && contiguous)
-        return classes <= WARP_CLASSES ? ANY_WARP : ANY_BLOCK;
+        return ANY_WARP;
     if (access != PACKS)
         return access == ANY ? ANY_COLUMNS : COLUMNS;
     if (per_class) /* only what follows from the rows is wanted */
         return classes <= QUAD_CLASSES ? COLUMNS : STREAM_BLOCK;
     if (emits && folds) {
-        const int64_t room = held_room(op, is_f64);
-        return classes <= 4 * room     ? HELD_QUAD
-               : classes <= 32 * room  ? HELD_WARP
-               : classes <= 256 * room ? HELD_BLOCK
-               : classes <= 512 * room ? HELD_LARGE
-                                       : STREAM_BLOCK;
+        for (regime r : {HELD_QUAD, HELD_WARP, HELD_BLOCK})
+            if (classes <= held_classes(op, is_f64, r))
+                return r;
+        return STREAM_BLOCK;
     }
     return classes <= QUAD_CLASSES ? STREAM_QUAD : classes <= WARP_CLASSES ? STREAM_WARP : STREAM_BLOCK;
 }
@@ -121,9 +125,6 @@ constexpr int64_t rows_of(regime r) {
     default:
         return 1;
     }
-}
-constexpr bool is_columns(regime r) {
-    return r == COLUMNS || r == ANY_COLUMNS;
 }
 
 struct plan {
@@ -172,7 +173,7 @@ constexpr plan make_plan(const facts &f) {
     p.notes = f.has_labels;
     p.row_pieces = folds ? pieces_of(f.classes) : pieces{1, f.classes};
     /* Few rows leave multiprocessors idle; and only a block has a lane for every piece. */
-    p.split = p.row_pieces.count > 1 && (is_columns(p.rows) || f.rows < 2 * int64_t(f.multiprocessors));
+    p.split = p.row_pieces.count > 1 && (p.rows != STREAM_BLOCK || f.rows < 2 * int64_t(f.multiprocessors));
     const int64_t units = p.split ? f.rows * p.row_pieces.count : f.rows, at_a_time = rows_of(p.rows);
     p.blocks = (units + at_a_time - 1) / at_a_time;
     p.blocks = p.blocks < MAX_BLOCKS ? p.blocks : MAX_BLOCKS;

@@ -268,8 +268,8 @@ template <reduce_kind K, bool LOG, class M> struct state {
     /* Around c, the mean of x - log t under t, element by element to full relative accuracy: differences are taken exactly
      * (two-difference). With u = x - log t - c, an element adds t (exp(u) - 1 - u): t phi(u) where -1 <= u <= 2, else q - t
      * (1 + u) with q = t exp(u) = exp(x - c), which is taken from x: nothing is rounded that exp would magnify. Of a row's
-     * FIRST tiles the lanes find c together; later each moves its own as what it has seen grows. */
-    template <bool FIRST, int T, int N, class G> XENT_HD void add_kl(G &g, tile<R, N> (&v)[T], int used, int *turn) {
+     * first tiles the lanes find c together; later each moves its own as what it has seen grows. */
+    template <int T, int N, class G> XENT_HD void add_kl(G &g, tile<R, N> (&v)[T], int used, bool first, int *turn) {
         const R none = -fp<R>::infinity;
         const auto plus = [](R p, R q) { return p + q; };
         const auto most = [](R p, R q) { return larger(p, q); };
@@ -287,7 +287,7 @@ XENT_UNROLL
                     top_x = larger(top_x, v[k].x[i]);
                 }
             }
-        if constexpr (FIRST) {
+        if (first) {
             const R all = across_all(g, best, turn, most);
             beside = across_all(g, best == all ? beside : none, turn, most);
             top_x = across_all(g, top_x, turn, most);
@@ -315,6 +315,8 @@ XENT_UNROLL
 XENT_UNROLL
                 for (int i = 0; i < N; i++) {
                     const R lt = LOG ? v[k].t[i] : log(v[k].t[i]);
+                    if constexpr (!LOG)
+                        v[k].ey[i] = lt; /* wanted once more */
                     v[k].w[i] = LOG ? exp_of<M>(v[k].t[i], f) : v[k].t[i];
                     R lo;
                     const R hi = two_sum(v[k].x[i], -lt, &lo);
@@ -325,13 +327,13 @@ XENT_UNROLL
                 add_tile<M>(sum_d, each);
             }
         R heavy = sum_w.value(), mean = sum_d.value(), move = R(0);
-        if constexpr (FIRST) {
+        if (first) {
             weighed = heavy;
-            mean = across_all(g, mean, turn, plus) / across_all(g, heavy, turn, plus);
+            mean = ratio(across_all(g, mean, turn, plus), across_all(g, heavy, turn, plus));
             move = finite(mean) ? mean : R(0);
         } else {
             heavy += w.value();
-            mean = (mean + u.value()) / heavy;
+            mean = ratio(mean + u.value(), heavy);
             if (heavy > R(1.25) * weighed && finite(mean)) {
                 move = mean;
                 weighed = heavy;
@@ -363,17 +365,17 @@ XENT_UNROLL
 
     /* ---- a tile ---- */
     /* The first `used` of these tiles. */
-    template <bool FIRST, int T, int N, class G> XENT_HD void add(G &g, tile<R, N> (&v)[T], int used, int *turn) {
+    template <int T, int N, class G> XENT_HD void add(G &g, tile<R, N> (&v)[T], int used, bool first, int *turn) {
         if constexpr (leads_y) {
             R m = y.m;
 XENT_UNROLL
             for (int k = 0; k < T; k++)
                 if (k < used)
                     m = larger(m, largest(v[k].t));
-            raise_y(FIRST && is_kl ? across_all(g, m, turn, [](R p, R q) { return larger(p, q); }) : m);
+            raise_y(first && is_kl ? across_all(g, m, turn, [](R p, R q) { return larger(p, q); }) : m);
         }
         if constexpr (is_kl)
-            add_kl<FIRST>(g, v, used, turn);
+            add_kl(g, v, used, first, turn);
 XENT_UNROLL
         for (int k = 0; k < T; k++)
             if (k < used)
@@ -400,7 +402,7 @@ XENT_UNROLL
             for (int i = 0; i < N; i++) {
                 R d = m - v.x[i];
                 if constexpr (is_pair)
-                    d = log(v.t[i]) + d;
+                    d = (is_kl ? v.ey[i] : log(v.t[i])) + d;
                 each[i] = v.t[i] != zero ? v.t[i] * d : zero;
             }
             add_tile<M>(b, each);
@@ -463,7 +465,7 @@ XENT_UNROLL
             }
             const auto plus = [](R p, R q) { return p + q; };
             const R gap = weight != R(0) ? (c - to) + (c_lo - to_lo) : R(0);
-            R mean = across<N>(g, weight * gap, plus) / across<N>(g, weight, plus);
+            R mean = ratio(across<N>(g, weight * gap, plus), across<N>(g, weight, plus));
             mean = finite(mean) ? mean : R(0);
             R e;
             to = two_sum(to, mean, &e);
