@@ -6,7 +6,6 @@
 #include <climits>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 
 namespace xent {
 
@@ -319,6 +318,8 @@ static xent_status prepare(const xent_request *req, int device, prepared *out) {
     s = set_batch(req, value_rows, !per_class, &j);
     if (s != XENT_OK)
         return s;
+    for (int d = 0; d < j.ndim; d++)
+        j.by_shape[d] = divider_of(j.shape[d]);
     j.has_labels = f.has_labels;
     j.has_ignore = req->has_ignore_index != 0;
     j.ignore_index = req->ignore_index;
@@ -331,27 +332,28 @@ static xent_status prepare(const xent_request *req, int device, prepared *out) {
     j.divisor = req->reduction == XENT_MEAN ? double(j.rows) : 1.0;
     j.weighs_by_label = f.has_labels && j.class_weight.data;
 
-    int stored = req->compute;
-    if (stored == XENT_F32 && (req->logits.dtype == XENT_F16 || req->logits.dtype == XENT_BF16))
-        stored = req->logits.dtype;
     const bool folds = op.reduce != REDUCE_NONE && op.reduce != REDUCE_LABEL;
     const bool reads_x = folds || op.target == XENT_TARGET_POINT;
-    const bool reads_t = op.target != XENT_TARGET_NONE && op.target != XENT_TARGET_LABELS;
+    const bool reads_t = op.target != XENT_TARGET_NONE && op.target != XENT_TARGET_LABELS && !j.has_labels;
     const operand none = {};
     const operand &x = reads_x ? j.x : none, &t = reads_t ? j.t : none, &o = per_class ? none : j.out;
+    /* Quick arithmetic, where all that is as long as a row has 16 bits. */
+    int stored = req->compute;
+    const int half = req->logits.dtype;
+    if (stored == XENT_F32 && (half == XENT_F16 || half == XENT_BF16) && is_native(x, half) && is_native(t, half) &&
+        is_native(f.has_emit ? j.out : none, half))
+        stored = half;
     const bool by_class = op.target == XENT_TARGET_PROBS && (j.has_labels || j.smooths || j.class_weight.data);
     const bool simple = !j.where.data && !by_class && !j.pos_weight.data && is_native(x, stored) &&
                         is_native(t, stored) && is_native(o, stored);
     const bool packed = is_contiguous(x) && is_contiguous(t) && is_contiguous(o);
-    const operand &along = x.data ? x : o;
-    const int64_t row_step = j.ndim > 0 ? along.rs[j.ndim - 1] : 0;
     facts a = {};
     a.op = &op;
     a.is_f64 = stored == XENT_F64;
     a.rows = j.rows;
     a.classes = j.classes;
-    a.lies.access = !simple ? ANY : packed ? PACKS : STRIDED;
-    a.lies.rows_adjacent = j.classes > 1 && std::llabs(row_step) < std::llabs(along.cs) && j.ndim > 0;
+    a.access = !simple ? ANY : packed ? PACKS : STRIDED;
+    a.contiguous = packed;
     a.reduction = req->reduction;
     a.has_labels = f.has_labels;
     a.weighs = j.weight.data || j.where.data || j.has_ignore || j.weighs_by_label;
@@ -364,6 +366,8 @@ static xent_status prepare(const xent_request *req, int device, prepared *out) {
     out->p = make_plan(a);
     j.pieces = out->p.row_pieces.count;
     j.piece = out->p.row_pieces.classes;
+    j.by_pieces = divider_of(j.pieces);
+    j.by_tiles = divider_of((j.classes + CLASSES_A_BLOCK - 1) / CLASSES_A_BLOCK);
     j.split = out->p.split;
     j.chunks = out->p.chunks;
     j.chunk_rows = out->p.chunk_rows;

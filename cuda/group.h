@@ -1,7 +1,7 @@
 /* group.h: the lanes that share a row, and what a kernel's body may ask of them.
  *
- * A kernel is a struct K with `using args`, `using shape = team<...>` and `template <class G> static void run(G &, const
- * args &)`, which every lane of a launch runs. G is group.cuh's on a device and a host group in the tests; it derives from
+ * A kernel is a struct K with `using args`, `using shape = team<...>`, `blocks` (that a multiprocessor has room for, at
+ * least) and `template <class G> static void run(G &, const args &)`, which every lane of a launch runs. G is group.cuh's on a device and a host group in the tests; it derives from
  * team<...> and adds
  *     int thread()                     this lane's place in its block
  *     int64_t block(), blocks()        this block's place in the grid, and the grid's size

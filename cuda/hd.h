@@ -12,9 +12,12 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #define XENT_HD __host__ __device__ __forceinline__
-#define XENT_UNROLL _Pragma("unroll")
 #else
 #define XENT_HD inline
+#endif
+#if defined(__CUDA_ARCH__)
+#define XENT_UNROLL _Pragma("unroll")
+#else
 #define XENT_UNROLL
 #endif
 
@@ -181,19 +184,30 @@ XENT_HD double at_least(double low, double v) {
 template <class R> XENT_HD R at_most(R high, R v) {
     return -at_least(-high, -v);
 }
-/* a / b where neither the quotient nor 1 / b leaves the normal range, within 1 ULP. */
+/* a / b within 1 ULP where neither 1 / b nor the quotient leaves the normal range; elsewhere what they are, roughly. Without
+ * the calls that the compiler makes of its own division. */
 XENT_HD float ratio(float a, float b) {
 #if defined(__CUDA_ARCH__)
     float inv;
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inv) : "f"(b));
-    const float q = a * inv;
-    return fma(fma(-q, b, a), inv, q);
+    asm("rcp.approx.f32 %0, %1;" : "=f"(inv) : "f"(b));
+    const float q = a * inv, rest = fma(-q, b, a);
+    return __builtin_fabsf(rest) < __builtin_huge_valf() ? fma(rest, inv, q) : q;
 #else
     return a / b;
 #endif
 }
 XENT_HD double ratio(double a, double b) {
+#if defined(__CUDA_ARCH__)
+    double inv;
+    asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(inv) : "d"(b));
+    const double first = inv, e = fma(-b, inv, 1.0);
+    inv = fma(inv, fma(e, e, e), inv); /* 20 bits, 60 */
+    inv = __builtin_fabs(inv) < __builtin_huge_val() ? inv : first;
+    const double q = a * inv, rest = fma(-q, b, a);
+    return __builtin_fabs(rest) < __builtin_huge_val() ? fma(rest, inv, q) : q;
+#else
     return a / b;
+#endif
 }
 /* 2^t, of Quick arithmetic: 2 ULP; results below 2^-126 may be 0. */
 XENT_HD float exp2_quick(float t) {
@@ -444,11 +458,11 @@ XENT_WIDE operator*(wide<R, P> a, wide<R, P> b) {
 }
 XENT_WIDE operator/(wide<R, P> a, wide<R, P> b) {
     if constexpr (!P)
-        return a.hi / b.hi;
-    const R q = a.hi / b.hi;
+        return ratio(a.hi, b.hi);
+    const R q = ratio(a.hi, b.hi);
     if (!finite(q))
         return q;
-    const R rest = fma(-q, b.hi, a.hi) + fma(-q, b.lo, a.lo), more = rest / b.hi;
+    const R rest = fma(-q, b.hi, a.hi) + fma(-q, b.lo, a.lo), more = ratio(rest, b.hi);
     R e;
     const R s = quick_sum(q, more, &e);
     return {s, e};
@@ -496,6 +510,35 @@ template <class R, bool P> XENT_HD wide<R, P> from_double(double v) {
         const R s = quick_sum(hi, b >> 63 ? -lo : lo, &rest);
         return {s, rest};
     }
+}
+
+/* ---- places ---- */
+/* Division of 0 <= n < 2^63 by what the host knows: a product and a shift. */
+struct divider {
+    uint64_t by, factor; /* 0: divides by 1 */
+    int shift;
+};
+inline divider divider_of(int64_t d) {
+    divider v = {uint64_t(d), 0, 0};
+    if (d > 1) {
+        const int log = 64 - __builtin_clzll(uint64_t(d) - 1); /* 2^log >= d */
+        v.factor = uint64_t(((unsigned __int128)(1) << (63 + log)) / uint64_t(d)) + 1;
+        v.shift = log - 1;
+    }
+    return v;
+}
+XENT_HD int64_t quotient(int64_t n, const divider &d) {
+    if (d.factor == 0)
+        return n;
+#if defined(__CUDA_ARCH__)
+    const uint64_t high = __umul64hi(uint64_t(n), d.factor);
+#else
+    const uint64_t high = uint64_t((unsigned __int128)(uint64_t(n)) * d.factor >> 64);
+#endif
+    return int64_t(high >> d.shift);
+}
+XENT_HD int64_t remainder(int64_t n, int64_t quotient, const divider &d) {
+    return n - quotient * int64_t(d.by);
 }
 
 /* ---- what a kernel computes in ---- */

@@ -42,8 +42,6 @@ template <int I, int REGIME> constexpr kernel at() {
     else if constexpr (REGIME == HELD_WARP)
         return kernel_of<held<OP, M, warp_team>>();
     else if constexpr (REGIME == HELD_BLOCK)
-        return kernel_of<held<OP, M, block_team>>();
-    else if constexpr (REGIME == HELD_LARGE)
         return kernel_of<held<OP, M, large_team>>();
     else if constexpr (REGIME == STREAM_QUAD && OP::reduce == REDUCE_LABEL && !OP::emits)
         return kernel_of<stream<OP, M, quad_team, ANY>>();
@@ -53,16 +51,10 @@ template <int I, int REGIME> constexpr kernel at() {
         return kernel_of<stream<OP, M, warp_team, PACKS>>();
     else if constexpr (REGIME == STREAM_BLOCK)
         return kernel_of<stream<OP, M, block_team, PACKS>>();
-    else if constexpr (REGIME == STRIDED_WARP)
-        return kernel_of<stream<OP, M, warp_team, STRIDED>>();
-    else if constexpr (REGIME == STRIDED_BLOCK)
-        return kernel_of<stream<OP, M, block_team, STRIDED>>();
     else if constexpr (REGIME == COLUMNS)
         return kernel_of<stream<OP, M, column_team, STRIDED>>();
     else if constexpr (REGIME == ANY_WARP)
         return kernel_of<stream<OP, M, warp_team, ANY>>();
-    else if constexpr (REGIME == ANY_BLOCK)
-        return kernel_of<stream<OP, M, block_team, ANY>>();
     else if constexpr (REGIME == ANY_COLUMNS)
         return kernel_of<stream<OP, M, column_team, ANY>>();
     else if constexpr (REGIME == MERGE)

@@ -30,7 +30,7 @@ enum mode_kind {
 struct note {
     int64_t bad_row; /* INT64_MAX: none */
     operand labels;
-    int64_t shape[MAX_NDIM];
+    divider shape[MAX_NDIM];
     int ndim;
 };
 
@@ -38,6 +38,7 @@ struct job {
     operand x, t, value, out, where, weight, temperature, class_weight, pos_weight;
     int64_t shape[MAX_NDIM], rows, classes;
     int ndim;
+    divider by_shape[MAX_NDIM], by_pieces, by_tiles; /* the last: of classes, of per_class */
 
     bool has_labels, has_ignore, smooths;
     bool to_workspace;   /* values are summed later */
@@ -89,14 +90,15 @@ XENT_HD int size_of(int dtype) {
 struct place_in_batch {
     int64_t at[MAX_NDIM];
 };
-XENT_HD place_in_batch find_row(const int64_t *shape, int ndim, int64_t row) {
+XENT_HD place_in_batch find_row(const divider *shape, int ndim, int64_t row) {
     place_in_batch p;
 XENT_UNROLL
     for (int d = MAX_NDIM - 1; d > 0; d--) {
         p.at[d] = 0;
         if (d < ndim) {
-            p.at[d] = row % shape[d];
-            row /= shape[d];
+            const int64_t outer = quotient(row, shape[d]);
+            p.at[d] = remainder(row, outer, shape[d]);
+            row = outer;
         }
     }
     p.at[0] = row;

@@ -26,7 +26,8 @@ namespace xent {
 /* XENT_OK, or XENT_ERR_CUDA with the text that xent_cuda_error returns (api.cpp). */
 xent_status said(cudaError_t e);
 
-template <class K> __global__ void __launch_bounds__(K::shape::threads) run(const __grid_constant__ typename K::args a) {
+template <class K>
+__global__ void __launch_bounds__(K::shape::threads, K::blocks) run(const __grid_constant__ typename K::args a) {
     device_group<typename K::shape> g;
     K::run(g, a);
 }

@@ -98,16 +98,17 @@ template <class M> struct result {
     R x_hi, x_lo, y_hi, y_lo;  /* log sum exp of x and of y, in two parts */
     R px, px_lo, py, g;        /* factors of E(x) (two parts), E(y), t */
     R poison, patch, gain;     /* NaN where all terms are NaN; what belongs at the label; Jensen-Shannon's sum p log(p/m) */
-    static constexpr int size = 15;
+    R uniform;                 /* label smoothing's share of each class */
+    static constexpr int size = 16;
     struct packed {
         R v[size];
     };
     XENT_HD packed pack() const {
-        return {{value.hi, value.lo, mx, my, x_hi, x_lo, y_hi, y_lo, px, px_lo, py, g, poison, patch, gain}};
+        return {{value.hi, value.lo, mx, my, x_hi, x_lo, y_hi, y_lo, px, px_lo, py, g, poison, patch, gain, uniform}};
     }
     static XENT_HD result unpack(const packed &p) {
         return {{p.v[0], p.v[1]}, p.v[2], p.v[3], p.v[4],  p.v[5],  p.v[6], p.v[7],
-                p.v[8],           p.v[9], p.v[10], p.v[11], p.v[12], p.v[13], p.v[14]};
+                p.v[8],           p.v[9], p.v[10], p.v[11], p.v[12], p.v[13], p.v[14], p.v[15]};
     }
 };
 
@@ -118,7 +119,7 @@ template <class M> struct lse_facts {
     W lse;  /* log sum exp x                                     */
     W log1; /* lse - m, accurate also where it is tiny           */
     W inv;  /* E(x) inv = softmax(x)                             */
-    R sum;  /* of E(x)                                           */
+    W sum;  /* of E(x)                                           */
     R rest; /* its share that is not the maximum: 1 - max p      */
 };
 
@@ -140,7 +141,7 @@ template <class M> XENT_HD lse_facts<M> lse_of(const top<M> &s) {
     v.log1 = log1p(z);
     v.lse = W(s.m) + v.log1;
     v.inv = R(1) / sum;
-    v.sum = sum.value();
+    v.sum = sum;
     v.rest = (r * v.inv).value();
     if (r.hi != r.hi || s.m == -fp<R>::infinity) { /* NaN, or nothing but -inf */
         v.lse = r.hi != r.hi ? fp<R>::nan : s.m;
@@ -165,7 +166,7 @@ XENT_HD void split_lse(const lse_facts<M> &f, R m, R *hi, R *lo) {
 /* ---- KL ---- */
 /* log1p(z) - z for |z| < 0.4: log1p(z) = 2 atanh(s), z - 2 s = z s. */
 template <class R> XENT_HD R log1p_less(R z) {
-    const R s = z / (z + R(2)), q = s * s;
+    const R s = ratio(z, z + R(2)), q = s * s;
     R p;
     if constexpr (sizeof(R) == 4)
         p = poly(q, R(2.0 / 11), R(2.0 / 9), R(2.0 / 7), R(2.0 / 5), R(2.0 / 3));
@@ -216,9 +217,11 @@ XENT_HD result<M> finish(const job &j, const row_facts<M> &row, const state<K, O
     const W bsum = settled(s.b), tsum = settled(s.t);
     r.mx = mx;
     r.my = my;
+    r.uniform = row.uniform;
 
     /* the sum of the target, and what E(y) is multiplied by to give it where the target is in log space */
-    R total = R(1), py = R(0);
+    W total = R(1);
+    R py = R(0);
     if constexpr (OP::target == XENT_TARGET_LOGITS) {
         py = y.inv.value();
     } else if constexpr (log_target) {
@@ -227,17 +230,17 @@ XENT_HD result<M> finish(const job &j, const row_facts<M> &row, const state<K, O
         if constexpr (needs_y)
             total = py * y.sum;
         else
-            total = exp_any(f.c, S::lift - f.k) * s.w.value();
-        total = my != none ? total : R(0);
+            total = exp_any(f.c, S::lift - f.k) * settled(s.w);
+        total = my != none ? total : W(R(0));
     } else if constexpr (OP::target == XENT_TARGET_PROBS) {
-        total = S::is_kl ? s.w.value() : tsum.value();
+        total = S::is_kl ? settled(s.w) : tsum;
     }
     bool unit = true;
     W tlogt = R(0);
     if constexpr (OP::value == VALUE_KL && OP::target != XENT_TARGET_LOGITS) {
         /* whether a target is meant to sum to 1: what its own dtype may have rounded away */
-        unit = abs(total - R(1)) <= R(j.tau);
-        tlogt = total != R(0) ? W(total) * W(log(total)) : W(R(0));
+        unit = abs((total - R(1)).value()) <= R(j.tau);
+        tlogt = total.value() != R(0) ? total * log(total.value()) : W(R(0));
     }
 
     W v = R(0);
@@ -268,9 +271,9 @@ XENT_HD result<M> finish(const job &j, const row_facts<M> &row, const state<K, O
         /* Out of range, NaN, or truly infinite: the direct sum says which. */
         if constexpr (S::is_pair) {
             if (direct && log_target)
-                v = W(total) * ((bsum * y.inv - y.log1) + x.log1) + (unit ? W(R(0)) : tlogt);
+                v = total * ((bsum * (y.inv / S::plain) - y.log1) + x.log1) + (unit ? W(R(0)) : tlogt);
             else if (direct)
-                v = (W(total) * x.log1 + bsum) - (unit ? tlogt : W(R(0)));
+                v = (total * x.log1 + bsum) - (unit ? tlogt : W(R(0)));
         } else {
             *again = direct;
         }
@@ -282,7 +285,7 @@ XENT_HD result<M> finish(const job &j, const row_facts<M> &row, const state<K, O
     /* ---- the factors of the emit ---- */
     const W divisor = j.total_weight ? W(static_cast<const R *>(j.total_weight)[0], static_cast<const R *>(j.total_weight)[1])
                                      : from_double<R, !M::quick>(j.divisor);
-    const R scale = (row.weight * from_double<R, !M::quick>(j.grad_scale) / (row.temperature * divisor)).value();
+    const W scale = row.weight * from_double<R, !M::quick>(j.grad_scale) / (row.temperature * divisor);
     const R weight = row.weight.value();
     if constexpr (S::of_x)
         split_lse(x, mx, &r.x_hi, &r.x_lo);
@@ -300,15 +303,15 @@ XENT_HD result<M> finish(const job &j, const row_facts<M> &row, const state<K, O
         r.px = x.inv.value();
         r.py = y.inv.value();
         if constexpr (OP::emit == EMIT_JS_GRAD)
-            r.g = R(0.5) * scale;
+            r.g = R(0.5) * scale.value();
     } else if constexpr (OP::emit == EMIT_GRAD) {
-        r.g = scale;
-        r.px = scale * x.inv.value() * total;
-        r.py = py * scale;
+        r.g = scale.value();
+        r.px = (scale * x.inv * total).value();
+        r.py = OP::target == XENT_TARGET_LOGITS ? (scale * y.inv).value() : py * scale.value();
         if constexpr (OP::labels) {
             /* 1 - p without its cancellation */
             const R p = exp_of<M>(row.x_label, reference_of<M>(mx)) * x.inv.value();
-            r.patch = scale * (row.x_label == mx ? -x.rest : p - R(1));
+            r.patch = scale.value() * (row.x_label == mx ? -x.rest : p - R(1));
             r.patch = row.x_label == inf ? nan : r.patch;
             r.px = row.label >= 0 ? r.px : R(0);
         }
@@ -320,9 +323,9 @@ XENT_HD result<M> finish(const job &j, const row_facts<M> &row, const state<K, O
         r.poison = seen != seen || (OP::target == XENT_TARGET_LOGITS && my == none) ? nan : R(0);
         r.py = py * weight;
     } else if constexpr (OP::emit == EMIT_AT_LABEL) { /* the slope of what has a value, else the term itself */
-        r.patch = OP::value == VALUE_NLL ? -scale : -(row.weight * row.x_label).value();
+        r.patch = OP::value == VALUE_NLL ? -scale.value() : -(row.weight * row.x_label).value();
     } else if constexpr (OP::emit == EMIT_BCE_GRAD) {
-        r.g = scale;
+        r.g = scale.value();
     }
     return r;
 }

@@ -14,15 +14,11 @@ enum regime {
     HELD_QUAD, /* four lanes a row, in registers */
     HELD_WARP,
     HELD_BLOCK,
-    HELD_LARGE,   /* a block of 512 */
     STREAM_QUAD,  /* four lanes a row, tile by tile */
     STREAM_WARP,
     STREAM_BLOCK,
-    STRIDED_WARP, /* classes that are no neighbours, nor rows */
-    STRIDED_BLOCK,
-    COLUMNS,      /* classes that are no neighbours, but rows are */
+    COLUMNS,      /* classes that are no neighbours: side by side with the rows that may be */
     ANY_WARP,     /* options that act class by class, or mixed dtypes */
-    ANY_BLOCK,
     ANY_COLUMNS,
     MERGE,
     MERGE_JS,
@@ -43,7 +39,6 @@ constexpr bool exists(const op_entry &op, int regime) {
     case HELD_QUAD:
     case HELD_WARP:
     case HELD_BLOCK:
-    case HELD_LARGE:
         return emits && folds;
     case STREAM_QUAD:
         return !emits || !folds;
@@ -62,10 +57,10 @@ constexpr bool exists(const op_entry &op, int regime) {
     }
 }
 
-/* Classes that a lane of a held row has room for. */
+/* Classes that a lane of a held row has room for (rows.h: held_tiles). */
 constexpr int64_t held_room(const op_entry &op, bool is_f64) {
     const bool two = op.target != XENT_TARGET_NONE && op.target != XENT_TARGET_LABELS;
-    return (two ? 16 : 32) / (is_f64 ? 2 : 1);
+    return two || is_f64 ? 8 : 16;
 }
 
 enum { LONG_ROW = 32768, PIECE = 16384, WARP_CLASSES = 2048, QUAD_CLASSES = 64 };
@@ -84,33 +79,23 @@ constexpr pieces pieces_of(int64_t classes) {
     return {(classes + each - 1) / each, each};
 }
 
-/* How the operands lie. */
-struct layout {
-    access_kind access;
-    bool rows_adjacent; /* rows are nearer to each other than classes */
-};
-
 /* The regime of a request that reads classes along rows. */
-constexpr regime choose(const op_entry &op, bool is_f64, int64_t classes, layout l, bool per_class) {
+constexpr regime choose(const op_entry &op, bool is_f64, int64_t classes, access_kind access, bool contiguous,
+                        bool per_class) {
     const bool emits = op.emit != EMIT_NONE, folds = op.reduce != REDUCE_NONE && op.reduce != REDUCE_LABEL;
     if (!emits && !folds) /* a number at the label */
         return STREAM_QUAD;
-    if (l.access != PACKS) {
-        const bool any = l.access == ANY;
-        if (l.rows_adjacent)
-            return any ? ANY_COLUMNS : COLUMNS;
-        if (classes <= WARP_CLASSES)
-            return any ? ANY_WARP : STRIDED_WARP;
-        return any ? ANY_BLOCK : STRIDED_BLOCK;
-    }
+    if (access == ANY && contiguous)
+        return ANY_WARP;
+    if (access != PACKS)
+        return access == ANY ? ANY_COLUMNS : COLUMNS;
     if (per_class) /* only what follows from the rows is wanted */
-        return classes <= WARP_CLASSES ? STRIDED_WARP : STREAM_BLOCK;
+        return classes <= QUAD_CLASSES ? COLUMNS : STREAM_BLOCK;
     if (emits && folds) {
         const int64_t room = held_room(op, is_f64);
         return classes <= 4 * room     ? HELD_QUAD
                : classes <= 32 * room  ? HELD_WARP
-               : classes <= 256 * room ? HELD_BLOCK
-               : classes <= 512 * room ? HELD_LARGE
+               : classes <= 512 * room ? HELD_BLOCK
                                        : STREAM_BLOCK;
     }
     return classes <= QUAD_CLASSES ? STREAM_QUAD : classes <= WARP_CLASSES ? STREAM_WARP : STREAM_BLOCK;
@@ -124,7 +109,6 @@ constexpr int64_t rows_of(regime r) {
         return quad_team::groups;
     case HELD_WARP:
     case STREAM_WARP:
-    case STRIDED_WARP:
     case ANY_WARP:
         return warp_team::groups;
     case COLUMNS:
@@ -133,9 +117,6 @@ constexpr int64_t rows_of(regime r) {
     default:
         return 1;
     }
-}
-constexpr bool is_columns(regime r) {
-    return r == COLUMNS || r == ANY_COLUMNS;
 }
 
 struct plan {
@@ -157,7 +138,8 @@ struct facts {
     const op_entry *op;
     bool is_f64;
     int64_t rows, classes;
-    layout lies;
+    access_kind access;
+    bool contiguous;     /* the class axis of all operands is */
     int reduction;       /* xent_reduction */
     bool has_labels;
     bool weighs;         /* the divisor of mean is to be summed up */
@@ -176,14 +158,14 @@ constexpr plan make_plan(const facts &f) {
     const size_t real = f.is_f64 ? 8 : 4, pair = 2 * real;
     const op_entry &op = *f.op;
     const bool folds = op.reduce != REDUCE_NONE && op.reduce != REDUCE_LABEL;
-    p.rows = choose(op, f.is_f64, f.classes, f.lies, f.reduction == XENT_PER_CLASS);
+    p.rows = choose(op, f.is_f64, f.classes, f.access, f.contiguous, f.reduction == XENT_PER_CLASS);
     p.per_class = f.reduction == XENT_PER_CLASS;
     p.sums = f.reduction == XENT_SUM || f.reduction == XENT_MEAN;
     p.weighs = f.reduction == XENT_MEAN && f.weighs;
     p.notes = f.has_labels;
     p.row_pieces = folds ? pieces_of(f.classes) : pieces{1, f.classes};
     /* Few rows leave multiprocessors idle; and only a block has a lane for every piece. */
-    p.split = p.row_pieces.count > 1 && (is_columns(p.rows) || f.rows < 2 * int64_t(f.multiprocessors));
+    p.split = p.row_pieces.count > 1 && (p.rows != STREAM_BLOCK || f.rows < 2 * int64_t(f.multiprocessors));
     const int64_t units = p.split ? f.rows * p.row_pieces.count : f.rows, at_a_time = rows_of(p.rows);
     p.blocks = (units + at_a_time - 1) / at_a_time;
     p.blocks = p.blocks < MAX_BLOCKS ? p.blocks : MAX_BLOCKS;

@@ -138,6 +138,8 @@ template <reduce_kind K, bool LOG, class M> struct state {
     static constexpr bool of_tb = K != REDUCE_LSE && K != REDUCE_KL && K != REDUCE_NONE && K != REDUCE_LABEL;
     /* KL holds target logits 2^32 larger, so that t u is normal wherever the result is; Quick E are large anyway. */
     static constexpr R lift = M::quick ? R(0) : R(XENT_KL_LIFT);
+    /* ... and these would overflow beside large logits: b's are of their natural size. */
+    static constexpr R plain = M::quick ? R(0x1p-64) : R(1);
 
     top<M> x, y;
     W t, b;
@@ -201,7 +203,7 @@ template <reduce_kind K, bool LOG, class M> struct state {
                 add_to(b, d * sum);
         } else if constexpr (is_pair) {
             if (known && y.m > -fp<R>::infinity)
-                add_to(b, d * fma(y.n, exp_of<M>(y.m, reference_of<M>(y.m)), y.r.value()));
+                add_to(b, d * (plain * fma(y.n, exp_of<M>(y.m, reference_of<M>(y.m)), y.r.value())));
         }
     }
     XENT_HD void raise_y(R m) {
@@ -212,7 +214,7 @@ template <reduce_kind K, bool LOG, class M> struct state {
         if constexpr (is_pair) {
             scale(b, f);
             if (known)
-                add_to(b, d * y.r.value());
+                add_to(b, d * (plain * y.r.value()));
         }
     }
 
@@ -266,8 +268,8 @@ template <reduce_kind K, bool LOG, class M> struct state {
     /* Around c, the mean of x - log t under t, element by element to full relative accuracy: differences are taken exactly
      * (two-difference). With u = x - log t - c, an element adds t (exp(u) - 1 - u): t phi(u) where -1 <= u <= 2, else q - t
      * (1 + u) with q = t exp(u) = exp(x - c), which is taken from x: nothing is rounded that exp would magnify. Of a row's
-     * FIRST tiles the lanes find c together; later each moves its own as what it has seen grows. */
-    template <bool FIRST, int T, int N, class G> XENT_HD void add_kl(G &g, tile<R, N> (&v)[T], int used, int *turn) {
+     * first tiles the lanes find c together; later each moves its own as what it has seen grows. */
+    template <int T, int N, class G> XENT_HD void add_kl(G &g, tile<R, N> (&v)[T], int used, bool first, int *turn) {
         const R none = -fp<R>::infinity;
         const auto plus = [](R p, R q) { return p + q; };
         const auto most = [](R p, R q) { return larger(p, q); };
@@ -285,7 +287,7 @@ XENT_UNROLL
                     top_x = larger(top_x, v[k].x[i]);
                 }
             }
-        if constexpr (FIRST) {
+        if (first) {
             const R all = across_all(g, best, turn, most);
             beside = across_all(g, best == all ? beside : none, turn, most);
             top_x = across_all(g, top_x, turn, most);
@@ -323,13 +325,13 @@ XENT_UNROLL
                 add_tile<M>(sum_d, each);
             }
         R heavy = sum_w.value(), mean = sum_d.value(), move = R(0);
-        if constexpr (FIRST) {
+        if (first) {
             weighed = heavy;
-            mean = across_all(g, mean, turn, plus) / across_all(g, heavy, turn, plus);
+            mean = ratio(across_all(g, mean, turn, plus), across_all(g, heavy, turn, plus));
             move = finite(mean) ? mean : R(0);
         } else {
             heavy += w.value();
-            mean = (mean + u.value()) / heavy;
+            mean = ratio(mean + u.value(), heavy);
             if (heavy > R(1.25) * weighed && finite(mean)) {
                 move = mean;
                 weighed = heavy;
@@ -348,11 +350,9 @@ XENT_UNROLL
                 for (int i = 0; i < N; i++) {
                     const R t = v[k].w[i], e = v[k].p[i] - move;
                     R lo;
-                    const R from = two_sum(v[k].x[i], -c, &lo);
-                    R q = exp_beyond(from, f);
-                    lo -= c_lo;
-                    if (abs(lo) < R(1))
-                        q = fma(q, lo, q);
+                    const R from = two_sum(v[k].x[i], -c, &lo), low = finite(from) ? lo - c_lo : R(0), above = from + low;
+                    const R rest = low - (above - from), near = exp_beyond(above, f);
+                    const R q = finite(rest) ? fma(near, rest, near) : near;
                     each[i] = R(-1) <= e && e <= R(2) ? t * phi(e) : (q - t) - (t != R(0) ? t * e : R(0));
                 }
                 add_tile<M>(a, each);
@@ -363,17 +363,17 @@ XENT_UNROLL
 
     /* ---- a tile ---- */
     /* The first `used` of these tiles. */
-    template <bool FIRST, int T, int N, class G> XENT_HD void add(G &g, tile<R, N> (&v)[T], int used, int *turn) {
+    template <int T, int N, class G> XENT_HD void add(G &g, tile<R, N> (&v)[T], int used, bool first, int *turn) {
         if constexpr (leads_y) {
             R m = y.m;
 XENT_UNROLL
             for (int k = 0; k < T; k++)
                 if (k < used)
                     m = larger(m, largest(v[k].t));
-            raise_y(FIRST && is_kl ? across_all(g, m, turn, [](R p, R q) { return larger(p, q); }) : m);
+            raise_y(first && is_kl ? across_all(g, m, turn, [](R p, R q) { return larger(p, q); }) : m);
         }
         if constexpr (is_kl)
-            add_kl<FIRST>(g, v, used, turn);
+            add_kl(g, v, used, first, turn);
 XENT_UNROLL
         for (int k = 0; k < T; k++)
             if (k < used)
@@ -410,7 +410,7 @@ XENT_UNROLL
             const R mx = x.m > none ? x.m : zero, my = y.m > none ? y.m : zero;
 XENT_UNROLL
             for (int i = 0; i < N; i++) { /* a target of 0 adds nothing; one above 0 where q = 0 is infinite */
-                const R d = v.x[i] == none ? fp<R>::infinity : v.ey[i] * ((v.t[i] - my) - (v.x[i] - mx));
+                const R d = v.x[i] == none ? fp<R>::infinity : (plain * v.ey[i]) * ((v.t[i] - my) - (v.x[i] - mx));
                 each[i] = v.t[i] != none ? d : zero;
             }
             add_tile<M>(b, each);
@@ -463,7 +463,7 @@ XENT_UNROLL
             }
             const auto plus = [](R p, R q) { return p + q; };
             const R gap = weight != R(0) ? (c - to) + (c_lo - to_lo) : R(0);
-            R mean = across<N>(g, weight * gap, plus) / across<N>(g, weight, plus);
+            R mean = ratio(across<N>(g, weight * gap, plus), across<N>(g, weight, plus));
             mean = finite(mean) ? mean : R(0);
             R e;
             to = two_sum(to, mean, &e);

@@ -14,17 +14,19 @@ constexpr int64_t CLASSES_A_BLOCK = int64_t(CLASS_TILE) * class_block::lanes;
 template <class OP, class M> struct class_sums {
     using args = job;
     using shape = class_block;
+    static constexpr int blocks = 1;
     using R = typename M::real;
 
     template <class G> static XENT_HD void run(G &g, const job &j) {
-        const int64_t across = (j.classes + CLASSES_A_BLOCK - 1) / CLASSES_A_BLOCK;
-        for (int64_t unit = g.block(); unit < across * j.chunks; unit += g.blocks()) {
-            const int64_t chunk = unit / across, base = unit % across * CLASSES_A_BLOCK;
+        for (int64_t unit = g.block(); unit < int64_t(j.by_tiles.by) * j.chunks; unit += g.blocks()) {
+            const int64_t chunk = quotient(unit, j.by_tiles);
+            const int64_t base = remainder(unit, chunk, j.by_tiles) * CLASSES_A_BLOCK;
             const int64_t end = (chunk + 1) * j.chunk_rows < j.rows ? (chunk + 1) * j.chunk_rows : j.rows;
             wide<R, true> sums[CLASS_TILE];
             for (int64_t row = chunk * j.chunk_rows; row < end; row++) {
-                const row_view<M> v = open_row<OP, M>(j, row, false);
+                row_view<M> v = open_row<OP, M>(j, row, false);
                 const result<M> r = result<M>::unpack(static_cast<const typename result<M>::packed *>(j.results)[row]);
+                v.facts.uniform = r.uniform;
                 tile<R, CLASS_TILE> t;
                 R out[CLASS_TILE];
                 load_tile<OP, M, ANY>(g, j, v, base, j.classes, OP::reads_x, &t);
@@ -53,6 +55,7 @@ XENT_UNROLL
 template <class M> struct class_totals {
     using args = job;
     using shape = class_block;
+    static constexpr int blocks = 1;
     using R = typename M::real;
 
     template <class G> static XENT_HD void run(G &g, const job &j) {

@@ -33,15 +33,6 @@ XENT_HD void each_tile(G &g, const job &j, const row_view<M> &v, int64_t begin, 
     }
 }
 
-/* Folds a tile of a row that begins at `begin` (rather, of a piece of one). */
-template <class S, class R, int N, class G>
-XENT_HD void fold_tile(G &g, S &s, tile<R, N> (&t)[1], bool first, int *turn) {
-    if (S::is_kl && first)
-        s.template add<true>(g, t, 1, turn);
-    else
-        s.template add<false>(g, t, 1, turn);
-}
-
 /* The pieces [first, last) of a row, folded and joined: lane p holds the state of piece p until all are there. */
 template <class OP, class M, access_kind A, int N, class S, class G, class F>
 XENT_HD S fold_pieces(G &g, const job &j, const row_view<M> &v, int64_t first, int64_t last, int *turn, F add) {
@@ -66,7 +57,7 @@ XENT_HD result<M> finish_again(G &g, const job &j, const row_view<M> &v, int *tu
     S s;
     bool again;
     each_tile<OP, M, ANY, 4>(g, j, v, 0, j.classes, true,
-                             [&](int64_t, auto &t) { s.template add<false>(g, t, 1, turn); });
+                             [&](int64_t, auto &t) { s.add(g, t, 1, false, turn); });
     s.join(g, turn);
     return finish<OP>(j, v.facts, s, &again);
 }
@@ -90,7 +81,7 @@ XENT_HD result<M> finish_row(G &g, const job &j, const row_view<M> &v, const S &
 /* Numbers that a lane asks for before it needs any. */
 template <class OP, class M, access_kind A> constexpr int stream_tile() {
     if (A != PACKS)
-        return OP::reads_t ? 4 : 8;
+        return OP::reads_t || A == ANY ? 4 : 8;
     return OP::reads_t || sizeof(typename M::real) == 8 ? 8 : 16;
 }
 
@@ -100,6 +91,7 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
     using R = typename M::real;
     using S = state_of<OP, M>;
     using J = state<REDUCE_JS, true, M>;
+    static constexpr int blocks = 1;
     static constexpr int N = stream_tile<OP, M, A>();
 
     template <class G> static XENT_HD void run(G &g, const job &j) {
@@ -113,22 +105,23 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
     }
 
     template <class G> static XENT_HD void one(G &g, const job &j, int64_t unit, bool live, int *turn) {
-        const int64_t row = j.split ? unit / j.pieces : unit;
-        const int64_t first = j.split ? unit % j.pieces : 0, last = j.split ? first + 1 : j.pieces;
+        const int64_t row = j.split ? quotient(unit, j.by_pieces) : unit;
+        const int64_t first = j.split ? remainder(unit, row, j.by_pieces) : 0, last = j.split ? first + 1 : j.pieces;
         const bool leads = live && lane(g) == 0;
         row_view<M> v = open_row<OP, M>(j, row, leads && first == 0 && j.mode != MODE_EMIT && j.mode != MODE_FOLD_JS);
         result<M> r = {};
         if constexpr (A == ANY) {
-            if (!j.split || j.smooths)
+            if (!j.split || (j.smooths && j.mode == MODE_FOLD))
                 count_classes<OP>(g, j, &v, turn);
         }
         if (j.mode == MODE_EMIT || j.mode == MODE_FOLD_JS) {
             r = result<M>::unpack(static_cast<const typename result<M>::packed *>(j.results)[row]);
+            v.facts.uniform = r.uniform;
         } else {
             S s;
             if constexpr (OP::folds) {
                 s = fold_pieces<OP, M, A, N, S>(g, j, v, first, last, turn,
-                                                [&](S &p, auto &t, bool start) { fold_tile(g, p, t, start, turn); });
+                                                [&](S &p, auto &t, bool start) { p.add(g, t, 1, start, turn); });
                 if (j.mode == MODE_FOLD) {
                     if (leads)
                         static_cast<typename S::packed *>(j.states)[unit] = s.pack();
@@ -171,15 +164,16 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
     }
 };
 
-/* How many numbers of a row a lane can hold: half as many where there are two operands. */
+/* How many eights of a row's numbers a lane can hold, so that enough lanes find room: half as many where there are two
+ * operands. */
 template <class OP, class M> constexpr int held_tiles() {
-    constexpr int numbers = (OP::reads_t ? 16 : 32) / (sizeof(typename M::real) / 4);
-    return numbers / 8;
+    return OP::reads_t || sizeof(typename M::real) == 8 ? 1 : 2;
 }
 
 template <class OP, class M, class TEAM> struct held {
     using args = job;
     using shape = TEAM;
+    static constexpr int blocks = 512 / TEAM::threads; /* a multiprocessor, at least: 128 registers a lane */
     using R = typename M::real;
     static constexpr int tiles = held_tiles<OP, M>();
 
@@ -215,7 +209,7 @@ XENT_UNROLL
             s.raise_x(across_all(g, mx, turn, most));
         if constexpr (decltype(s)::leads_y)
             s.raise_y(across_all(g, my, turn, most));
-        s.template add<true>(g, t, int((j.classes + step - 1) / step), turn);
+        s.add(g, t, int((j.classes + step - 1) / step), true, turn);
         s.join(g, turn);
         result<M> r = finish_row<OP, M>(g, j, v, s, turn);
         if constexpr (OP::value == VALUE_JS) {

@@ -14,6 +14,7 @@ using row_block = team<MAX_PIECES, MAX_PIECES>; /* a lane a piece */
 template <class OP, class M, bool AGAIN> struct merge {
     using args = job;
     using shape = row_block;
+    static constexpr int blocks = 1;
     using S = std::conditional_t<AGAIN, state<REDUCE_JS, true, M>, state_of<OP, M>>;
 
     template <class G> static XENT_HD void run(G &g, const job &j) {

@@ -23,6 +23,7 @@ struct sum_args {
 template <class R> struct add_up {
     using args = sum_args;
     using shape = sum_block;
+    static constexpr int blocks = 1;
     using W = wide<R, true>;
 
     template <class G> static XENT_HD void run(G &g, const sum_args &a) {
@@ -57,6 +58,7 @@ XENT_UNROLL
 template <class M> struct weigh_rows {
     using args = job;
     using shape = team<WARP, 256>;
+    static constexpr int blocks = 1;
     using R = typename M::real;
 
     template <class G> static XENT_HD void run(G &g, const job &j) {
@@ -64,7 +66,7 @@ template <class M> struct weigh_rows {
             const int64_t row = first + G::group_of(g.thread());
             if (row >= j.rows)
                 continue;
-            const place_in_batch at = find_row(j.shape, j.ndim, row);
+            const place_in_batch at = find_row(j.by_shape, j.ndim, row);
             wide<R, true> w = R(1);
             bool counts = true;
             if (j.weight.data)
@@ -95,6 +97,7 @@ template <class M> struct weigh_rows {
 struct start_note {
     using args = job;
     using shape = team<WARP, WARP>;
+    static constexpr int blocks = 1;
 
     template <class G> static XENT_HD void run(G &g, const job &j) {
         if (lane(g) != 0)
@@ -103,7 +106,7 @@ struct start_note {
         j.notes->labels = j.t;
         j.notes->ndim = j.ndim;
         for (int d = 0; d < MAX_NDIM; d++)
-            j.notes->shape[d] = j.shape[d];
+            j.notes->shape[d] = j.by_shape[d];
     }
 };
 

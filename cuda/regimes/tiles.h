@@ -145,7 +145,7 @@ XENT_HD R tempered(R x, const wide<R, !M::quick> &t, R inv) {
 
 template <class OP, class M> XENT_HD row_view<M> open_row(const job &j, int64_t row, bool first) {
     using R = typename M::real;
-    const place_in_batch at = find_row(j.shape, j.ndim, row);
+    const place_in_batch at = find_row(j.by_shape, j.ndim, row);
     row_view<M> v;
     row_facts<M> &f = v.facts;
     v.x = j.x.data ? j.x.data + offset_of(j.x, at) : nullptr;
@@ -174,7 +174,7 @@ template <class OP, class M> XENT_HD row_view<M> open_row(const job &j, int64_t 
         if (OP::labels && f.label >= 0) {
             f.x_label = load_real<R>(v.x + f.label * j.x.cs, j.x.dtype);
             if (j.temperature.data)
-                f.x_label = tempered<M>(f.x_label, f.temperature, R(1) / f.temperature.hi);
+                f.x_label = tempered<M>(f.x_label, f.temperature, ratio(R(1), f.temperature.hi));
         }
     }
     f.uniform = R(j.uniform);
@@ -193,7 +193,7 @@ template <class OP, class M, class G> XENT_HD void count_classes(G &g, const job
     v->facts.dead = v->facts.dead || n == R(0);
     if (v->facts.dead)
         v->facts.label = -1;
-    v->facts.uniform = j.smooths && n > R(0) ? R(j.label_smoothing) / n : R(0);
+    v->facts.uniform = j.smooths && n > R(0) ? ratio(R(j.label_smoothing), n) : R(0);
 }
 
 /* ---- tiles ---- */
@@ -239,7 +239,7 @@ XENT_HD void load_tile(G &g, const job &j, const row_view<M> &v, int64_t base, i
     using R = typename M::real;
     using S = typename M::stored;
     const R x_fill = OP::zero_x ? R(0) : -fp<R>::infinity, t_fill = OP::log_target ? -fp<R>::infinity : R(0);
-    const R inv = R(1) / v.facts.temperature.hi;
+    const R inv = ratio(R(1), v.facts.temperature.hi);
     const int at = lane(g);
     if constexpr (A == PACKS) {
         constexpr int count = pack<S>::count;

@@ -37,7 +37,9 @@ def tool(name):
 
 
 def output(*command):
-    environment = dict(os.environ, PATH=os.pathsep.join([os.environ.get("PATH", ""), str(Path(tool("nvdisasm")).parent)]))
+    # cuobjdump looks for nvdisasm on the path.
+    path = os.pathsep.join([os.environ.get("PATH", ""), str(Path(tool("nvdisasm")).parent)])
+    environment = dict(os.environ, PATH=path)
     return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
 
 

@@ -75,8 +75,6 @@ EXPORT int64_t xent_host_room(int op, int is_f64, int regime) {
     case xent::HELD_WARP:
         return each * xent::warp_team::lanes;
     case xent::HELD_BLOCK:
-        return each * xent::block_team::lanes;
-    case xent::HELD_LARGE:
         return each * xent::large_team::lanes;
     default:
         return INT64_MAX;

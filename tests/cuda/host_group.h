@@ -29,8 +29,7 @@ template <class TEAM> struct host_group : TEAM {
         }
         return found;
     }
-    template <class T>
-    static T shfl_xor(T v, int d, const char *file = __builtin_FILE(), int line = __builtin_LINE()) {
+    template <class T> static T shfl_xor(T v, int d, const char *file = __builtin_FILE(), int line = __builtin_LINE()) {
         static_assert(std::is_trivially_copyable_v<T>, "lanes exchange plain bytes");
         T theirs;
         xent_host::exchange({"shfl_xor", mask(), d * TEAM::beside, sizeof v, file, line}, &v, &theirs);

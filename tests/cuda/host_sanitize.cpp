@@ -70,8 +70,8 @@ void call(const char *name, ptrdiff_t rows, ptrdiff_t classes, bool columns, xen
     at.workspace = workspace.get();
     if (status == XENT_OK)
         status = xent_cuda_run(&r, &at);
-    std::printf("%s %td x %td%s, reduction %d: status %d\n", name, rows, classes, columns ? " by columns" : "", reduction,
-                status);
+    std::printf("%s %td x %td%s, reduction %d: status %d\n", name, rows, classes, columns ? " by columns" : "",
+                reduction, status);
     if (status != XENT_OK)
         std::exit(1);
 }

@@ -180,10 +180,14 @@ int main(int argc, char **argv) {
         body *run;
         unsigned blocks, threads, cluster;
     } const wrong[] = {
-        {"collective", other_collective, 1, 64, 1}, {"distance", other_distance, 1, 32, 1},
-        {"size", other_size, 1, 32, 1},             {"line", other_line, 1, 64, 1},
-        {"far", too_far, 1, 32, 1},                 {"returned", one_returned, 1, 32, 1},
-        {"cluster", not_in_cluster, 2, 32, 2},      {"shared", too_much_shared, 1, 32, 1},
+        {"collective", other_collective, 1, 64, 1},
+        {"distance", other_distance, 1, 32, 1},
+        {"size", other_size, 1, 32, 1},
+        {"line", other_line, 1, 64, 1},
+        {"far", too_far, 1, 32, 1},
+        {"returned", one_returned, 1, 32, 1},
+        {"cluster", not_in_cluster, 2, 32, 2},
+        {"shared", too_much_shared, 1, 32, 1},
     };
     const std::string_view asked = argc > 1 ? argv[1] : "";
     if (asked == "race")

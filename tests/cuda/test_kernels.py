@@ -1,7 +1,7 @@
 """The CUDA kernels, every lane of them run on this processor: what the CPU's tests ask, asked of every regime.
 
-This shows the algebra, the tails, the synchronisation and the C ABI. It does not show what a device rounds by itself (its
-approximations of exp2 and of the reciprocal), nor how fast it is.
+This shows the algebra, the tails, the synchronisation and the C ABI. It does not show what a device rounds by itself
+(its approximations of exp2 and of the reciprocal), nor how fast it is.
 """
 
 import inspect
@@ -84,10 +84,10 @@ def call(cuda, name, arrays, axis=-1, **options):
     return tuple(r.T if axis == 0 and r.ndim == 2 else r for r in results)
 
 
-# ---- accuracy --------------------------------------------------------------------------------------------------------
+# ---- accuracy -------------------------------------------------------------------------------------------------------
 
-# Row counts are odd, so that the last block is not full. Where a class may dominate its row the oracle has to be the exact
-# one, which is slow; float64 shows what extended precision lacks already in rows of 131.
+# Row counts are odd, so that the last block is not full. Where a class may dominate its row the oracle has to be the
+# exact one, which is slow; float64 shows what extended precision lacks already in rows of 131.
 EXACT = {"few": (7, 3), "ten": (3, 10), "odd": (3, 37), "hundred": (1, 131)}
 WIDE = {"few": (45, 3), "ten": (21, 10), "odd": (9, 37), "hundred": (5, 131)}
 LONG = {"1,000": (3, 1000), "5,003": (2, 5003)}
@@ -121,7 +121,7 @@ def test_near_equal_rows(case, classes, rng):
     test_accuracy.test_near_equal_rows(case, classes, rng)
 
 
-# ---- layouts and alignment -------------------------------------------------------------------------------------------
+# ---- layouts and alignment ------------------------------------------------------------------------------------------
 
 
 def misalignments(size):
@@ -224,11 +224,12 @@ def test_label_dtypes(label_dtype, cuda, rng):
     x = (3 * rng.standard_normal((41, 9))).astype(np.float32)
     labels = rng.integers(9, size=41)
     name = "cross_entropy_with_labels_value_and_grad"
-    for got, value in zip(call(cuda, name, (x, labels.astype(label_dtype))), call(cuda, name, (x, labels)), strict=True):
+    expected = call(cuda, name, (x, labels))
+    for got, value in zip(call(cuda, name, (x, labels.astype(label_dtype))), expected, strict=True):
         assert got.tobytes() == value.tobytes()
 
 
-# ---- the same bits ---------------------------------------------------------------------------------------------------
+# ---- the same bits --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("classes", [3, 10, 40, 300, 1500, 9000])
@@ -246,7 +247,8 @@ def test_a_row_is_the_same_wherever_it_lies(name, classes, cuda, rng):
             assert got.tobytes() == value[part].tobytes(), part
 
 
-# ---- options, reductions ---------------------------------------------------------------------------------------------
+# ---- options, reductions --------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("dtype", ["f4", "bfloat16"])
 @pytest.mark.parametrize("kind", ["labels", "probs"])
@@ -262,7 +264,8 @@ def test_kl_div_options(kind, dtype, rng):
 
 @pytest.mark.parametrize("dtype", ["f4", "f2"])
 @pytest.mark.parametrize(
-    "test", [test_losses.test_nll_options, test_losses.test_binary_cross_entropy_options, test_losses.test_js_div_options]
+    "test",
+    [test_losses.test_nll_options, test_losses.test_binary_cross_entropy_options, test_losses.test_js_div_options],
 )
 def test_options_of_the_others(test, dtype, rng):
     test(dtype, np.asarray, rng)
@@ -424,7 +427,7 @@ def test_gradient_where_the_label_is_nearly_certain(classes, dtype, cuda):
     np.testing.assert_allclose(at, -rest / (1 + rest), rtol=float(cases.finfo(dtype).eps))
 
 
-# ---- in place, labels, refusals ----------------------------------------------------------------------------------------
+# ---- in place, labels, refusals -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("classes", [3, 100, 1500, 9000, 40_000])
@@ -565,21 +568,19 @@ def test_the_error_text_names_what_is_wrong_with_a_device(cuda, rng):
         made.workspace_size(device=3)
 
 
-# ---- what the above has reached ----------------------------------------------------------------------------------------
+# ---- what the above has reached -------------------------------------------------------------------------------------
 
 
 def test_every_kernel_is_reached(cuda, rng):
-    """The lengths and layouts used above lead to every kernel of every operation, and every one is a fair test of them."""
+    """The lengths and layouts used above lead to every kernel of every operation."""
     reached = set()
     shapes = [(9, 3), (3, 40), (2, 300), (2, 1500), (2, 5003), (1, 9001), (2, 40_000)]
     for name in cases.ROW_NAMES:
         for (rows, classes), axis in itertools.product(shapes, (-1, 0)):
             arrays = along(cases.operands(name, "random", rows, classes, np.float32, rng), axis)
-            mixed = tuple(a.astype(np.float64) if a.ndim == 2 and i else a for i, a in enumerate(arrays))
             hidden = {"where": np.ones(arrays[0].shape, bool)}
             cuda(name, *arrays, axis=axis)
             cuda(name, *arrays, axis=axis, **hidden)
-            cuda(name, *mixed, axis=axis, dtype=np.float32)
             if name.endswith("_terms"):
                 cuda(name, *arrays, axis=axis, reduction="per_class")
         reached |= {kernel for kernel, _ in cuda.trace()}
@@ -592,7 +593,7 @@ def test_every_kernel_is_reached(cuda, rng):
         assert cases.SECOND[name] == "point" or len(kernels) == sum(exist), (name, sorted(kernels))
 
 
-# ---- under sanitizers --------------------------------------------------------------------------------------------------
+# ---- under sanitizers -----------------------------------------------------------------------------------------------
 
 
 def test_nothing_outside_an_array_is_touched(cuda_build):

@@ -1,6 +1,6 @@
 """A small part of the kernels with a thread a lane, under ThreadSanitizer and AddressSanitizer.
 
-ThreadSanitizer sees shared memory that is read with no sync since it was written, which fibers show only by its results.
+ThreadSanitizer sees shared memory that is read with no sync since it was written, which fibers show by results alone.
 """
 
 import subprocess
