@@ -21,7 +21,7 @@ namespace py = pybind11;
 
 enum DeviceType : int32_t { CPU = 1, CUDA = 2, CUDA_HOST = 3, CUDA_MANAGED = 13 };
 enum TypeCode : uint8_t { INT = 0, UINT = 1, FLOAT = 2, BFLOAT = 4, COMPLEX = 5, BOOL = 6 };
-constexpr uint64_t READ_ONLY = 1; /* among the flags */
+constexpr uint64_t READ_ONLY = 1;        /* among the flags */
 constexpr uint32_t MAJOR = 1, MINOR = 1; /* of the specification that this file was written from */
 
 struct Version {
