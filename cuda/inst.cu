@@ -37,12 +37,13 @@ template <int I, int REGIME> constexpr kernel at() {
     using M = XENT_DTYPE;
     if constexpr (!exists(ops[I], REGIME))
         return {nullptr, nullptr};
-    else if constexpr (REGIME == HELD_QUAD)
+    else if constexpr (REGIME == HELD_QUAD) {
+        static_assert(held_tile<OP, M>() * held_tiles<OP, M>() == held_room(ops[I], sizeof(M::real) == 8), "one truth");
         return kernel_of<held<OP, M, quad_team>>();
-    else if constexpr (REGIME == HELD_WARP)
+    } else if constexpr (REGIME == HELD_WARP)
         return kernel_of<held<OP, M, warp_team>>();
     else if constexpr (REGIME == HELD_BLOCK)
-        return kernel_of<held<OP, M, large_team>>();
+        return kernel_of<held<OP, M, held_block<sizeof(M::real) == 8>>>();
     else if constexpr (REGIME == STREAM_QUAD && OP::reduce == REDUCE_LABEL && !OP::emits)
         return kernel_of<stream<OP, M, quad_team, ANY>>();
     else if constexpr (REGIME == STREAM_QUAD)

@@ -8,6 +8,8 @@
 #include "regimes/split.h"
 #include "regimes/sums.h"
 
+#include <initializer_list>
+
 namespace xent {
 
 enum regime {
@@ -30,6 +32,7 @@ using quad_team = team<4, 128>;
 using warp_team = team<WARP, 256>;
 using block_team = team<256, 256>;
 using large_team = team<512, 512>;
+template <bool F64> using held_block = std::conditional_t<F64, block_team, large_team>; /* by their registers */
 using column_team = team<16, 128, 8>;
 
 /* Whether an operation has kernels of a regime. */
@@ -57,10 +60,16 @@ constexpr bool exists(const op_entry &op, int regime) {
     }
 }
 
-/* Classes that a lane of a held row has room for (rows.h: held_tiles). */
+/* Classes that a lane of a held row has room for, and all of its lanes. */
 constexpr int64_t held_room(const op_entry &op, bool is_f64) {
     const bool two = op.target != XENT_TARGET_NONE && op.target != XENT_TARGET_LABELS;
-    return two || is_f64 ? 8 : 16;
+    return 16 / (two ? 2 : 1) / (is_f64 ? 2 : 1);
+}
+constexpr int64_t held_classes(const op_entry &op, bool is_f64, regime r) {
+    const int64_t each = held_room(op, is_f64);
+    return r == HELD_QUAD   ? each * quad_team::lanes
+           : r == HELD_WARP ? each * warp_team::lanes
+                            : each * (is_f64 ? held_block<true>::lanes : held_block<false>::lanes);
 }
 
 enum { LONG_ROW = 32768, PIECE = 16384, WARP_CLASSES = 2048, QUAD_CLASSES = 64 };
@@ -92,11 +101,10 @@ constexpr regime choose(const op_entry &op, bool is_f64, int64_t classes, access
     if (per_class) /* only what follows from the rows is wanted */
         return classes <= QUAD_CLASSES ? COLUMNS : STREAM_BLOCK;
     if (emits && folds) {
-        const int64_t room = held_room(op, is_f64);
-        return classes <= 4 * room     ? HELD_QUAD
-               : classes <= 32 * room  ? HELD_WARP
-               : classes <= 512 * room ? HELD_BLOCK
-                                       : STREAM_BLOCK;
+        for (regime r : {HELD_QUAD, HELD_WARP, HELD_BLOCK})
+            if (classes <= held_classes(op, is_f64, r))
+                return r;
+        return STREAM_BLOCK;
     }
     return classes <= QUAD_CLASSES ? STREAM_QUAD : classes <= WARP_CLASSES ? STREAM_WARP : STREAM_BLOCK;
 }

@@ -315,6 +315,8 @@ XENT_UNROLL
 XENT_UNROLL
                 for (int i = 0; i < N; i++) {
                     const R lt = LOG ? v[k].t[i] : log(v[k].t[i]);
+                    if constexpr (!LOG)
+                        v[k].ey[i] = lt; /* wanted once more */
                     v[k].w[i] = LOG ? exp_of<M>(v[k].t[i], f) : v[k].t[i];
                     R lo;
                     const R hi = two_sum(v[k].x[i], -lt, &lo);
@@ -400,7 +402,7 @@ XENT_UNROLL
             for (int i = 0; i < N; i++) {
                 R d = m - v.x[i];
                 if constexpr (is_pair)
-                    d = log(v.t[i]) + d;
+                    d = (is_kl ? v.ey[i] : log(v.t[i])) + d;
                 each[i] = v.t[i] != zero ? v.t[i] * d : zero;
             }
             add_tile<M>(b, each);

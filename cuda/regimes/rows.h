@@ -82,7 +82,7 @@ XENT_HD result<M> finish_row(G &g, const job &j, const row_view<M> &v, const S &
 template <class OP, class M, access_kind A> constexpr int stream_tile() {
     if (A != PACKS)
         return OP::reads_t || A == ANY ? 4 : 8;
-    return OP::reads_t || sizeof(typename M::real) == 8 ? 8 : 16;
+    return 16 / (OP::reads_t ? 2 : 1) / (sizeof(typename M::real) / 4);
 }
 
 template <class OP, class M, class TEAM, access_kind A> struct stream {
@@ -164,8 +164,10 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
     }
 };
 
-/* How many eights of a row's numbers a lane can hold, so that enough lanes find room: half as many where there are two
- * operands. */
+/* Numbers of a row that a lane holds, in tiles: so few that enough lanes find room. */
+template <class OP, class M> constexpr int held_tile() {
+    return OP::reads_t && sizeof(typename M::real) == 8 ? 4 : 8;
+}
 template <class OP, class M> constexpr int held_tiles() {
     return OP::reads_t || sizeof(typename M::real) == 8 ? 1 : 2;
 }
@@ -173,9 +175,9 @@ template <class OP, class M> constexpr int held_tiles() {
 template <class OP, class M, class TEAM> struct held {
     using args = job;
     using shape = TEAM;
-    static constexpr int blocks = 512 / TEAM::threads; /* a multiprocessor, at least: 128 registers a lane */
     using R = typename M::real;
-    static constexpr int tiles = held_tiles<OP, M>();
+    static constexpr int blocks = (sizeof(R) == 8 ? 256 : 512) / TEAM::threads; /* 128 registers a lane, 255 for double */
+    static constexpr int tiles = held_tiles<OP, M>(), N = held_tile<OP, M>();
 
     template <class G> static XENT_HD void run(G &g, const job &j) {
         int turn = 0;
@@ -187,9 +189,9 @@ template <class OP, class M, class TEAM> struct held {
     }
 
     template <class G> static XENT_HD void one(G &g, const job &j, int64_t row, bool live, int *turn) {
-        constexpr int64_t step = 8 * G::lanes;
+        constexpr int64_t step = N * G::lanes;
         const row_view<M> v = open_row<OP, M>(j, row, live && lane(g) == 0);
-        tile<R, 8> t[tiles];
+        tile<R, N> t[tiles];
         state_of<OP, M> s;
         R mx = -fp<R>::infinity, my = mx;
 XENT_UNROLL
@@ -231,7 +233,7 @@ XENT_UNROLL
 XENT_UNROLL
         for (int i = 0; i < tiles; i++)
             if (i * step < j.classes) {
-                R out[8];
+                R out[N];
                 emit<OP>(r, t[i], true, out);
                 store_tile<OP, M, PACKS>(g, j, v, r, i * step, j.classes, out);
             }

@@ -68,14 +68,11 @@ EXPORT int xent_host_exists(int op, int regime) {
 
 /* Classes that the lanes of a regime hold between them. */
 EXPORT int64_t xent_host_room(int op, int is_f64, int regime) {
-    const int64_t each = xent::held_room(xent::ops[op], is_f64 != 0);
     switch (regime) {
     case xent::HELD_QUAD:
-        return each * xent::quad_team::lanes;
     case xent::HELD_WARP:
-        return each * xent::warp_team::lanes;
     case xent::HELD_BLOCK:
-        return each * xent::large_team::lanes;
+        return xent::held_classes(xent::ops[op], is_f64 != 0, static_cast<xent::regime>(regime));
     default:
         return INT64_MAX;
     }
