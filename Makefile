@@ -72,10 +72,12 @@ bench-report: $(VENV)/bench
 cuda: $(VENV)/cuda
 	$(BIN)/python -c 'import xent.cuda as c; print("xent.cuda: built,", "available" if c.is_available() else c._why_not())'
 
+# As setup.py finds it: another command would make the same objects again.
+SETUP_NVCC = $(or $(CUDA_HOME:%=%/bin/nvcc),$(CUDA_PATH:%=%/bin/nvcc),$(shell command -v nvcc))
 cuda-check:
 	$(MAKE) cuda XENT_CUDA_ARCHS=90
 	$(MAKE) $(VENV)/test $(VENV)/cuda-check
-	$(MAKE) -C cuda BUILD=$(CURDIR)/build/cuda/90 XENT_CUDA_ARCHS=90 PYTHON=$(CURDIR)/$(BIN)/python check
+	$(MAKE) -C cuda BUILD=$(CURDIR)/build/cuda/90 NVCC=$(SETUP_NVCC) XENT_CUDA_ARCHS=90 PYTHON=$(CURDIR)/$(BIN)/python check
 	$(BIN)/python -m pytest tests/test_cuda.py $(PYTEST_ARGS)
 
 # Into a directory of its own, with what this Python has: a GPU is often where no registry is.

@@ -8,9 +8,9 @@
 #ifndef XENT_DLPACK_H
 #define XENT_DLPACK_H
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <string>
 
@@ -204,8 +204,8 @@ template <class M> py::capsule make(const Tensor &tensor, std::shared_ptr<void> 
     auto parcel = std::make_unique<Parcel<M>>();
     const auto n = static_cast<size_t>(tensor.ndim);
     parcel->extents = std::make_unique<int64_t[]>(2 * n + 1); /* one more: shape is never NULL, not even of a scalar */
-    std::memcpy(parcel->extents.get(), tensor.shape, n * sizeof(int64_t));
-    std::memcpy(parcel->extents.get() + n, tensor.strides, n * sizeof(int64_t));
+    std::copy_n(tensor.shape, n, parcel->extents.get());
+    std::copy_n(tensor.strides, n, parcel->extents.get() + n);
     parcel->memory = std::move(memory);
     parcel->managed.tensor = tensor;
     parcel->managed.tensor.shape = parcel->extents.get();
