@@ -29,9 +29,10 @@ all: $(VENV)/installed
 demo: $(VENV)/installed
 	$(BIN)/xent demo
 
-# python -m pytest is run from here, where no directory is called xent: what is imported is the installed package.
+# python -m pytest is run from here, where no directory is called xent: what is imported is the installed package. A file's
+# tests stay in one process: some share what is slow to make.
 test: $(VENV)/test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 # No compiler is on the path there, and nothing of src/ beside the tests.
 wheel: $(VENV)/wheel
@@ -44,7 +45,7 @@ embed: $(VENV)/embed
 
 # Where a library is missing this fails, and `make test` skips.
 parity: $(VENV)/test $(VENV)/parity
-	XENT_PARITY=required $(BIN)/python -m pytest tests/parity $(PYTEST_ARGS)
+	XENT_PARITY=required $(BIN)/python -m pytest -n 2 tests/parity $(PYTEST_ARGS)
 
 lint: $(VENV)/lint
 	$(BIN)/ruff check .

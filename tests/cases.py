@@ -44,7 +44,7 @@ _TABLE = [
     # name                                      second operand   f8            f4            f2 and bfloat16
     ("logsumexp",                               "",          (1.0,),       (1.0,),       (0.51,)),
     ("log_softmax",                             "",          (1.5,),       (1.5,),       (0.51,)),
-    ("softmax",                                 "",          (2.5,),       (2.0,),       (0.51,)),
+    ("softmax",                                 "",          (2.0,),       (2.0,),       (0.51,)),
     ("entropy",                                 "self",      (4.0,),       (4.0,),       (0.51,)),
     ("softmax_entropy",                         "",          (4.0,),       (4.0,),       (0.51,)),
     ("cross_entropy",                           "probs",     (4.0,),       (4.0,),       (0.51,)),
