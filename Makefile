@@ -19,7 +19,7 @@ WHEEL_TESTS ?= tests/test_worked_examples.py tests/test_edges.py tests/test_kern
 
 # What the installed package is made of: a change in any of these installs it again.
 SOURCES := pyproject.toml README.md LICENSE $(wildcard setup.py MANIFEST.in) \
-	$(shell find kernels src -name '*.[ch]' -path 'kernels/*' -o -name '*.def' -o -name '*.py' \
+	$(shell find kernels src -name '*.[ch]' -path 'kernels/*' -o -name '*.def' -o -name '*.in' -o -name functions.h -o -name '*.py' \
 		-o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name 'py.typed' -o -name '*.npz')
 C_FILES := $(shell find kernels tests/embed -name '*.[ch]') src/xent/functions.h
 

@@ -128,7 +128,7 @@ setup(
     ext_modules=cythonize(
         [
             # _core alone calls the library, so that a process has one copy of its state (threads, instruction set).
-            extension("_core", link_args=[*OPENMP_LIBS, *HIDE], depends=[*SOURCES, *HEADERS]),
+            extension("_core", link_args=[*OPENMP_LIBS, *HIDE], depends=[*SOURCES, *HEADERS, "src/xent/functions.h"]),
             extension("_ufuncs"),
         ],
         include_path=["src"],
