@@ -1,6 +1,6 @@
 # make demo    build, install into .venv, print losses and speed on real logits
 # make test    the whole test suite against the installed package
-# make wheel   a wheel for other machines into dist/, installed where there is nothing else and tested away from the tree;
+# make wheel   a wheel for other machines into dist/, installed where nothing else is and tested away from the tree;
 #              WHEEL_TESTS=tests runs the whole suite there
 # make embed   the programs and packages of tests/embed, built against that wheel
 # make parity  the drop-ins of xent.compat beside the libraries that they stand in for
@@ -23,7 +23,8 @@ WHEEL_TESTS ?= tests/test_worked_examples.py tests/test_edges.py tests/test_kern
 
 # What the installed package is made of: a change in any of these installs it again.
 SOURCES := pyproject.toml README.md LICENSE $(wildcard setup.py MANIFEST.in) \
-	$(shell find kernels src -name '*.[ch]' -path 'kernels/*' -o -name '*.def' -o -name '*.py' \
+	$(shell find kernels src -name '*.[ch]' -path 'kernels/*' -o -name '*.def' -o -name '*.in' -o -name functions.h \
+		-o -name '*.py' \
 		-o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name 'py.typed' -o -name '*.npz')
 CUDA_SOURCES := $(shell find cuda -name build -prune -o -type f -print)
 C_FILES := $(shell find kernels tests/embed -name '*.[ch]') src/xent/functions.h
@@ -92,7 +93,8 @@ gpu:
 	$(GPU_PYTHON) -m bench.gpu $(GPU_ARGS)
 
 clean:
-	rm -rf $(VENV) $(WHEEL_VENV) build dist cuda/build kernels/build src/xent/include src/xent/lib src/xent.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(WHEEL_VENV) build dist cuda/build kernels/build src/xent/include src/xent/lib src/xent.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests bench -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/created:
@@ -111,8 +113,8 @@ $(VENV)/cuda: $(VENV)/created $(SOURCES) $(CUDA_SOURCES)
 	XENT_CUDA=1 $(BIN)/python -m pip install --quiet .
 	touch $@ $(VENV)/installed
 
-# Without the CUDA module, whatever the virtual environment has; what build/temp* holds is not compiled again. auditwheel
-# puts the OpenMP runtime beside the modules and says how old a glibc may be.
+# Without the CUDA module, whatever the virtual environment has; what build/temp* holds is not compiled again.
+# auditwheel puts the OpenMP runtime beside the modules and says how old a glibc may be.
 $(VENV)/wheel: $(VENV)/installed
 	rm -rf build/lib* build/bdist* build/wheel dist
 	XENT_CUDA=0 $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .

@@ -227,6 +227,8 @@ def extension(name, link_args=(), **options):
     )
 
 
+DEPENDS = [*SOURCES, *HEADERS, "src/xent/functions.h"]
+
 setup(
     libraries=[
         (
@@ -243,7 +245,7 @@ setup(
         *cythonize(
             [
                 # _core alone calls the library, so that a process has one copy of its state (threads, instruction set).
-                extension("_core", link_args=[*OPENMP_LIBS, *HIDE], depends=[*SOURCES, *HEADERS]),
+                extension("_core", link_args=[*OPENMP_LIBS, *HIDE], depends=DEPENDS),
                 extension("_ufuncs"),
             ],
             include_path=["src"],

@@ -838,7 +838,7 @@ class Stream:
         (types.SimpleNamespace(handle=ctypes.c_void_p(77)), 77),
         (types.SimpleNamespace(handle=ctypes.c_void_p(0)), 1),
     ],
-    ids=repr,
+    ids=["none", "legacy", "per thread", "int", "np.int64", "own", "own 0", "torch", "torch 0", "ptr", "c", "c 0"],
 )
 def test_stream_numbers(gpu, stream, number):
     a, old = A(X), arrays.OldArray(X)

@@ -73,7 +73,7 @@ XENT_API xent_status xent_logsumexp_f32(const float *x, size_t rows, size_t clas
  * Accuracy 1.5, 1.5. */
 XENT_API xent_status xent_log_softmax_f32(const float *x, size_t rows, size_t classes, float *out);
 
-/* exp(x) / sum exp(x), in place or not. A row all -inf: NaN; with one +inf: NaN there, 0 elsewhere. Accuracy 2, 2.5. */
+/* exp(x) / sum exp(x), in place or not. A row all -inf: NaN; with one +inf: NaN there, 0 elsewhere. Accuracy 2, 2. */
 XENT_API xent_status xent_softmax_f32(const float *x, size_t rows, size_t classes, float *out);
 
 /* -sum p log p of probabilities x >= 0, which need not sum to 1; 0 log 0 = 0, negative: NaN. Accuracy 4, 4. */

@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import xent
@@ -34,7 +35,7 @@ def libs() -> str:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m xent.config", description=__doc__)
-    answers = {
+    answers: dict[str, Callable[[], str]] = {
         "cflags": cflags,
         "libs": libs,
         "includedir": xent.get_include,

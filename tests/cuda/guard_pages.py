@@ -1,4 +1,4 @@
-"""Run by test_kernels.py as a program of its own: every operand and output between pages that may not be touched.
+"""Run by test_cuda_kernels.py as a program of its own: every operand and output between pages that may not be touched.
 
 An access outside an array ends the process; the last line says in which call. Labels are in range, or anything but.
 """
