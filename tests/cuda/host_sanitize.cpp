@@ -79,7 +79,7 @@ void call(const char *name, ptrdiff_t rows, ptrdiff_t classes, bool columns, xen
 } // namespace
 
 int main() {
-    for (const char *name : {"logsumexp", "softmax", "cross_entropy_with_labels_value_and_grad", "kl_div"}) {
+    for (const char *name : {"cross_entropy_with_labels_value_and_grad", "kl_div"}) {
         call(name, 5, 3, false, XENT_NONE);
         call(name, 3, 40, false, XENT_NONE);
         call(name, 2, 300, true, XENT_NONE);
@@ -88,8 +88,7 @@ int main() {
     }
     call("softmax", 1, 10'007, false, XENT_NONE);
     call("kl_div", 3, 40, false, XENT_MEAN);
-    call("cross_entropy_with_labels", 300, 3, false, XENT_SUM);
-    call("cross_entropy_terms", 70, 130, false, XENT_PER_CLASS);
+    call("cross_entropy_terms", 66, 20, false, XENT_PER_CLASS);
     std::printf("ok\n");
     return 0;
 }

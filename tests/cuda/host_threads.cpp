@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -14,6 +15,12 @@
 #include <sched.h>
 #include <thread>
 #include <vector>
+
+#if defined(__linux__)
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #if defined(__SANITIZE_THREAD__)
 #define UNSEEN __attribute__((noinline, no_sanitize("thread")))
@@ -84,6 +91,25 @@ UNSEEN bool same(const Site &a, const Site &b) {
            !std::strcmp(a.what, b.what) && !std::strcmp(a.file, b.file);
 }
 
+/* Hundreds of lanes share a few processors: who waits must not keep one. */
+UNSEEN void sleep_while(const unsigned *word, unsigned value) {
+#if defined(__linux__)
+    const timespec second = {1, 0};
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, &second, nullptr, 0);
+#else
+    (void)word, (void)value;
+    sched_yield();
+#endif
+}
+
+UNSEEN void wake(const unsigned *word) {
+#if defined(__linux__)
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+#else
+    (void)word;
+#endif
+}
+
 /* Waits until `count` lanes are here. Builtins and not std::atomic, whose functions the sanitizer would see. */
 UNSEEN void arrive(Meeting *m, int count, const Site *site) {
     const unsigned round = __atomic_load_n(&m->round, __ATOMIC_ACQUIRE);
@@ -95,12 +121,13 @@ UNSEEN void arrive(Meeting *m, int count, const Site *site) {
         __atomic_store_n(&m->arrived, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&m->site, nullptr, __ATOMIC_RELAXED);
         __atomic_store_n(&m->round, round + 1, __ATOMIC_RELEASE);
+        wake(&m->round);
         return;
     }
     const auto start = std::chrono::steady_clock::now();
-    for (unsigned turns = 0; __atomic_load_n(&m->round, __ATOMIC_ACQUIRE) == round; turns++) {
-        sched_yield();
-        if (turns % 4096 == 4095 && std::chrono::steady_clock::now() - start > std::chrono::seconds(PATIENCE_SECONDS))
+    while (__atomic_load_n(&m->round, __ATOMIC_ACQUIRE) == round) {
+        sleep_while(&m->round, round);
+        if (std::chrono::steady_clock::now() - start > std::chrono::seconds(PATIENCE_SECONDS))
             fail("waits for others that do not come", *site, nullptr);
     }
 }
