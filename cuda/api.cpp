@@ -1,4 +1,5 @@
-/* api.cpp: the C interface: a request, checked whole before anything is queued, becomes a job, a plan and its launches. */
+/* api.cpp: the C interface: a request, checked whole before anything is queued, becomes a job, a plan and its launches.
+ * */
 #include "launch.h"
 #include "table.h"
 
@@ -82,7 +83,8 @@ struct on_device {
 };
 
 static xent_status copy_here(void *to, const void *from, size_t bytes, void *stream) {
-    const xent_status s = said(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, static_cast<cudaStream_t>(stream)));
+    const xent_status s =
+        said(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, static_cast<cudaStream_t>(stream)));
     return s != XENT_OK ? s : said(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)));
 }
 
@@ -186,8 +188,8 @@ static xent_status check(const xent_request *req, request_facts *f) {
     if (!(req->label_smoothing >= 0.0 && req->label_smoothing <= 1.0))
         return XENT_ERR_OPTION;
     if ((req->label_smoothing != 0.0 && !(cross_entropy && soft)) || (req->class_weight.data && !weighs_classes) ||
-        (req->pos_weight.data && !bce) || (req->has_ignore_index && !has_labels) || (req->sample_weight.data && !loss) ||
-        (op.reduce == REDUCE_LABEL && req->temperature.data) ||
+        (req->pos_weight.data && !bce) || (req->has_ignore_index && !has_labels) ||
+        (req->sample_weight.data && !loss) || (op.reduce == REDUCE_LABEL && req->temperature.data) ||
         (point && (req->where.data || req->temperature.data)) || (op.reduce == REDUCE_ENT && req->temperature.data))
         return XENT_ERR_OPTION;
 
@@ -205,16 +207,17 @@ static xent_status check(const xent_request *req, request_facts *f) {
     const struct {
         const xent_view &v;
         bool per_row, per_class;
-    } each[] = {{req->logits, true, true},      {req->target, op.target != XENT_TARGET_NONE, !has_labels},
+    } each[] = {{req->logits, true, true},       {req->target, op.target != XENT_TARGET_NONE, !has_labels},
                 {req->value, value_rows, false}, {req->out, out_rows, true},
-                {req->where, true, true},       {req->sample_weight, true, false},
+                {req->where, true, true},        {req->sample_weight, true, false},
                 {req->temperature, true, false}, {req->class_weight, false, true},
                 {req->pos_weight, false, true}};
     for (const auto &o : each)
         if (req->ndim > 0 && o.per_row && o.v.data && !o.v.strides)
             return XENT_ERR_NULL;
     for (const auto &o : each)
-        if (f->rows > 0 && size_of(o.v.dtype) && !is_aligned(o.v, req->ndim, req->shape, req->classes, o.per_row, o.per_class))
+        if (f->rows > 0 && size_of(o.v.dtype) &&
+            !is_aligned(o.v, req->ndim, req->shape, req->classes, o.per_row, o.per_class))
             return XENT_ERR_OPTION;
     return XENT_OK;
 }
@@ -366,7 +369,7 @@ static xent_status prepare(const xent_request *req, int device, prepared *out) {
     out->p = make_plan(a);
     j.pieces = out->p.row_pieces.count;
     j.piece = out->p.row_pieces.classes;
-    j.by_pieces = divider_of(j.pieces);
+    j.by_rows = divider_of(j.rows);
     j.by_tiles = divider_of((j.classes + CLASSES_A_BLOCK - 1) / CLASSES_A_BLOCK);
     j.split = out->p.split;
     j.chunks = out->p.chunks;

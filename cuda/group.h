@@ -1,8 +1,8 @@
 /* group.h: the lanes that share a row, and what a kernel's body may ask of them.
  *
  * A kernel is a struct K with `using args`, `using shape = team<...>`, `blocks` (that a multiprocessor has room for, at
- * least) and `template <class G> static void run(G &, const args &)`, which every lane of a launch runs. G is group.cuh's on a device and a host group in the tests; it derives from
- * team<...> and adds
+ * least) and `template <class G> static void run(G &, const args &)`, which every lane of a launch runs. G is
+ * group.cuh's on a device and a host group in the tests; it derives from team<...> and adds
  *     int thread()                     this lane's place in its block
  *     int64_t block(), blocks()        this block's place in the grid, and the grid's size
  *     T shfl_xor(T v, int d)           the v of the lane of this group's row that is d lanes away, d < width
@@ -50,8 +50,9 @@ template <class G> XENT_HD int lane(const G &g) {
     return G::part_of(g.thread()) * G::width + place(g);
 }
 
-/* Each part's S to all: part p's is returned to the lanes whose place is p, modulo the number of parts. `turn` alternates
- * between two rooms, so that one meeting is enough: who reads the one has met the others before they write it again. */
+/* Each part's S to all: part p's is returned to the lanes whose place is p, modulo the number of parts. `turn`
+ * alternates between two rooms, so that one meeting is enough: who reads the one has met the others before they write
+ * it again. */
 template <class S, class G> XENT_HD S exchange(G &g, const S &s, int *turn) {
     constexpr int rooms = G::parts * G::groups;
     const int group = G::group_of(g.thread());
@@ -65,7 +66,7 @@ template <class S, class G> XENT_HD S exchange(G &g, const S &s, int *turn) {
 
 /* v of all lanes together: both(a, b) is associative enough, and the same as both(b, a) to the bit. */
 template <int N, class G, class T, class F> XENT_HD T across(G &g, T v, F both) {
-XENT_UNROLL
+    XENT_UNROLL
     for (int d = 1; d < N; d *= 2)
         v = both(v, g.shfl_xor(v, d));
     return v;

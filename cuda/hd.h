@@ -184,8 +184,8 @@ XENT_HD double at_least(double low, double v) {
 template <class R> XENT_HD R at_most(R high, R v) {
     return -at_least(-high, -v);
 }
-/* a / b within 1 ULP where neither 1 / b nor the quotient leaves the normal range; elsewhere what they are, roughly. Without
- * the calls that the compiler makes of its own division. */
+/* a / b within 1 ULP where neither 1 / b nor the quotient leaves the normal range; elsewhere what they are, roughly.
+ * Without the calls that the compiler makes of its own division. */
 XENT_HD float ratio(float a, float b) {
 #if defined(__CUDA_ARCH__)
     float inv;
@@ -274,8 +274,8 @@ template <class R> XENT_HD R quick_sum(R a, R b, R *e) {
 }
 
 /* ---- exp ---- */
-/* exp(d) 2^-k for the integer k nearest d / ln 2: the argument reduced in two steps, 1 + r added with its error. *lo: what
- * the last addition rounded away. */
+/* exp(d) 2^-k for the integer k nearest d / ln 2: the argument reduced in two steps, 1 + r added with its error. *lo:
+ * what the last addition rounded away. */
 XENT_HD float exp_poly(float r) {
     return poly(r, 0.0013863779604434967f, 0.00836748257279396f, 0.041667237877845764f, 0.16666534543037415f, 0.5f);
 }
@@ -413,7 +413,8 @@ XENT_HD double phi(double u) {
 }
 
 /* ---- two numbers for one: what is done once a row ---- */
-/* An unevaluated sum, twice as precise as R; what is not finite has no error. Not PAIRED it is hi alone, and lo is 0: enough where results have 16 bits. */
+/* An unevaluated sum, twice as precise as R; what is not finite has no error. Not PAIRED it is hi alone, and lo is 0:
+ * enough where results have 16 bits. */
 template <class R, bool PAIRED> struct wide {
     R hi, lo;
     XENT_HD wide() : hi(0), lo(0) {
@@ -552,8 +553,8 @@ struct F32 {
     using stored = float;
     static constexpr bool quick = false;
 };
-/* Results of 16 bits have 12 at most that count: exponentials come from the special function unit, and rows are finished
- * in single numbers. */
+/* Results of 16 bits have 12 at most that count: exponentials come from the special function unit, and rows are
+ * finished in single numbers. */
 struct F16 {
     using real = float;
     using stored = half_t;

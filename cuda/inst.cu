@@ -1,5 +1,5 @@
-/* inst.cu: the kernels of one family of operations and one dtype: compiled once for each with -DXENT_FAMILY=LSE (table.h) and
- * -DXENT_DTYPE=F32; and with -DXENT_FAMILY=COMMON for F32 and F64. */
+/* inst.cu: the kernels of one family of operations and one dtype: compiled once for each with -DXENT_FAMILY=LSE
+ * (table.h) and -DXENT_DTYPE=F32; and with -DXENT_FAMILY=COMMON for F32 and F64. */
 #include "launch.h"
 #include "table.h"
 
@@ -69,7 +69,8 @@ template <int I, int REGIME> constexpr kernel at() {
 template <int I, int... REGIME> const op_kernels *kernels_of(std::integer_sequence<int, REGIME...>) {
     using M = XENT_DTYPE;
     using S = state_of<op_of<I>, M>;
-    static const op_kernels all = {{at<I, REGIME>()...}, int(sizeof(typename S::packed) / sizeof(M::real)),
+    static const op_kernels all = {{at<I, REGIME>()...},
+                                   int(sizeof(typename S::packed) / sizeof(M::real)),
                                    int(sizeof(typename result<M>::packed) / sizeof(M::real))};
     return &all;
 }

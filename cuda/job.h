@@ -1,5 +1,5 @@
-/* job.h: a request as the kernels get it: checked, batch dimensions coalesced, every size and stride in 64 bits. Plain data,
- * passed by value. */
+/* job.h: a request as the kernels get it: checked, batch dimensions coalesced, every size and stride in 64 bits. Plain
+ * data, passed by value. */
 #ifndef XENT_CUDA_JOB_H
 #define XENT_CUDA_JOB_H
 
@@ -11,19 +11,19 @@ namespace xent {
 enum { MAX_NDIM = XENT_CUDA_MAX_NDIM };
 
 struct operand {
-    char *data;  /* null: absent */
-    int64_t cs;  /* bytes from class to class */
+    char *data; /* null: absent */
+    int64_t cs; /* bytes from class to class */
     int64_t rs[MAX_NDIM];
     int dtype, size;
 };
 
 /* What one launch of a row kernel does. */
 enum mode_kind {
-    MODE_ALL,      /* rows, from their classes to their results                                                     */
-    MODE_FOLD,     /* pieces of rows, into states in the workspace                                                  */
-    MODE_FOLD_JS,  /* Jensen-Shannon's second reduction, of pieces of rows whose results are known                  */
-    MODE_EMIT,     /* pieces of rows whose results are known                                                        */
-    MODE_RESULTS   /* rows, into results in the workspace                                                           */
+    MODE_ALL,     /* rows, from their classes to their results                                                     */
+    MODE_FOLD,    /* pieces of rows, into states in the workspace                                                  */
+    MODE_FOLD_JS, /* Jensen-Shannon's second reduction, of pieces of rows whose results are known                  */
+    MODE_EMIT,    /* pieces of rows whose results are known                                                        */
+    MODE_RESULTS  /* rows, into results in the workspace                                                           */
 };
 
 /* The head of the workspace. */
@@ -38,10 +38,10 @@ struct job {
     operand x, t, value, out, where, weight, temperature, class_weight, pos_weight;
     int64_t shape[MAX_NDIM], rows, classes;
     int ndim;
-    divider by_shape[MAX_NDIM], by_pieces, by_tiles; /* the last: of classes, of per_class */
+    divider by_shape[MAX_NDIM], by_rows, by_tiles; /* the last: of classes, of per_class */
 
     bool has_labels, has_ignore, smooths;
-    bool to_workspace;   /* values are summed later */
+    bool to_workspace;    /* values are summed later */
     bool weighs_by_label; /* the class weight of a row's label is the row's */
     int64_t ignore_index;
     double label_smoothing, unsmoothed, uniform; /* a, 1 - a and a / classes */
@@ -49,8 +49,8 @@ struct job {
     double divisor; /* where total_weight is null */
 
     mode_kind mode;
-    /* A long row is folded piece by piece, and the pieces' states joined, whether one block does them all or (split) each
-     * has a block of its own: the number of classes alone decides where pieces end. */
+    /* A long row is folded piece by piece, and the pieces' states joined, whether one block does them all or (split)
+     * each has a block of its own: the number of classes alone decides where pieces end. */
     int64_t pieces, piece;
     bool split;
 
@@ -92,7 +92,7 @@ struct place_in_batch {
 };
 XENT_HD place_in_batch find_row(const divider *shape, int ndim, int64_t row) {
     place_in_batch p;
-XENT_UNROLL
+    XENT_UNROLL
     for (int d = MAX_NDIM - 1; d > 0; d--) {
         p.at[d] = 0;
         if (d < ndim) {
@@ -106,7 +106,7 @@ XENT_UNROLL
 }
 XENT_HD int64_t offset_of(const operand &o, const place_in_batch &p) {
     int64_t off = 0;
-XENT_UNROLL
+    XENT_UNROLL
     for (int d = 0; d < MAX_NDIM; d++)
         off += p.at[d] * o.rs[d];
     return off;

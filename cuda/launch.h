@@ -1,5 +1,5 @@
-/* launch.h: kernels (group.h) on their way to a device; or, in the host build of the tests, to its fibers: host_launch.h
- * then defines the same two functions. */
+/* launch.h: kernels (group.h) on their way to a device; or, in the host build of the tests, to its fibers:
+ * host_launch.h then defines the same two functions. */
 #ifndef XENT_CUDA_LAUNCH_H
 #define XENT_CUDA_LAUNCH_H
 

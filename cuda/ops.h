@@ -1,5 +1,5 @@
-/* ops.h: the operations of kernels/ops.def: from a row's state to its value and to the factors of its emit (kernels/rows.h),
- * and what an emit writes for a class (kernels/emit.h). */
+/* ops.h: the operations of kernels/ops.def: from a row's state to its value and to the factors of its emit
+ * (kernels/rows.h), and what an emit writes for a class (kernels/emit.h). */
 #ifndef XENT_CUDA_OPS_H
 #define XENT_CUDA_OPS_H
 
@@ -82,9 +82,9 @@ template <class OP, class M> using state_of = state<OP::reduce, OP::log_target, 
 template <class M> struct row_facts {
     using R = typename M::real;
     using W = wide<R, !M::quick>;
-    int64_t label = -1; /* -1: none, ignored, or its class is masked */
-    bool dead = false;  /* does not count: value and outputs are 0 */
-    bool bad = false;   /* its label is out of range: value and outputs are NaN */
+    int64_t label = -1;               /* -1: none, ignored, or its class is masked */
+    bool dead = false;                /* does not count: value and outputs are 0 */
+    bool bad = false;                 /* its label is out of range: value and outputs are NaN */
     R x_label = R(0), uniform = R(0); /* the logit at the label; label smoothing's share of each class */
     W weight = R(1), temperature = R(1);
 };
@@ -94,11 +94,11 @@ template <class M> struct row_facts {
 template <class M> struct result {
     using R = typename M::real;
     wide<R, !M::quick> value;
-    R mx, my;                  /* what E's references are made of */
-    R x_hi, x_lo, y_hi, y_lo;  /* log sum exp of x and of y, in two parts */
-    R px, px_lo, py, g;        /* factors of E(x) (two parts), E(y), t */
-    R poison, patch, gain;     /* NaN where all terms are NaN; what belongs at the label; Jensen-Shannon's sum p log(p/m) */
-    R uniform;                 /* label smoothing's share of each class */
+    R mx, my;                 /* what E's references are made of */
+    R x_hi, x_lo, y_hi, y_lo; /* log sum exp of x and of y, in two parts */
+    R px, px_lo, py, g;       /* factors of E(x) (two parts), E(y), t */
+    R poison, patch, gain; /* NaN where all terms are NaN; what belongs at the label; Jensen-Shannon's sum p log(p/m) */
+    R uniform;             /* label smoothing's share of each class */
     static constexpr int size = 16;
     struct packed {
         R v[size];
@@ -107,8 +107,8 @@ template <class M> struct result {
         return {{value.hi, value.lo, mx, my, x_hi, x_lo, y_hi, y_lo, px, px_lo, py, g, poison, patch, gain, uniform}};
     }
     static XENT_HD result unpack(const packed &p) {
-        return {{p.v[0], p.v[1]}, p.v[2], p.v[3], p.v[4],  p.v[5],  p.v[6], p.v[7],
-                p.v[8],           p.v[9], p.v[10], p.v[11], p.v[12], p.v[13], p.v[14], p.v[15]};
+        return {{p.v[0], p.v[1]}, p.v[2],  p.v[3],  p.v[4],  p.v[5],  p.v[6],  p.v[7], p.v[8],
+                p.v[9],           p.v[10], p.v[11], p.v[12], p.v[13], p.v[14], p.v[15]};
     }
 };
 
@@ -154,8 +154,7 @@ template <class M> XENT_HD lse_facts<M> lse_of(const top<M> &s) {
 }
 
 /* log p = (x - hi) - lo: where x is near the maximum m the first difference is exact. */
-template <class M, class R = typename M::real>
-XENT_HD void split_lse(const lse_facts<M> &f, R m, R *hi, R *lo) {
+template <class M, class R = typename M::real> XENT_HD void split_lse(const lse_facts<M> &f, R m, R *hi, R *lo) {
     using W = wide<R, !M::quick>;
     const R h = f.lse.value(), log1 = f.log1.value();
     const W rest = difference<!M::quick>(m, h) + f.log1;
@@ -176,8 +175,8 @@ template <class R> XENT_HD R log1p_less(R z) {
     return s * (p * q - z);
 }
 
-/* Not finite: the direct sum decides. exp(u) left the range somewhere, or c came out so large that its own rounding took it
- * away from the mean, or the row holds NaN or a true infinity. */
+/* Not finite: the direct sum decides. exp(u) left the range somewhere, or c came out so large that its own rounding
+ * took it away from the mean, or the row holds NaN or a true infinity. */
 template <class S> XENT_HD typename S::W kl_of(const S &s) {
     using R = typename S::R;
     using W = typename S::W;
@@ -283,8 +282,9 @@ XENT_HD result<M> finish(const job &j, const row_facts<M> &row, const state<K, O
         return r;
 
     /* ---- the factors of the emit ---- */
-    const W divisor = j.total_weight ? W(static_cast<const R *>(j.total_weight)[0], static_cast<const R *>(j.total_weight)[1])
-                                     : from_double<R, !M::quick>(j.divisor);
+    const W divisor = j.total_weight
+                          ? W(static_cast<const R *>(j.total_weight)[0], static_cast<const R *>(j.total_weight)[1])
+                          : from_double<R, !M::quick>(j.divisor);
     const W scale = row.weight * from_double<R, !M::quick>(j.grad_scale) / (row.temperature * divisor);
     const R weight = row.weight.value();
     if constexpr (S::of_x)
@@ -354,7 +354,7 @@ XENT_HD void emit(const result<M> &r, tile<typename M::real, N> &v, bool held, t
     const reference<M> fx = reference_of<M>(r.mx), fy = reference_of<M>(r.my);
     if constexpr (OP::of_exp) {
         if (!held) {
-XENT_UNROLL
+            XENT_UNROLL
             for (int i = 0; i < N; i++) {
                 v.ex[i] = exp_of<M>(v.x[i], fx);
                 if constexpr (OP::log_target)
@@ -363,7 +363,7 @@ XENT_UNROLL
         }
     }
     const js_row<M> row = js_row_of(r);
-XENT_UNROLL
+    XENT_UNROLL
     for (int i = 0; i < N; i++) {
         const R x = v.x[i], t = v.t[i];
         if constexpr (OP::emit == EMIT_LOGP) {

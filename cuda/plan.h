@@ -1,6 +1,7 @@
-/* plan.h: which lanes do what: from the shape of a request to its regime, grid and workspace, as pure functions. What decides
- * which lane adds what is the operation, the dtype, the number of classes and how they lie, never the number of rows, so that
- * a row's bits do not depend on its batch; the number of rows and of multiprocessors only say who does it. */
+/* plan.h: which lanes do what: from the shape of a request to its regime, grid and workspace, as pure functions. What
+ * decides which lane adds what is the operation, the dtype, the number of classes and how they lie, never the number of
+ * rows, so that a row's bits do not depend on its batch; the number of rows and of multiprocessors only say who does
+ * it. */
 #ifndef XENT_CUDA_PLAN_H
 #define XENT_CUDA_PLAN_H
 
@@ -16,11 +17,11 @@ enum regime {
     HELD_QUAD, /* four lanes a row, in registers */
     HELD_WARP,
     HELD_BLOCK,
-    STREAM_QUAD,  /* four lanes a row, tile by tile */
+    STREAM_QUAD, /* four lanes a row, tile by tile */
     STREAM_WARP,
     STREAM_BLOCK,
-    COLUMNS,      /* classes that are no neighbours: side by side with the rows that may be */
-    ANY_WARP,     /* options that act class by class, or mixed dtypes */
+    COLUMNS,  /* classes that are no neighbours: side by side with the rows that may be */
+    ANY_WARP, /* options that act class by class, or mixed dtypes */
     ANY_COLUMNS,
     MERGE,
     MERGE_JS,
@@ -128,11 +129,11 @@ constexpr int64_t rows_of(regime r) {
 }
 
 struct plan {
-    regime rows;        /* of the folds and emits */
+    regime rows; /* of the folds and emits */
     pieces row_pieces;
-    bool split;         /* pieces in blocks of their own, merged later */
+    bool split; /* pieces in blocks of their own, merged later */
     bool per_class, sums, weighs, notes;
-    int64_t blocks;     /* of row kernels */
+    int64_t blocks;                           /* of row kernels */
     int64_t chunks, chunk_rows, class_blocks; /* per_class */
     int64_t sum_blocks;
     /* the workspace: where each part begins, and its size */
@@ -147,10 +148,10 @@ struct facts {
     bool is_f64;
     int64_t rows, classes;
     access_kind access;
-    bool contiguous;     /* the class axis of all operands is */
-    int reduction;       /* xent_reduction */
+    bool contiguous; /* the class axis of all operands is */
+    int reduction;   /* xent_reduction */
     bool has_labels;
-    bool weighs;         /* the divisor of mean is to be summed up */
+    bool weighs;                   /* the divisor of mean is to be summed up */
     int state_reals, result_reals; /* of this operation and dtype */
     int multiprocessors;
 };

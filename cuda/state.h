@@ -1,6 +1,6 @@
 /* state.h: what a row is folded into: kernels/rowstate.h's states, one a lane. A lane folds tiles of its row's classes
- * into its own state, against its own references; then the lanes of the row join: all end with the row's state, from the
- * same tree of additions whatever the batch is.
+ * into its own state, against its own references; then the lanes of the row join: all end with the row's state, from
+ * the same tree of additions whatever the batch is.
  *
  * Classes past the end hold x = -inf and t = 0 (log t = -inf): they add nothing, as an excluded class does.
  */
@@ -58,18 +58,19 @@ template <class R, bool P> XENT_HD wide<R, P> settled(wide<R, P> a) {
     return {s, e};
 }
 
-/* A tile's terms: fours are added as a tree (exact where they are equal), then with the error kept; Quick, in one tree. */
+/* A tile's terms: fours are added as a tree (exact where they are equal), then with the error kept; Quick, in one tree.
+ * */
 template <class M, int N> XENT_HD void add_tile(wide<typename M::real, !M::quick> &a, const typename M::real (&v)[N]) {
     using R = typename M::real;
     static_assert(N % 4 == 0, "fours");
     if constexpr (M::quick) {
         R s = R(0);
-XENT_UNROLL
+        XENT_UNROLL
         for (int i = 0; i < N; i += 4)
             s += (v[i] + v[i + 1]) + (v[i + 2] + v[i + 3]);
         a.hi += s;
     } else {
-XENT_UNROLL
+        XENT_UNROLL
         for (int i = 0; i < N; i += 4)
             add_to(a, (v[i] + v[i + 1]) + (v[i + 2] + v[i + 3]));
     }
@@ -84,7 +85,7 @@ template <class R, int N> struct tile {
 
 template <class R, int N> XENT_HD R largest(const R (&v)[N]) {
     R m = v[0];
-XENT_UNROLL
+    XENT_UNROLL
     for (int i = 1; i < N; i++)
         m = larger(m, v[i]);
     return m;
@@ -116,7 +117,7 @@ template <class M> struct top {
     template <int N> XENT_HD void add(const R (&v)[N], R (&e)[N]) {
         const reference<M> f = reference_of<M>(m);
         R rest[N];
-XENT_UNROLL
+        XENT_UNROLL
         for (int i = 0; i < N; i++) {
             e[i] = exp_of<M>(v[i], f);
             rest[i] = v[i] == m ? R(0) : e[i];
@@ -132,8 +133,9 @@ template <reduce_kind K, bool LOG, class M> struct state {
     static constexpr bool paired = !M::quick;
     static constexpr bool of_x =
         K == REDUCE_LSE || K == REDUCE_SENT || K == REDUCE_CE || K == REDUCE_PAIR || K == REDUCE_KLPAIR;
-    static constexpr bool is_kl = K == REDUCE_KL || K == REDUCE_KLPAIR, is_pair = K == REDUCE_PAIR || K == REDUCE_KLPAIR;
-    static constexpr bool of_y = LOG && is_pair;      /* log sum exp of the target */
+    static constexpr bool is_kl = K == REDUCE_KL || K == REDUCE_KLPAIR,
+                          is_pair = K == REDUCE_PAIR || K == REDUCE_KLPAIR;
+    static constexpr bool of_y = LOG && is_pair;               /* log sum exp of the target */
     static constexpr bool leads_y = LOG && (is_kl || is_pair); /* ... or its maximum alone */
     static constexpr bool of_tb = K != REDUCE_LSE && K != REDUCE_KL && K != REDUCE_NONE && K != REDUCE_LABEL;
     /* KL holds target logits 2^32 larger, so that t u is normal wherever the result is; Quick E are large anyway. */
@@ -265,10 +267,10 @@ template <reduce_kind K, bool LOG, class M> struct state {
         held = y.m;
     }
 
-    /* Around c, the mean of x - log t under t, element by element to full relative accuracy: differences are taken exactly
-     * (two-difference). With u = x - log t - c, an element adds t (exp(u) - 1 - u): t phi(u) where -1 <= u <= 2, else q - t
-     * (1 + u) with q = t exp(u) = exp(x - c), which is taken from x: nothing is rounded that exp would magnify. Of a row's
-     * first tiles the lanes find c together; later each moves its own as what it has seen grows. */
+    /* Around c, the mean of x - log t under t, element by element to full relative accuracy: differences are taken
+     * exactly (two-difference). With u = x - log t - c, an element adds t (exp(u) - 1 - u): t phi(u) where -1 <= u <=
+     * 2, else q - t (1 + u) with q = t exp(u) = exp(x - c), which is taken from x: nothing is rounded that exp would
+     * magnify. Of a row's first tiles the lanes find c together; later each moves its own as what it has seen grows. */
     template <int T, int N, class G> XENT_HD void add_kl(G &g, tile<R, N> (&v)[T], int used, bool first, int *turn) {
         const R none = -fp<R>::infinity;
         const auto plus = [](R p, R q) { return p + q; };
@@ -276,10 +278,10 @@ template <reduce_kind K, bool LOG, class M> struct state {
         const reference<M> f = reference_of_t(y.m);
         /* The most probable element, of which the others' differences are exact: all that counts in a confident row. */
         R best = LOG ? none : R(0), beside = none, top_x = none;
-XENT_UNROLL
+        XENT_UNROLL
         for (int k = 0; k < T; k++)
             if (k < used) {
-XENT_UNROLL
+                XENT_UNROLL
                 for (int i = 0; i < N; i++) {
                     const bool more = best < v[k].t[i];
                     best = more ? v[k].t[i] : best;
@@ -308,11 +310,11 @@ XENT_UNROLL
         move_to(to, to_lo);
 
         W sum_w, sum_d;
-XENT_UNROLL
+        XENT_UNROLL
         for (int k = 0; k < T; k++)
             if (k < used) {
                 R each[N];
-XENT_UNROLL
+                XENT_UNROLL
                 for (int i = 0; i < N; i++) {
                     const R lt = LOG ? v[k].t[i] : log(v[k].t[i]);
                     if constexpr (!LOG)
@@ -344,15 +346,16 @@ XENT_UNROLL
             to = two_sum(c, move, &e);
             move_to(to, c_lo + e);
         }
-XENT_UNROLL
+        XENT_UNROLL
         for (int k = 0; k < T; k++)
             if (k < used) {
                 R each[N];
-XENT_UNROLL
+                XENT_UNROLL
                 for (int i = 0; i < N; i++) {
                     const R t = v[k].w[i], e = v[k].p[i] - move;
                     R lo;
-                    const R from = two_sum(v[k].x[i], -c, &lo), low = finite(from) ? lo - c_lo : R(0), above = from + low;
+                    const R from = two_sum(v[k].x[i], -c, &lo), low = finite(from) ? lo - c_lo : R(0),
+                            above = from + low;
                     const R rest = low - (above - from), near = exp_beyond(above, f);
                     const R q = finite(rest) ? fma(near, rest, near) : near;
                     each[i] = R(-1) <= e && e <= R(2) ? t * phi(e) : (q - t) - (t != R(0) ? t * e : R(0));
@@ -368,7 +371,7 @@ XENT_UNROLL
     template <int T, int N, class G> XENT_HD void add(G &g, tile<R, N> (&v)[T], int used, bool first, int *turn) {
         if constexpr (leads_y) {
             R m = y.m;
-XENT_UNROLL
+            XENT_UNROLL
             for (int k = 0; k < T; k++)
                 if (k < used)
                     m = larger(m, largest(v[k].t));
@@ -376,7 +379,7 @@ XENT_UNROLL
         }
         if constexpr (is_kl)
             add_kl(g, v, used, first, turn);
-XENT_UNROLL
+        XENT_UNROLL
         for (int k = 0; k < T; k++)
             if (k < used)
                 add(v[k]);
@@ -391,14 +394,14 @@ XENT_UNROLL
             y.add(v.t, v.ey);
         R each[N];
         if constexpr (K == REDUCE_SENT) {
-XENT_UNROLL
+            XENT_UNROLL
             for (int i = 0; i < N; i++)
                 each[i] = v.x[i] != none ? v.ex[i] * (x.m - v.x[i]) : zero;
             add_tile<M>(b, each);
         }
         if constexpr (K == REDUCE_CE || (is_pair && !LOG)) {
             const R m = x.m > none ? x.m : zero;
-XENT_UNROLL
+            XENT_UNROLL
             for (int i = 0; i < N; i++) {
                 R d = m - v.x[i];
                 if constexpr (is_pair)
@@ -410,7 +413,7 @@ XENT_UNROLL
         }
         if constexpr (of_y) { /* sum E(y) ((y - m_y) - (x - m_x)) */
             const R mx = x.m > none ? x.m : zero, my = y.m > none ? y.m : zero;
-XENT_UNROLL
+            XENT_UNROLL
             for (int i = 0; i < N; i++) { /* a target of 0 adds nothing; one above 0 where q = 0 is infinite */
                 const R d = v.x[i] == none ? fp<R>::infinity : (plain * v.ey[i]) * ((v.t[i] - my) - (v.x[i] - mx));
                 each[i] = v.t[i] != none ? d : zero;
@@ -418,13 +421,13 @@ XENT_UNROLL
             add_tile<M>(b, each);
         }
         if constexpr (K == REDUCE_BCE) {
-XENT_UNROLL
+            XENT_UNROLL
             for (int i = 0; i < N; i++)
                 each[i] = bce_term(v.x[i], v.t[i], v.w[i], v.p[i]);
             add_tile<M>(b, each);
         }
         if constexpr (K == REDUCE_ENT) {
-XENT_UNROLL
+            XENT_UNROLL
             for (int i = 0; i < N; i++)
                 each[i] = v.x[i] != zero ? v.x[i] * -log(v.x[i]) : zero;
             add_tile<M>(b, each);
@@ -434,7 +437,7 @@ XENT_UNROLL
     /* Jensen-Shannon's terms, of rows whose log sum exp is known. */
     template <int N> XENT_HD void add_js(const tile<R, N> &v, const js_row<M> &row) {
         R terms[N], gains[N];
-XENT_UNROLL
+        XENT_UNROLL
         for (int i = 0; i < N; i++) {
             R p, gain;
             terms[i] = js_term(v.x[i], v.t[i], row, &p, &gain);
@@ -455,7 +458,7 @@ XENT_UNROLL
             /* about a common c: the mean of the lanes' own, from that of the heaviest */
             const R weight = w.value() * follow();
             R heavy = weight, to = c, to_lo = c_lo;
-XENT_UNROLL
+            XENT_UNROLL
             for (int d = 1; d < N; d *= 2) {
                 const R h = g.shfl_xor(heavy, d), o = g.shfl_xor(to, d), o_lo = g.shfl_xor(to_lo, d);
                 const bool other = h > heavy || (h == heavy && (o > to || (o == to && o_lo > to_lo)));
@@ -471,7 +474,7 @@ XENT_UNROLL
             to = two_sum(to, mean, &e);
             move_to(to, to_lo + e);
         }
-XENT_UNROLL
+        XENT_UNROLL
         for (int d = 1; d < N; d *= 2) {
             state other = *this;
             other.template visit<true>([&](R &f) { f = g.shfl_xor(f, d); });

@@ -1,4 +1,5 @@
-/* table.h: how api.cpp finds the kernels that inst.cu was compiled into, one object a family of operations and dtype. */
+/* table.h: how api.cpp finds the kernels that inst.cu was compiled into, one object a family of operations and dtype.
+ * */
 #ifndef XENT_CUDA_TABLE_H
 #define XENT_CUDA_TABLE_H
 

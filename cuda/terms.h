@@ -48,8 +48,8 @@ template <class M> XENT_HD typename M::real change(const reference<M> &a, const 
 }
 
 /* ---- binary cross-entropy ---- */
-/* The weights of the two softplus: positive = w p t, negative = w (1 - t). With L = log1p(exp(-|x|)) the softplus on x's own
- * side is |x| + L, the other one L: sums of what does not cancel. */
+/* The weights of the two softplus: positive = w p t, negative = w (1 - t). With L = log1p(exp(-|x|)) the softplus on
+ * x's own side is |x| + L, the other one L: sums of what does not cancel. */
 template <class R> XENT_HD R bce_term(R x, R t, R w, R p) {
     const R positive = w * (p * t), negative = w * (R(1) - t);
     R far = R(0) < x ? negative : positive;

@@ -8,6 +8,11 @@
  *   - a label out of range makes its row's results NaN, and is noted in the workspace (xent_cuda_check_labels);
  *   - logits, target, value and out must be aligned to their own size (XENT_ERR_OPTION otherwise), and results must not
  *     overlap operands, but for an output that is exactly the logits or exactly the target.
+ * Where logits, a floating target and out are all of one 16-bit dtype, exponentials come from the special function
+ * unit: results of 16 bits are rounded as elsewhere, a value asked for as float32 is right to about 2^-20.
+ * The number of classes, the dtypes, the options, and whether the class axis of all arrays is contiguous decide a row's
+ * bits; the batch, alignment and the device do not, but for a device's own exponential.
+ *
  * Every function may be called from any thread. None prints, exits or allocates. The calling thread's current device is
  * restored.
  */
@@ -34,9 +39,9 @@ typedef struct xent_cuda_launch {
 typedef struct xent_cuda_device {
     size_t struct_size; /* set by the caller */
     char name[256];
-    int major, minor;          /* compute capability */
-    int multiprocessors;       /* ... of which each has */
-    int shared_per_block;      /* bytes of shared memory, at most, that a block may have */
+    int major, minor;     /* compute capability */
+    int multiprocessors;  /* ... of which each has */
+    int shared_per_block; /* bytes of shared memory, at most, that a block may have */
     int l2_bytes;
     size_t memory_bytes;
     int clock_khz, memory_clock_khz, memory_bus_bits;
@@ -54,8 +59,8 @@ XENT_API xent_status xent_cuda_run(const xent_request *req, const xent_cuda_laun
 /* Loads every kernel and learns the device's facts, so that nothing is loaded later. */
 XENT_API xent_status xent_cuda_prepare(int device);
 
-/* After a run with labels: waits for the stream. XENT_ERR_LABEL: the first row (in C order over the batch) whose label was
- * out of range, and that label. The workspace must still be the one of that run. */
+/* After a run with labels: waits for the stream. XENT_ERR_LABEL: the first row (in C order over the batch) whose label
+ * was out of range, and that label. The workspace must still be the one of that run. */
 XENT_API xent_status xent_cuda_check_labels(const xent_cuda_launch *launch, int64_t *bad_row, int64_t *bad_label);
 
 /* What CUDA said when this thread last got XENT_ERR_CUDA or XENT_ERR_DEVICE, as "cudaErrorName (number): text". */

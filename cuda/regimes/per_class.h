@@ -1,5 +1,5 @@
-/* per_class.h: terms summed over rows, one value a class. The rows' results are in the workspace; here a lane walks down the
- * rows of a chunk for a few classes, coalesced over classes, and then the chunks are added in order. */
+/* per_class.h: terms summed over rows, one value a class. The rows' results are in the workspace; here a lane walks
+ * down the rows of a chunk for a few classes, coalesced over classes, and then the chunks are added in order. */
 #ifndef XENT_CUDA_PER_CLASS_H
 #define XENT_CUDA_PER_CLASS_H
 
@@ -31,14 +31,14 @@ template <class OP, class M> struct class_sums {
                 R out[CLASS_TILE];
                 load_tile<OP, M, ANY>(g, j, v, base, j.classes, OP::reads_x, &t);
                 emit<OP>(r, t, false, out);
-XENT_UNROLL
+                XENT_UNROLL
                 for (int i = 0; i < CLASS_TILE; i++) {
                     const int64_t c = class_of<G, ANY, R>(base, lane(g), i);
                     if (c < j.classes)
                         add_to(sums[i], settle<OP>(j, v, r, c, out[i]));
                 }
             }
-XENT_UNROLL
+            XENT_UNROLL
             for (int i = 0; i < CLASS_TILE; i++) {
                 const int64_t c = class_of<G, ANY, R>(base, lane(g), i);
                 if (c < j.classes) {

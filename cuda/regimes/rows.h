@@ -1,6 +1,7 @@
-/* rows.h: lanes along a row. `held`: the row is in the lanes' registers from its one reading to its one writing. `stream`: it
- * is folded tile by tile, whatever its length, and read once more where the result has its length: also pieces of a row
- * (split.h), rows with options, and, with rows side by side in a warp, a class axis that is not the last (columns). */
+/* rows.h: lanes along a row. `held`: the row is in the lanes' registers from its one reading to its one writing.
+ * `stream`: it is folded tile by tile, whatever its length, and read once more where the result has its length: also
+ * pieces of a row (split.h), rows with options, and, with rows side by side in a warp, a class axis that is not the
+ * last (columns). */
 #ifndef XENT_CUDA_ROWS_H
 #define XENT_CUDA_ROWS_H
 
@@ -56,8 +57,7 @@ XENT_HD result<M> finish_again(G &g, const job &j, const row_view<M> &v, int *tu
     using S = state<REDUCE_PAIR, OP::log_target, M>;
     S s;
     bool again;
-    each_tile<OP, M, ANY, 4>(g, j, v, 0, j.classes, true,
-                             [&](int64_t, auto &t) { s.add(g, t, 1, false, turn); });
+    each_tile<OP, M, ANY, 4>(g, j, v, 0, j.classes, true, [&](int64_t, auto &t) { s.add(g, t, 1, false, turn); });
     s.join(g, turn);
     return finish<OP>(j, v.facts, s, &again);
 }
@@ -105,8 +105,8 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
     }
 
     template <class G> static XENT_HD void one(G &g, const job &j, int64_t unit, bool live, int *turn) {
-        const int64_t row = j.split ? quotient(unit, j.by_pieces) : unit;
-        const int64_t first = j.split ? remainder(unit, row, j.by_pieces) : 0, last = j.split ? first + 1 : j.pieces;
+        const int64_t first = j.split ? quotient(unit, j.by_rows) : 0, last = j.split ? first + 1 : j.pieces;
+        const int64_t row = j.split ? remainder(unit, first, j.by_rows) : unit; /* neighbours are side by side */
         const bool leads = live && lane(g) == 0;
         row_view<M> v = open_row<OP, M>(j, row, leads && first == 0 && j.mode != MODE_EMIT && j.mode != MODE_FOLD_JS);
         result<M> r = {};
@@ -124,7 +124,7 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
                                                 [&](S &p, auto &t, bool start) { p.add(g, t, 1, start, turn); });
                 if (j.mode == MODE_FOLD) {
                     if (leads)
-                        static_cast<typename S::packed *>(j.states)[unit] = s.pack();
+                        static_cast<typename S::packed *>(j.states)[row * j.pieces + first] = s.pack();
                     return;
                 }
             }
@@ -137,7 +137,7 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
                                                   [&](J &p, auto &t, bool) { p.add_js(t[0], facts); });
                 if (j.mode == MODE_FOLD_JS) {
                     if (leads)
-                        static_cast<typename J::packed *>(j.states)[unit] = s.pack();
+                        static_cast<typename J::packed *>(j.states)[row * j.pieces + first] = s.pack();
                     return;
                 }
                 finish_js(v.facts, s, &r);
@@ -154,8 +154,8 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
         }
         if constexpr (OP::emits) {
             if (live)
-                each_tile<OP, M, A, N>(g, j, v, first * j.piece, last == j.pieces ? j.classes : last * j.piece, OP::reads_x,
-                                       [&](int64_t base, auto &t) {
+                each_tile<OP, M, A, N>(g, j, v, first * j.piece, last == j.pieces ? j.classes : last * j.piece,
+                                       OP::reads_x, [&](int64_t base, auto &t) {
                                            R out[N];
                                            emit<OP>(r, t[0], false, out);
                                            store_tile<OP, M, A>(g, j, v, r, base, j.classes, out);
@@ -176,7 +176,8 @@ template <class OP, class M, class TEAM> struct held {
     using args = job;
     using shape = TEAM;
     using R = typename M::real;
-    static constexpr int blocks = (sizeof(R) == 8 ? 256 : 512) / TEAM::threads; /* 128 registers a lane, 255 for double */
+    static constexpr int blocks =
+        (sizeof(R) == 8 ? 256 : 512) / TEAM::threads; /* 128 registers a lane, 255 for double */
     static constexpr int tiles = held_tiles<OP, M>(), N = held_tile<OP, M>();
 
     template <class G> static XENT_HD void run(G &g, const job &j) {
@@ -194,13 +195,13 @@ template <class OP, class M, class TEAM> struct held {
         tile<R, N> t[tiles];
         state_of<OP, M> s;
         R mx = -fp<R>::infinity, my = mx;
-XENT_UNROLL
+        XENT_UNROLL
         for (int i = 0; i < tiles; i++) /* all in flight at once; the branch is the same for the whole row */
             if (i * step < j.classes)
                 load_tile<OP, M, PACKS>(g, j, v, i * step, j.classes, true, &t[i]);
         /* One reference for the row, so that the exponentials can be kept for the emit. */
         const auto most = [](R a, R b) { return larger(a, b); };
-XENT_UNROLL
+        XENT_UNROLL
         for (int i = 0; i < tiles; i++)
             if (i * step < j.classes) {
                 mx = larger(mx, largest(t[i].x));
@@ -217,7 +218,7 @@ XENT_UNROLL
         if constexpr (OP::value == VALUE_JS) {
             const js_row<M> facts = js_row_of(r);
             state<REDUCE_JS, true, M> sums;
-XENT_UNROLL
+            XENT_UNROLL
             for (int i = 0; i < tiles; i++)
                 if (i * step < j.classes)
                     sums.add_js(t[i], facts);
@@ -230,7 +231,7 @@ XENT_UNROLL
             if (lane(g) == 0)
                 put_value(j, v, row, r.value);
         }
-XENT_UNROLL
+        XENT_UNROLL
         for (int i = 0; i < tiles; i++)
             if (i * step < j.classes) {
                 R out[N];

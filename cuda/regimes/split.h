@@ -1,5 +1,5 @@
-/* split.h: few rows, or classes that are no neighbours, and many classes: each piece of a row has lanes of its own (rows.h);
- * here the pieces' states are joined, as one block that folds all of them would. */
+/* split.h: few rows, or classes that are no neighbours, and many classes: each piece of a row has lanes of its own
+ * (rows.h); here the pieces' states are joined, as one block that folds all of them would. */
 #ifndef XENT_CUDA_SPLIT_H
 #define XENT_CUDA_SPLIT_H
 

@@ -48,7 +48,7 @@ template <class R> struct add_up {
         store_real(static_cast<char *>(a.to), a.dtype, v.value());
     }
     template <int N, class G> static XENT_HD void join_lanes(G &g, W &sum) {
-XENT_UNROLL
+        XENT_UNROLL
         for (int d = 1; d < N; d *= 2)
             add_to(sum, W(g.shfl_xor(sum.hi, d), g.shfl_xor(sum.lo, d)));
     }

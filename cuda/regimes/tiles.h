@@ -1,6 +1,6 @@
-/* tiles.h: between memory and a lane's tile. Which lane holds which class depends on the number of classes alone, never on
- * where a row lies, so that neither do its bits. Dtypes, strides, temperature, masks, class weights, smoothing and one-hot
- * labels end here. */
+/* tiles.h: between memory and a lane's tile. Which lane holds which class depends on the number of classes alone, never
+ * on where a row lies, so that neither do its bits. Dtypes, strides, temperature, masks, class weights, smoothing and
+ * one-hot labels end here. */
 #ifndef XENT_CUDA_TILES_H
 #define XENT_CUDA_TILES_H
 
@@ -12,8 +12,8 @@
 
 namespace xent {
 
-/* PACKS: neighbouring classes are neighbours in memory; a lane takes 16 bytes of them at a time. STRIDED: one class at a
- * time. Both: of the kernel's own dtype, with no option that acts class by class but temperature. ANY: anything. */
+/* PACKS: neighbouring classes are neighbours in memory; a lane takes 16 bytes of them at a time. STRIDED: one class at
+ * a time. Both: of the kernel's own dtype, with no option that acts class by class but temperature. ANY: anything. */
 enum access_kind { PACKS, STRIDED, ANY };
 
 /* ---- 16 bytes ---- */
@@ -50,22 +50,23 @@ template <class S> struct alignas(16) pack {
     S v[count];
 };
 
-/* The pack at p, which its own size divides, from the two blocks of 16 bytes that it lies in; both are inside the row. */
+/* The pack at p, which its own size divides, from the two blocks of 16 bytes that it lies in; both are inside the row.
+ * */
 template <class S> XENT_HD pack<S> load_across(const char *p) {
     const unsigned at = unsigned(reinterpret_cast<uintptr_t>(p) & 15u);
     const words a = load16(p - at), b = load16(p - at + 16);
     const bool two = (at & 8u) != 0, one = (at & 4u) != 0;
     uint32_t s[6], t[5];
-XENT_UNROLL
+    XENT_UNROLL
     for (int i = 0; i < 6; i++) {
         const uint32_t here = i < 4 ? a.w[i % 4] : b.w[i % 4];
         s[i] = two ? (i < 2 ? a.w[(i + 2) % 4] : b.w[(i + 2) % 4]) : here;
     }
-XENT_UNROLL
+    XENT_UNROLL
     for (int i = 0; i < 5; i++)
         t[i] = one ? s[i + 1] : s[i];
     words w;
-XENT_UNROLL
+    XENT_UNROLL
     for (int i = 0; i < 4; i++)
         w.w[i] = sizeof(S) < 4 ? funnel(t[i], t[i + 1], (at & 3u) * 8u) : t[i];
     pack<S> v;
@@ -74,8 +75,7 @@ XENT_UNROLL
 }
 
 /* Classes [at, at + count) of the contiguous row at p; `valid` of them exist, the others are given as fill. */
-template <class S, class R>
-XENT_HD void load_pack(const char *row, int64_t at, int64_t classes, R fill, R *out) {
+template <class S, class R> XENT_HD void load_pack(const char *row, int64_t at, int64_t classes, R fill, R *out) {
     constexpr int count = pack<S>::count;
     const char *p = row + at * int64_t(sizeof(S));
     const unsigned off = unsigned(reinterpret_cast<uintptr_t>(p) & 15u);
@@ -83,16 +83,16 @@ XENT_HD void load_pack(const char *row, int64_t at, int64_t classes, R fill, R *
     if (off == 0 && at + count <= classes) {
         const words w = load16(p);
         memcpy(&v, &w, sizeof v);
-XENT_UNROLL
+        XENT_UNROLL
         for (int i = 0; i < count; i++)
             out[i] = widen(v.v[i]);
     } else if (at > 0 && at + 2 * count <= classes) {
         v = load_across<S>(p);
-XENT_UNROLL
+        XENT_UNROLL
         for (int i = 0; i < count; i++)
             out[i] = widen(v.v[i]);
     } else { /* the ends of the row */
-XENT_UNROLL
+        XENT_UNROLL
         for (int i = 0; i < count; i++)
             out[i] = at + i < classes ? R(widen(load_as<S>(p + i * int(sizeof(S))))) : fill;
     }
@@ -103,13 +103,13 @@ template <class S, class R> XENT_HD void store_pack(char *row, int64_t at, int64
     if ((reinterpret_cast<uintptr_t>(p) & 15u) == 0 && at + count <= classes) {
         pack<S> out;
         words w;
-XENT_UNROLL
+        XENT_UNROLL
         for (int i = 0; i < count; i++)
             narrow(v[i], &out.v[i]);
         memcpy(&w, &out, sizeof w);
         store16(p, w);
     } else {
-XENT_UNROLL
+        XENT_UNROLL
         for (int i = 0; i < count; i++)
             if (at + i < classes)
                 narrow(v[i], reinterpret_cast<S *>(p) + i);
@@ -135,8 +135,7 @@ XENT_HD void note_bad_row(note *n, int64_t row) {
 }
 
 /* x / T, as if rounded once: a quotient and its remainder give it without a division an element. */
-template <class M, class R = typename M::real>
-XENT_HD R tempered(R x, const wide<R, !M::quick> &t, R inv) {
+template <class M, class R = typename M::real> XENT_HD R tempered(R x, const wide<R, !M::quick> &t, R inv) {
     const R q = x * inv;
     if (!finite(q))
         return q;
@@ -166,8 +165,8 @@ template <class OP, class M> XENT_HD row_view<M> open_row(const job &j, int64_t 
         if (!f.dead && !f.bad) {
             f.label = y;
             if (OP::labels && j.class_weight.data)
-                f.weight = f.weight * load_wide<R, !M::quick>(j.class_weight.data + y * j.class_weight.cs,
-                                                              j.class_weight.dtype);
+                f.weight = f.weight *
+                           load_wide<R, !M::quick>(j.class_weight.data + y * j.class_weight.cs, j.class_weight.dtype);
             if (v.where && !v.where[y * j.where.cs])
                 f.label = -1;
         }
@@ -243,7 +242,7 @@ XENT_HD void load_tile(G &g, const job &j, const row_view<M> &v, int64_t base, i
     const int at = lane(g);
     if constexpr (A == PACKS) {
         constexpr int count = pack<S>::count;
-XENT_UNROLL
+        XENT_UNROLL
         for (int i = 0; i < N; i += count) {
             const int64_t c = class_of<G, A, S>(base, at, i);
             if (with_x)
@@ -252,7 +251,7 @@ XENT_UNROLL
                 load_pack<S>(v.t, c, end, t_fill, out->t + i);
         }
         if (j.temperature.data) {
-XENT_UNROLL
+            XENT_UNROLL
             for (int i = 0; i < N; i++) {
                 if (with_x)
                     out->x[i] = tempered<M>(out->x[i], v.facts.temperature, inv);
@@ -261,12 +260,12 @@ XENT_UNROLL
             }
         }
         if constexpr (OP::weighs) {
-XENT_UNROLL
+            XENT_UNROLL
             for (int i = 0; i < N; i++)
                 out->w[i] = out->p[i] = R(1);
         }
     } else {
-XENT_UNROLL
+        XENT_UNROLL
         for (int i = 0; i < N; i++) {
             const int64_t c = class_of<G, A, S>(base, at, i);
             out->x[i] = x_fill;
@@ -311,24 +310,24 @@ XENT_HD void store_tile(G &g, const job &j, const row_view<M> &v, const result<M
     const int at = lane(g);
     if constexpr (A == PACKS) {
         constexpr int count = pack<S>::count;
-XENT_UNROLL
+        XENT_UNROLL
         for (int i = 0; i < N; i += count) {
             const int64_t c = class_of<G, A, S>(base, at, i);
             if (c >= end)
                 break;
             if (v.facts.dead || v.facts.bad) {
-XENT_UNROLL
+                XENT_UNROLL
                 for (int k = 0; k < count; k++)
                     out[i + k] = v.facts.bad ? fp<R>::nan : R(0);
             } else if (OP::labels && v.facts.label >= c && v.facts.label < c + count) {
-XENT_UNROLL
+                XENT_UNROLL
                 for (int k = 0; k < count; k++)
                     out[i + k] = v.facts.label == c + k ? r.patch : out[i + k];
             }
             store_pack<S>(v.out, c, end, out + i);
         }
     } else {
-XENT_UNROLL
+        XENT_UNROLL
         for (int i = 0; i < N; i++) {
             const int64_t c = class_of<G, A, S>(base, at, i);
             if (c >= end)

@@ -46,6 +46,14 @@ def load(path):
     return module
 
 
+def address_of(function):
+    """Of one of xent.h's: by xent.kernels, or where there is none, as _core exports it."""
+    if importlib.util.find_spec("xent.kernels") is not None:
+        return importlib.import_module("xent.kernels").address(function)
+    found = getattr(ctypes.CDLL(xent._core.__file__), f"xent_{function}")
+    return ctypes.cast(found, ctypes.c_void_p).value
+
+
 class Gpu:
     """What the fake was asked, and what it shall answer."""
 
@@ -55,10 +63,8 @@ class Gpu:
         self.library = ctypes.CDLL(str(path))
         self.library.fake_notes.restype = ctypes.c_char_p
         self.library.fake_allocations.restype = ctypes.c_size_t
-        kernels = ctypes.CDLL(xent._core.__file__)
-        for pointer, function in (("fake_kernels", "xent_run"), ("fake_scratch", "xent_scratch_size")):
-            address = ctypes.cast(getattr(kernels, function), ctypes.c_void_p).value
-            ctypes.c_void_p.in_dll(self.library, pointer).value = address
+        for pointer, function in (("fake_kernels", "run"), ("fake_scratch", "scratch_size")):
+            ctypes.c_void_p.in_dll(self.library, pointer).value = address_of(function)
         self._number("devices")
         self.initial = {name: self._number(name).value for name in (*self._NUMBERS, "fail_run")}
 
