@@ -694,7 +694,7 @@ def test_what_the_kernels_report(gpu):
         gpu.set(fail_run=status)
         with pytest.raises(error, match="logsumexp: "):
             xent.logsumexp(A(X))
-    gpu.set(fail_run=10)
+    gpu.set(fail_run=12)
     with pytest.raises(RuntimeError, match=r"logsumexp: cudaErrorFake \(999\)"):
         xent.logsumexp(A(X))
 
@@ -904,7 +904,7 @@ def test_nothing_is_held_of_a_call_that_is_refused(gpu):
 
 
 def test_a_launch_that_fails_may_have_queued_something(gpu):
-    gpu.set(events_pending=1, fail_run=10)
+    gpu.set(events_pending=1, fail_run=12)
     a = A(X)
     with pytest.raises(RuntimeError):
         xent.logsumexp(a)
