@@ -336,10 +336,10 @@ def test_options_at_every_length(what, shape, axis, rng, monkeypatch):
                 return loss(x.astype(np.float64), target, **options, **more)
 
         terms, total = np.abs(cpu(reduction="terms")), cpu(reduction="sum")
-        # What a term is a small difference of may be as large as its row's largest, a gradient as a probability, and a
-        # target that does not sum to 1 brings a term of its own: all weighted as the row is.
-        each = terms + terms.max(axis=1, keepdims=True)
+        # What a term is a small difference of may be as large as its row's largest, or as t log t; a gradient as a
+        # probability; and a target that does not sum to 1 brings a term of its own: all weighted as the row is.
         weights = options.get("sample_weight", np.ones(len(x))) * np.max(options.get("weight", 1.0))
+        each = terms + terms.max(axis=1, keepdims=True) + min(1.0, 10 / x.shape[1]) * weights[:, None]
         whole = terms.sum(axis=1) + weights
         scale = {"none": whole, "sum": whole.sum(), "terms": each, "per_class": each.sum(axis=0)}
         slopes = (weights * np.max(options.get("pos_weight", 1.0)) / options.get("temperature", 1.0))[:, None]
