@@ -81,7 +81,7 @@ def error(got, exact):
     return float((np.abs(got.astype(np.longdouble) - exact) / unit).max())
 
 
-def spread(dtype, low, high, rng, n=200_000):
+def spread(dtype, low, high, rng, n=50_000):
     return np.concatenate([np.linspace(low, high, n), low + (high - low) * rng.random(n)]).astype(dtype)
 
 
