@@ -9,6 +9,7 @@
 # make cuda    build with the CUDA module and install into .venv; needs nvcc (CUDA_HOME, PATH); XENT_CUDA_ARCHS="90"
 #              builds for these compute capabilities alone
 # make cuda-check  the same for capability 90, its tests, and a look at the machine code; needs no GPU
+# make cuda-units  as much of cuda-check as .ci/run has time for: some of the kernels, compiled and looked at
 # make gpu     build for the GPU of this machine, test on it, measure; needs PyTorch, and reaches no registry
 # make bench-report   the plots and the README's figures from the newest whole run of each instruction set
 # make clean   remove what these made
@@ -33,7 +34,7 @@ CXX_FILES := $(addprefix cuda/,arrays.h call.h dlpack.h runtime.h module.cpp) $(
 # A virtual environment that has the CUDA module once keeps it.
 WITH_CUDA = XENT_CUDA=$(if $(wildcard $(VENV)/cuda),1,0)
 
-.PHONY: all demo test wheel embed parity lint bench bench-report cuda cuda-check gpu clean
+.PHONY: all demo test wheel embed parity lint bench bench-report cuda cuda-check cuda-units gpu clean
 all: $(VENV)/installed
 
 demo: $(VENV)/installed
@@ -80,6 +81,11 @@ cuda-check:
 	$(MAKE) $(VENV)/test $(VENV)/cuda-check
 	$(MAKE) -C cuda BUILD=$(CURDIR)/build/cuda/90 NVCC=$(SETUP_NVCC) XENT_CUDA_ARCHS=90 PYTHON=$(CURDIR)/$(BIN)/python check
 	$(BIN)/python -m pytest tests/test_cuda.py $(PYTEST_ARGS)
+
+CUDA_UNITS := LSE-F32 KL-BF16
+cuda-units: $(VENV)/cuda-check
+	$(MAKE) -C cuda BUILD=$(CURDIR)/build/cuda/units NVCC=$(SETUP_NVCC) XENT_CUDA_ARCHS=90 UNITS='$(CUDA_UNITS)' \
+		PYTHON=$(CURDIR)/$(BIN)/python check
 
 # Into a directory of its own, with what this Python has: a GPU is often where no registry is.
 GPU_SITE := $(CURDIR)/build/gpu

@@ -256,15 +256,14 @@ static void in_child(void) {
     team.hosted = team.leaving = false;
 }
 
-static void register_atfork(void) {
+/* As the library is loaded: with the first call it would come too late for a fork that is under way during it. */
+__attribute__((constructor)) static void register_atfork(void) {
     pthread_atfork(before_fork, after_fork, in_child);
 }
 
 /* ---- callers ---- */
 static void share(ptrdiff_t units, int threads, unit_fn work, void *ctx) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     job mine = {.work = work, .ctx = ctx, .units = units, .room = threads - 1};
-    pthread_once(&once, register_atfork);
     fegetenv(&mine.env);
 
     int64_t now = nanoseconds();

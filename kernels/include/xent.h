@@ -453,8 +453,8 @@ XENT_API xent_status xent_run(xent_request *req);
  * A state is what any classes of one row come to. States of disjoint classes merge, in any order, on any thread, process
  * or machine of the same byte order and ABI version: they are plain bytes at any alignment. There are states for the
  * operations of one value a row, but for js_div. Domain, NaN and accuracy: as the operation's function above has them; a
- * merge may add one rounding of each. Pieces of 65536 classes, updated in order, give the bits that xent_run gives (but
- * for the last of kl_div_with_log_probs). */
+ * merge may add one rounding of each. Pieces of 65536 classes, updated in order, give the bits that xent_run gives to rows
+ * of at most 16777216 (but for the last of kl_div_with_log_probs). */
 
 /* Bytes of one row's state; 0: the operation has none. */
 XENT_API size_t xent_state_size(int op);

@@ -594,11 +594,17 @@ def distillation(
     """
     name = "distillation"
     reduction = _checked_reduction(name, reduction, return_grad)
+    gpu = on_gpu(student_logits) or on_gpu(teacher_logits)
+    if not gpu:
+        student = as_array(student_logits, name, "student_logits")
+        teacher = as_array(teacher_logits, name, "teacher_logits")
+        if student.shape != teacher.shape:
+            raise ValueError(f"{name}: the student's logits have shape {student.shape}, the teacher's {teacher.shape}")
     alpha = _checked_alpha(alpha, labels, weight, ignore_index)
     temperature = _as_weights(name, "temperature", temperature)
     _check_temperature(name, temperature)
     sample_weight = np.float64(1.0) if sample_weight is None else _as_weights(name, "sample_weight", sample_weight)
-    if on_gpu(student_logits) or on_gpu(teacher_logits):
+    if gpu:
         from xent import cuda
 
         return cuda.distillation(
@@ -616,10 +622,6 @@ def distillation(
             reduction=reduction,
             return_grad=return_grad,
         )
-    student = as_array(student_logits, name, "student_logits")
-    teacher = as_array(teacher_logits, name, "teacher_logits")
-    if student.shape != teacher.shape:
-        raise ValueError(f"{name}: the student's logits have shape {student.shape}, the teacher's {teacher.shape}")
     if student.ndim == 0:
         raise ValueError(f"{name}: student_logits must have at least one dimension, the class axis")
     axis = operator.index(axis)
