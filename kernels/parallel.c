@@ -256,8 +256,11 @@ static void in_child(void) {
     team.hosted = team.leaving = false;
 }
 
-/* As the library is loaded: with the first call it would come too late for a fork that is under way during it. */
+/* As the library is loaded: with the first call it would come too late for a fork that is under way during it. After the
+ * OpenMP runtime's own, which that question brings about: before a fork the latest handler runs first, and ours waits for a
+ * region that LLVM's locks. */
 __attribute__((constructor)) static void register_atfork(void) {
+    (void)omp_get_max_threads();
     pthread_atfork(before_fork, after_fork, in_child);
 }
 
