@@ -56,7 +56,7 @@ embed: $(VENV)/embed
 
 # Where a library is missing this fails, and `make test` skips.
 parity: $(VENV)/test $(VENV)/parity
-	XENT_PARITY=required $(BIN)/python -m pytest -n 2 tests/parity $(PYTEST_ARGS)
+	XENT_PARITY=required $(BIN)/python -m pytest -n 2 tests/parity tests/test_losses.py::test_gradients_are_torchs $(PYTEST_ARGS)
 
 lint: $(VENV)/lint
 	$(BIN)/ruff check .

@@ -22,18 +22,18 @@ typedef struct FN(lse) {
     V low;         /* what log1 rounds away, for double results                */
 } FN(lse);
 
-/* log(1 + z (1 + e)) for finite z > -1, with more = z e / (1 + z). wide: the result is for float, its last bits do not matter. */
-INLINE V FN(vlog1p_low)(V z, V more, bool wide, V *low) {
+/* log(1 + z) for finite z > -1. wide: the result is for float, its last bits do not matter. */
+INLINE V FN(vlog1p_low)(V z, bool wide, V *low) {
     const V one = vset((R)1);
     V u = vadd(one, z); /* what u rounded away goes back in, relative to u */
     V lost = vsel(mlt(z, one), vsub(z, vsub(u, one)), vsub(one, vsub(u, z)));
     if (!wide)
         lost = vdiv(lost, u); /* else u is 1 where lost matters */
-    return FN(vlog_normal)(u, vadd(lost, more), low);
+    return FN(vlog_normal)(u, lost, low);
 }
 INLINE V FN(vlog1p)(V z) {
     V low;
-    return FN(vlog1p_low)(z, vset((R)0), false, &low);
+    return FN(vlog1p_low)(z, false, &low);
 }
 
 /* c - a b with the product exact. */
@@ -72,7 +72,7 @@ INLINE FN(lse) FN(lse_of)(const FN(top) * s, bool wide, bool with_inv) {
     FN(lse) f = {zero, zero, zero, zero, zero, zero, zero};
     if (wide) {
         V z = vfma(r, up, others);
-        f.log1 = FN(vlog1p_low)(z, zero, true, &low);
+        f.log1 = FN(vlog1p_low)(z, true, &low);
         f.lse = vadd(m, f.log1);
         if (with_inv) {
             V part = vdiv(one, vadd(one, z));
