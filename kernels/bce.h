@@ -48,8 +48,8 @@ static void FN(reduce_bce)(const FN(tile) * T, FN(state) * s) {
     FN(sum) b = s->b;
     RUNS(T, BLOCK({
              V x = GET_X(T), t = GET_T(T, (R)0);
-             AHEAD(T->x, T->xs);
-             AHEAD(T->t, T->ts);
+             AHEAD(T, x);
+             AHEAD(T, t);
              v[j] = FN(bce_term)(x, t, GET_W(T), GET_P(T));
          }),
          BLOCK({ FN(flush)(v, &b); }));

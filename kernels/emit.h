@@ -18,17 +18,21 @@ static inline V FN(vrel_entr)(V p, V q) {
     return vsel(both, v, rest);
 }
 
+/* A run's vectors are written together: see RUNS. */
 #undef PUT
-#define PUT(v)                                                                                                         \
-    do {                                                                                                               \
-        V put_ = (v);                                                                                                  \
-        if (part)                                                                                                      \
-            vstoren(out + i * os, part, put_);                                                                         \
-        else if (stream)                                                                                               \
-            vstream(out + i * os, put_);                                                                               \
-        else                                                                                                           \
-            vstore(out + i * os, put_);                                                                                \
-    } while (0)
+#undef WRITE
+#define PUT(v) put[j] = (v)
+#define WRITE(T, ...)                                                                                                  \
+    RUNS(T, BLOCK(__VA_ARGS__), BLOCK({                                                                                \
+             UNROLL for (int q = 0; q < run; q++) {                                                                    \
+                 if (part)                                                                                             \
+                     vstoren(out + (i0 + q) * os, part, put[q]);                                                       \
+                 else if (stream)                                                                                      \
+                     vstream(out + (i0 + q) * os, put[q]);                                                             \
+                 else                                                                                                  \
+                     vstore(out + (i0 + q) * os, put[q]);                                                              \
+             }                                                                                                         \
+         }))
 
 /* A number a row as a vector, from f where the rows were finished in vectors (and r is NULL); and E's reference. */
 #undef ROW
@@ -48,21 +52,22 @@ INLINE void FN(emit_tile)(const emit_kind emit, const xent_target target, const 
     const V zero = vset((R)0), none = vset(-INF), inf = vset(INF);
     const bool log_target = target == XENT_TARGET_LOGITS || target == XENT_TARGET_LOG_PROBS;
     const bool pairs = log_target || XENT_REAL == 64;
+    V put[RUN];
     switch (emit) {
     case EMIT_NONE:
         break;
     case EMIT_LOGP: {
         const V x_hi = ROW(x_hi), x_lo = ROW(x_lo);
-        EACH(T, { /* what the first difference rounds is half the error, and twice that at a power of two */
-                  V x = GET_X(T), d = vsub(x, x_hi), lost = vsub(x, vadd(d, x_hi));
-                  PUT(vsub(d, vsub(x_lo, vif(mlt(vabs(lost), inf), lost))));
+        WRITE(T, { /* what the first difference rounds is half the error, and twice that at a power of two */
+                   V x = GET_X(T), d = vsub(x, x_hi), lost = vsub(x, vadd(d, x_hi));
+                   PUT(vsub(d, vsub(x_lo, vif(mlt(vabs(lost), inf), lost))));
         });
         break;
     }
     case EMIT_P: {
         REF(fx, x);
         const V px = ROW(px), px_lo = ROW(px_lo);
-        EACH(T, {
+        WRITE(T, {
             V lo, e;
             if (kept) {
                 e = vload(KEPT(i, pairs, 0));
@@ -80,11 +85,11 @@ INLINE void FN(emit_tile)(const emit_kind emit, const xent_target target, const 
         REF(fy, y);
         const V px = ROW(px), py = ROW(py), g = ROW(g);
         if (target == XENT_TARGET_LABELS)
-            EACH(T, { PUT(vmul(EXP_X(), px)); });
+            WRITE(T, { PUT(vmul(EXP_X(), px)); });
         else if (log_target)
-            EACH(T, { PUT(vsub(vmul(EXP_X(), px), vmul(EXP_Y(), py))); });
+            WRITE(T, { PUT(vsub(vmul(EXP_X(), px), vmul(EXP_Y(), py))); });
         else
-            EACH(T, {
+            WRITE(T, {
                 V t = GET_T(T, (R)0);
                 PUT(vfnma(t, g, vmul(EXP_X(), px)));
             });
@@ -92,7 +97,7 @@ INLINE void FN(emit_tile)(const emit_kind emit, const xent_target target, const 
     }
     case EMIT_CE_TERM: {
         const V x_hi = ROW(x_hi), x_lo = ROW(x_lo), g = ROW(g), poison = ROW(poison);
-        EACH(T, {
+        WRITE(T, {
             V x = GET_X(T), t = GET_T(T, (R)0);
             V v = vmul(vmul(t, g), vadd(x_lo, vsub(x_hi, x)));
             PUT(vadd(vif(mne(t, zero), v), poison));
@@ -104,7 +109,7 @@ INLINE void FN(emit_tile)(const emit_kind emit, const xent_target target, const 
         const V x_hi = ROW(x_hi), x_lo = ROW(x_lo), y_hi = ROW(y_hi), y_lo = ROW(y_lo);
         const V py = ROW(py), g = ROW(g), poison = ROW(poison);
         if (log_target)
-            EACH(T, {
+            WRITE(T, {
                 V x = GET_X(T), y = GET_T(T, -INF);
                 V d = vsub(vsub(vsub(y, y_hi), y_lo), vsub(vsub(x, x_hi), x_lo));
                 V t = vmul(FN(vexp_ref)(y, fy), py), v = vmul(t, d);
@@ -113,7 +118,7 @@ INLINE void FN(emit_tile)(const emit_kind emit, const xent_target target, const 
                 PUT(vadd(vif(live, v), poison));
             });
         else
-            EACH(T, {
+            WRITE(T, {
                 V x = GET_X(T), t = GET_T(T, (R)0);
                 V v = vmul(vmul(t, g), vadd(FN(vlog)(t), vadd(vsub(x_hi, x), x_lo)));
                 PUT(vadd(vif(mne(t, zero), v), poison));
@@ -121,11 +126,11 @@ INLINE void FN(emit_tile)(const emit_kind emit, const xent_target target, const 
         break;
     }
     case EMIT_AT_LABEL:
-        EACH(T, { PUT(zero); });
+        WRITE(T, { PUT(zero); });
         break;
     case EMIT_BCE_TERM: {
         const V g = ROW(g);
-        EACH(T, {
+        WRITE(T, {
             V x = GET_X(T), t = GET_T(T, (R)0);
             PUT(vmul(g, FN(bce_term)(x, t, GET_W(T), GET_P(T))));
         });
@@ -133,7 +138,7 @@ INLINE void FN(emit_tile)(const emit_kind emit, const xent_target target, const 
     }
     case EMIT_BCE_GRAD: {
         const V g = ROW(g);
-        EACH(T, {
+        WRITE(T, {
             V x = GET_X(T), t = GET_T(T, (R)0);
             PUT(vmul(g, FN(bce_slope)(x, t, GET_W(T), GET_P(T))));
         });
@@ -142,13 +147,13 @@ INLINE void FN(emit_tile)(const emit_kind emit, const xent_target target, const 
     case EMIT_JS_TERM: {
         const FN(js_row) row = FN(js_row_of)(r, at, T->across);
         const V g = ROW(g);
-        EACH(T, { PUT(vmul(g, FN(js_term)(GET_X(T), GET_T(T, -INF), &row, false, NULL, NULL))); });
+        WRITE(T, { PUT(vmul(g, FN(js_term)(GET_X(T), GET_T(T, -INF), &row, false, NULL, NULL))); });
         break;
     }
     case EMIT_JS_GRAD: {
         const FN(js_row) row = FN(js_row_of)(r, at, T->across);
         const V g = ROW(g), all = ROW(gain);
-        EACH(T, {
+        WRITE(T, {
             V x = GET_X(T), y = GET_T(T, -INF), p, gain;
             FN(js_term)(x, y, &row, true, &p, &gain);
             PUT(vmul(vmul(g, p), vsub(gain, all)));
@@ -156,13 +161,13 @@ INLINE void FN(emit_tile)(const emit_kind emit, const xent_target target, const 
         break;
     }
     case EMIT_KL_POINT:
-        EACH(T, {
+        WRITE(T, {
             V x = GET_X(T), t = GET_T(T, (R)0);
             PUT(vif(mne(t, zero), vmul(t, vsub(FN(vlog)(t), x))));
         });
         break;
     case EMIT_REL_ENTR:
-        EACH(T, {
+        WRITE(T, {
             V p = GET_X(T), q = GET_T(T, (R)0);
             PUT(FN(vrel_entr)(p, q));
         });

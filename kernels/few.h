@@ -2,7 +2,7 @@
  * is, but finished in the tile's own real (rows of many classes: in double, together). One function an operation of the list,
  * so that nothing is asked that the list answers. Each step is done for all vectors of the group before the next: a row's
  * own chain of operations is long, and only other rows fill the time that it waits for itself. */
-enum { FN(FEW) = MAX_LANES / VN };
+enum { FN(FEW) = GROUP_LANES / VN };
 
 INLINE void FN(few_store)(const xent_job *job, const row_group *g, int at, V value, const bool clear, double *values) {
     const operand *o = &job->at[OPERAND_VALUE];

@@ -105,6 +105,7 @@ typedef struct operand {
 
 enum {
     TILE_BYTES = 4096, /* x, t, log t and an output stay in L1 together                     */
+    LINE = 64,         /* of a cache */
     FAR_BYTES = 1024,
     GATHER_AHEAD = 2048, /* bytes */
     ACROSS_CLASSES = 32, /* rows with contiguous classes: at most so many go across          */
@@ -178,6 +179,14 @@ static inline void cursor_skip(const xent_job *job, row_cursor *c, ptrdiff_t row
     }
 }
 
+/* Before vectors of rows are merged or finished whole, be there fewer. */
+static inline void xent_clear_states(group_state *s, int rows) {
+    enum { SOME = 8 }; /* doubles in the widest vector: a size that needs no call */
+    for (int f = 0; f < STATE_FIELDS; f++)
+        for (int l = 0; l < rows; l += SOME)
+            memset(*((lanes *)s + f) + l, 0, SOME * sizeof(double));
+}
+
 /* Rows that are worked on together: a vector's lanes across, a few short rows or one long one along. What an option
  * leaves alone is set once, by xent_start_group. */
 typedef struct row_group {
@@ -196,11 +205,14 @@ typedef struct row_group {
 } row_group;
 
 /* A tile's share of KL's sums on its way to a group's state; see kl.h. */
+typedef struct vector_sums {
+    vector_lanes s, e;
+} vector_sums;
 typedef struct kl_part {
-    lane_sums w, d, a;       /* sum t, sum t (u + mean), A */
-    lanes hi, lo, most, top; /* the anchor's x - log t; the largest x and y */
-    lanes xc, xk, tc, tk;    /* references of exp(x) and of t */
-    lanes mean, factor, c, c_lo;
+    vector_sums w, d, a;            /* sum t, sum t (u + mean), A */
+    vector_lanes hi, lo, most, top; /* the anchor's x - log t; the largest x and y */
+    vector_lanes xc, xk, tc, tk;    /* references of exp(x) and of t */
+    vector_lanes mean, factor, c, c_lo;
 } kl_part;
 
 /* What follows from a group's states. Of Jensen-Shannon, x_hi and y_hi are the maxima, x_lo and y_lo the difference of

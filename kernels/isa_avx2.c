@@ -8,6 +8,7 @@
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #else
 #pragma GCC target("avx2,fma,f16c")
+#pragma GCC optimize("schedule-insns", "sched-pressure") /* a run's bodies are interleaved */
 #endif
 
 #define XENT_ISA_NAME avx2

@@ -9,6 +9,7 @@
                              apply_to = function)
 #else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,prefer-vector-width=512")
+#pragma GCC optimize("schedule-insns", "sched-pressure") /* a run's bodies are interleaved */
 #endif
 
 #define XENT_ISA_NAME avx512

@@ -2,6 +2,10 @@
 #include "bits.h"
 #include "internal.h"
 
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("schedule-insns", "sched-pressure") /* a run's bodies are interleaved */
+#endif
+
 #define XENT_ISA_NAME baseline
 #define XENT_ISA_VEC "vec_baseline.h"
 #define XENT_REAL 64

@@ -108,8 +108,8 @@ INLINE void FN(reduce_js)(const FN(tile) * T, const group_result *r, int at, con
     FN(sum) b = s->b, t = s->t;
     RUNS(T, BLOCK({
              V x = GET_X(T), y = GET_T(T, -INF), p = zero, gain = zero;
-             AHEAD(T->x, T->xs);
-             AHEAD(T->t, T->ts);
+             AHEAD(T, x);
+             AHEAD(T, t);
              v[j] = FN(js_term)(x, y, &row, gains, &p, &gain);
              if (gains)
                  k[j] = vmul(p, gain);

@@ -26,7 +26,7 @@ static void FN(lead_y)(const FN(tile) * T, reduce_kind kind, FN(state) * s, grou
     const FN(vref) old = s->y.ref;
     V f = FN(raise_y)(s, FN(new_max)(most, s->y.m, T));
     if (xent_is_kl(kind)) {
-        lanes factor, dc, dk;
+        vector_lanes factor, dc, dk;
         FN(put)(f, T, 0, factor);
         FN(put)(vsub(old.c, s->y.ref.c), T, 0, dc);
         FN(put)(vsub(old.k, s->y.ref.k), T, 0, dk);
@@ -85,8 +85,8 @@ INLINE void FN(reduce_kl)(const FN(tile) * T, const bool log_target, const FN(st
          }));
     most = FN(new_max)(most, none, T);
     fx = FN(vref_of)(most);
-    FN(put_sum)(w, T, 0, &part.w);
-    FN(put_sum)(d_sum, T, 0, &part.d);
+    FN(put_sum)(w, T, 0, part.w.s, part.w.e);
+    FN(put_sum)(d_sum, T, 0, part.d.s, part.d.e);
     FN(put)(most, T, 0, part.most);
     FN(put)(fx.c, T, 0, part.xc);
     FN(put)(fx.k, T, 0, part.xk);
@@ -101,8 +101,8 @@ INLINE void FN(reduce_kl)(const FN(tile) * T, const bool log_target, const FN(st
     r0[0] = zero;
     RUNS(T, BLOCK({
              V x = GET_X(T), t = vload(ts + i * VN), u = vsub(vload(ds + i * VN), vm);
-             AHEAD(T->x, T->xs);
-             AHEAD(T->t, T->ts);
+             AHEAD(T, x);
+             AHEAD(T, t);
              V tu = vif(mne(t, zero), vmul(t, u));
              V q = vmul(FN(vexp_ref)(x, fx), f);
              V far = vsub(vsub(q, t), tu);
@@ -110,21 +110,25 @@ INLINE void FN(reduce_kl)(const FN(tile) * T, const bool log_target, const FN(st
              r0[j] = a;
          }),
          BLOCK({ FN(flush)(r0, &a_sum); }));
-    FN(put_sum)(a_sum, T, 0, &part.a);
+    FN(put_sum)(a_sum, T, 0, part.a.s, part.a.e);
     FN64(kl_add)(T->across ? VN : 1, at, first, &part, rows);
 }
 
 /* ---- one tile, for every reduction ---- */
-static void FN(reduce_tile)(const xent_job *job, const row_group *g, reduce_kind kind, const FN(tile) * T,
-                            FN(state) * s, bool first, group_state *rows, int at, R *keep) {
+/* The state's maxima become those of this tile, too; whether to look for them in it. */
+static bool FN(lead_tile)(const xent_job *job, reduce_kind kind, const FN(tile) * T, FN(state) * s, bool first,
+                          group_state *rows, int at) {
     const bool log_target = xent_target_is_log(job);
-    bool tops = false;
-    if (xent_sums_x(kind))
-        tops = FN(lead_x)(T, kind, log_target, first, s);
-    if (kind >= REDUCE_KL && log_target) {
-        FN(lead_y)(T, kind, s, rows, at);
-        tops = true;
-    }
+    const bool tops = xent_sums_x(kind) && FN(lead_x)(T, kind, log_target, first, s);
+    if (kind < REDUCE_KL || !log_target)
+        return tops;
+    FN(lead_y)(T, kind, s, rows, at);
+    return true;
+}
+
+static void FN(reduce_tile)(const xent_job *job, const row_group *g, reduce_kind kind, const FN(tile) * T,
+                            FN(state) * s, bool tops, bool first, group_state *rows, int at, R *keep) {
+    const bool log_target = xent_target_is_log(job);
     switch (kind) {
     case REDUCE_NONE:
     case REDUCE_LABEL:
@@ -178,7 +182,7 @@ static void FN(put_state)(const xent_job *job, reduce_kind kind, const FN(tile) 
     if (kind >= REDUCE_KL && xent_target_is_log(job))
         FN(put_top)(&s->y, T, at, &rows->y);
     if (kind != REDUCE_LSE && kind != REDUCE_KL) {
-        FN(put_sum)(s->b, T, at, &rows->b);
-        FN(put_sum)(s->t, T, at, &rows->t);
+        FN(put_sum)(s->b, T, at, rows->b.s, rows->b.e);
+        FN(put_sum)(s->t, T, at, rows->t.s, rows->t.e);
     }
 }

@@ -11,9 +11,8 @@ enum {
     MAX_UNIT_ROWS = 4096,
     MAX_CLASS_SUMS = 64, /* per_class: partial sums over rows, at most so many ... */
     ROWS_ALONG_BYTES = 32768,
-    MAX_ROWS_ALONG = 8, /* what fits a vector of states */
+    WIDE_GROUPS = 8,
     KEEP_BYTES = 16384,
-    STATE_FIELDS = sizeof(group_state) / sizeof(lanes),
     ROWS_PER_CLASS_SUM = 64 /* ... of at least so many rows, so that they stay small beside the logits */
 };
 
@@ -36,25 +35,33 @@ static ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) {
     return a / b + (a % b != 0);
 }
 
+/* Rows across that are worked on together. Of many classes far apart, a write of one vector each costs a line, a set of the
+ * cache and no prefetcher's help: more rows make longer writes. */
+static int rows_across(const xent_job *job) {
+    const bool wide = job->op->emit != EMIT_NONE && job->classes > ACROSS_CLASSES && job->pieces == 1;
+    return wide && job->rows >= WIDE_GROUPS * MAX_LANES ? MAX_LANES : GROUP_LANES;
+}
+
 static void size_up(const xent_job *job, work *w) {
+    const int across = rows_across(job);
     ptrdiff_t rows = UNIT_ELEMENTS / (job->classes > 0 ? job->classes : 1);
     rows = rows < 1 ? 1 : rows > MAX_UNIT_ROWS ? MAX_UNIT_ROWS : rows;
     if (job->across)
-        rows = ceil_div(rows, MAX_LANES) * MAX_LANES;
+        rows = ceil_div(rows, across) * across;
     w->unit_rows = rows;
     w->units = ceil_div(job->rows, rows);
     w->class_units = job->rows / ROWS_PER_CLASS_SUM;
     w->class_units = w->class_units < 1 ? 1 : w->class_units > MAX_CLASS_SUMS ? MAX_CLASS_SUMS : w->class_units;
-    w->class_rows = ceil_div(ceil_div(job->rows, w->class_units), MAX_LANES) * MAX_LANES;
+    w->class_rows = ceil_div(ceil_div(job->rows, w->class_units), across) * across;
 }
 
 static bool sums_rows(const xent_request *req) {
     return req->reduction == XENT_SUM || req->reduction == XENT_MEAN;
 }
 
-/* A row of so many classes is alone in its group along; across, there are as many as the batch has, up to a group. */
 static size_t pieces_size(const xent_job *job) {
-    const ptrdiff_t rows = !job->across ? 1 : job->rows < MAX_LANES ? job->rows : MAX_LANES;
+    /* A row of so many classes is alone in its group along. */
+    const ptrdiff_t rows = !job->across ? 1 : job->rows < GROUP_LANES ? job->rows : GROUP_LANES;
     return (size_t)job->pieces * STATE_FIELDS * (size_t)rows * sizeof(double);
 }
 
@@ -106,7 +113,7 @@ static void reduce_piece(void *ctx, ptrdiff_t piece) {
     const work *w = t->w;
     const int rows = t->g->rows;
     group_state s;
-    memset(&s, 0, sizeof s);
+    xent_clear_states(&s, rows);
     w->k->reduce(w->job, t->g, piece * w->job->piece, piece_end(w->job, piece), t->kind, &s, NULL);
     for (int f = 0; f < STATE_FIELDS; f++)
         memcpy(w->piece_states + (piece * STATE_FIELDS + f) * rows, (const lanes *)&s + f,
@@ -132,7 +139,7 @@ static void reduce_group(work *w, const row_group *g, reduce_kind kind, group_st
     for (ptrdiff_t piece = 0; piece < job->pieces; piece++) {
         group_state one, *into = piece == 0 ? s : &one;
         if (piece > 0)
-            memset(&one, 0, sizeof one);
+            xent_clear_states(&one, g->rows);
         if (!w->split)
             w->k->reduce(job, g, piece * job->piece, piece_end(job, piece), kind, into, NULL);
         else
@@ -157,7 +164,7 @@ static void fold_again(work *w, const row_group *g, group_state *s, group_result
 /* Jensen-Shannon: with log sum exp of both operands known, the rows are folded for their values. */
 static void fold_js(work *w, row_group *g, group_result *r) {
     group_state s;
-    memset(&s, 0, sizeof s);
+    xent_clear_states(&s, g->rows);
     g->first = r;
     reduce_group(w, g, REDUCE_JS, &s, NULL);
     for (int l = 0; l < g->rows; l++) {
@@ -192,8 +199,8 @@ static void do_rows(work *w, ptrdiff_t r0, ptrdiff_t r1, xent_sum *sum, xent_sum
     void *keep = w->keeps ? room : NULL;
     const ptrdiff_t whole = ceil_div(r1 - r0 < w->lanes ? r1 - r0 : w->lanes, MAX_VECTOR) * MAX_VECTOR;
     xent_start_group(job, whole < MAX_LANES ? (int)whole : MAX_LANES, &g);
-    if (!job->across) /* vectors of rows are finished whole, be there fewer */
-        memset(&s, 0, sizeof s);
+    if (!job->across)
+        xent_clear_states(&s, MAX_ROWS_ALONG);
     cursor_seek(job, &cur, r0);
     for (ptrdiff_t row = r0; row < r1; row += w->lanes) {
         xent_open_group(job, &cur, (int)(r1 - row < w->lanes ? r1 - row : w->lanes), &g);
@@ -281,9 +288,9 @@ static void choose_group(const xent_job *job, work *w) {
     if (w->keeps && w->lanes > KEEP_BYTES / (TILE_BYTES * tiles))
         w->lanes = KEEP_BYTES / (TILE_BYTES * tiles);
     if (job->across)
-        w->lanes = !w->keeps ? MAX_LANES : w->k->lanes * (KEEP_BYTES / (TILE_BYTES * tiles));
-    if (w->lanes > MAX_LANES)
-        w->lanes = MAX_LANES;
+        w->lanes = !w->keeps ? rows_across(job) : w->k->lanes * (KEEP_BYTES / (TILE_BYTES * tiles));
+    if (w->keeps && w->lanes > GROUP_LANES)
+        w->lanes = GROUP_LANES;
 }
 
 /* An element's time in units of a long row's logsumexp, roughly: what decides whether threads pay. */

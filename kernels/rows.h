@@ -1,13 +1,13 @@
 /* rows.h: what is done once a row or once a tile, for several rows at once: merging states, the centre of KL's sums, and
  * from finished states to values and to the factors of the emits. Included for double alone, which is what states are held
  * in; nothing here depends on how many rows there are or on a row's place among them. */
-INLINE FN(sum) FN(load_sum)(const lane_sums *a, int l) {
-    FN(sum) v = {vload(a->s + l), vload(a->e + l)};
+INLINE FN(sum) FN(load_sum)(const double *s, const double *e, int l) {
+    FN(sum) v = {vload(s + l), vload(e + l)};
     return v;
 }
-INLINE void FN(store_sum)(FN(sum) v, lane_sums *a, int l) {
-    vstore(a->s + l, v.s);
-    vstore(a->e + l, v.e);
+INLINE void FN(store_sum)(FN(sum) v, double *s, double *e, int l) {
+    vstore(s + l, v.s);
+    vstore(e + l, v.e);
 }
 INLINE void FN(merge_sum)(FN(sum) * a, FN(sum) b) {
     FN(add_to)(a, b.s);
@@ -15,7 +15,10 @@ INLINE void FN(merge_sum)(FN(sum) * a, FN(sum) b) {
 }
 INLINE FN(top) FN(load_top)(const lane_top *a, int l) {
     FN(top)
-    v = {vload(a->m + l), vload(a->n + l), {vload(a->c + l), vload(a->k + l), vset(0.0)}, FN(load_sum)(&a->r, l)};
+    v = {vload(a->m + l),
+         vload(a->n + l),
+         {vload(a->c + l), vload(a->k + l), vset(0.0)},
+         FN(load_sum)(a->r.s, a->r.e, l)};
     v.ref.low = vsub(vif(mle(vabs(v.m), vset(XENT_PLAIN)), v.m), vset(EXP_LOW));
     return v;
 }
@@ -24,7 +27,7 @@ INLINE void FN(store_top)(const FN(top) * v, lane_top *a, int l) {
     vstore(a->n + l, v->n);
     vstore(a->c + l, v->ref.c);
     vstore(a->k + l, v->ref.k);
-    FN(store_sum)(v->r, &a->r, l);
+    FN(store_sum)(v->r, a->r.s, a->r.e, l);
 }
 
 /* ---- KL's sums ---- */
@@ -40,15 +43,16 @@ INLINE V FN(vexpm1s)(V e, V *m1, V *mx) {
 
 INLINE FN(kl) FN(load_kl)(const group_state *s, int l) {
     FN(kl)
-    v = {vload(s->c + l), vload(s->c_lo + l), FN(load_sum)(&s->w, l), FN(load_sum)(&s->u, l), FN(load_sum)(&s->a, l)};
+    v = {vload(s->c + l), vload(s->c_lo + l), FN(load_sum)(s->w.s, s->w.e, l), FN(load_sum)(s->u.s, s->u.e, l),
+         FN(load_sum)(s->a.s, s->a.e, l)};
     return v;
 }
 INLINE void FN(store_kl)(const FN(kl) * v, group_state *s, int l) {
     vstore(s->c + l, v->c);
     vstore(s->c_lo + l, v->c_lo);
-    FN(store_sum)(v->w, &s->w, l);
-    FN(store_sum)(v->u, &s->u, l);
-    FN(store_sum)(v->a, &s->a, l);
+    FN(store_sum)(v->w, s->w.s, s->w.e, l);
+    FN(store_sum)(v->u, s->u.s, s->u.e, l);
+    FN(store_sum)(v->a, s->a.s, s->a.e, l);
 }
 
 /* The sums against c - e instead of c. A small e is added as a difference, so that thousands of small shifts round no more
@@ -118,7 +122,7 @@ static void FN(kl_follow)(int rows, int at, const double *factor, const double *
 static void FN(kl_centre)(int rows, bool is_f32, kl_part *p) {
     const V zero = vset(0.0), inf = vset(INF), most_d = vset(8000.0);
     for (int l = 0; l < rows; l += VN) {
-        FN(sum) ws = FN(load_sum)(&p->w, l), ds = FN(load_sum)(&p->d, l);
+        FN(sum) ws = FN(load_sum)(p->w.s, p->w.e, l), ds = FN(load_sum)(p->d.s, p->d.e, l);
         V hi = vload(p->hi + l), lo = vload(p->lo + l), most = vload(p->most + l);
         /* With no target in this tile its largest exp(x - c) becomes about 1. */
         V m = vsel(mne(ws.s, zero), vdiv(FN(value)(ds), FN(value)(ws)), vsub(vsub(most, vload(p->top + l)), hi));
@@ -140,8 +144,8 @@ static void FN(kl_centre)(int rows, bool is_f32, kl_part *p) {
 static void FN(kl_add)(int rows, int at, bool first, const kl_part *p, group_state *s) {
     for (int l = 0; l < rows; l += VN) {
         FN(kl)
-        v = {vload(p->c + l), vload(p->c_lo + l), FN(load_sum)(&p->w, l), FN(load_sum)(&p->d, l),
-             FN(load_sum)(&p->a, l)};
+        v = {vload(p->c + l), vload(p->c_lo + l), FN(load_sum)(p->w.s, p->w.e, l), FN(load_sum)(p->d.s, p->d.e, l),
+             FN(load_sum)(p->a.s, p->a.e, l)};
         /* U from the first pass: what its products rounded counts in KL only times KL itself */
         FN(add_to)(&v.u, vsub(vset(0.0), vmul(FN(value)(v.w), vload(p->mean + l))));
         if (!first) {
@@ -175,10 +179,10 @@ static void FN(merge)(const xent_job *job, reduce_kind kind, int rows, group_sta
             q.y = FN(load_top)(&b->y, l);
         }
         if (kind != REDUCE_LSE && kind != REDUCE_KL) {
-            p.t = FN(load_sum)(&a->t, l);
-            p.b = FN(load_sum)(&a->b, l);
-            q.t = FN(load_sum)(&b->t, l);
-            q.b = FN(load_sum)(&b->b, l);
+            p.t = FN(load_sum)(a->t.s, a->t.e, l);
+            p.b = FN(load_sum)(a->b.s, a->b.e, l);
+            q.t = FN(load_sum)(b->t.s, b->t.e, l);
+            q.b = FN(load_sum)(b->b.s, b->b.e, l);
         }
         V m = vmax(p.x.m, q.x.m), my = vmax(p.y.m, q.y.m);
         FN(raise_x)(kind, log_target, &p, m);
@@ -187,7 +191,7 @@ static void FN(merge)(const xent_job *job, reduce_kind kind, int rows, group_sta
             group_state other = *b;
             const FN(vref) pr = p.y.ref, qr = q.y.ref;
             V pf = FN(raise_y)(&p, my), qf = FN(raise_y)(&q, my);
-            lanes f, dc, dk;
+            vector_lanes f, dc, dk;
             vstore(f, pf);
             vstore(dc, vsub(pr.c, p.y.ref.c));
             vstore(dk, vsub(pr.k, p.y.ref.k));
@@ -214,8 +218,8 @@ static void FN(merge)(const xent_job *job, reduce_kind kind, int rows, group_sta
         if (kind >= REDUCE_KL && log_target)
             FN(store_top)(&p.y, &a->y, l);
         if (kind != REDUCE_LSE && kind != REDUCE_KL) {
-            FN(store_sum)(p.t, &a->t, l);
-            FN(store_sum)(p.b, &a->b, l);
+            FN(store_sum)(p.t, a->t.s, a->t.e, l);
+            FN(store_sum)(p.b, a->b.s, a->b.e, l);
         }
     }
 }
@@ -228,8 +232,8 @@ INLINE FN(state) FN(load_state)(const xent_job *job, reduce_kind kind, const gro
     if (kind >= REDUCE_KL && xent_target_is_log(job))
         v.y = FN(load_top)(&s->y, l);
     if (kind != REDUCE_LSE && kind != REDUCE_KL) {
-        v.t = FN(load_sum)(&s->t, l);
-        v.b = FN(load_sum)(&s->b, l);
+        v.t = FN(load_sum)(s->t.s, s->t.e, l);
+        v.b = FN(load_sum)(s->b.s, s->b.e, l);
     }
     return v;
 }

@@ -31,12 +31,15 @@
 #define XENT_KL_LIFT 32.0 /* target logits: t is held 2^32 larger, so that t u is normal wherever the result is */
 
 enum {
-    MAX_VECTOR = 16, /* lanes of the widest vector */
-    MAX_LANES = 32   /* rows whose states are finished together, at most */
+    MAX_VECTOR = 16,    /* lanes of the widest vector */
+    MAX_ROWS_ALONG = 8, /* short rows along that are worked on together: what fits a vector of states */
+    GROUP_LANES = 32,   /* rows across whose states are finished together */
+    MAX_LANES = 112     /* ... where class axes that are not last are written: see reduce.c's choose_group */
 };
 
-/* One number a row of the group. */
+/* One number a row of the group, or of a vector of rows. */
 typedef double lanes[MAX_LANES];
+typedef double vector_lanes[MAX_VECTOR];
 /* Sums, and what their additions rounded away. */
 typedef struct lane_sums {
     lanes s, e;
@@ -54,5 +57,7 @@ typedef struct group_state {
     lanes c, c_lo;
     lane_sums w, u, a; /* held against y's reference, or 1 for target probabilities */
 } group_state;
+
+enum { STATE_FIELDS = sizeof(group_state) / sizeof(lanes) };
 
 #endif

@@ -7,34 +7,42 @@
 typedef struct FN(tile) {
     const char *x, *t, *w, *p; /* w, p: class weights of binary cross-entropy */
     ptrdiff_t xs, ts, ws, ps;  /* bytes from one vector to the next */
+    ptrdiff_t x_next, t_next;  /* ... and to what is reduced next */
     ptrdiff_t full;            /* whole vectors */
     int tail;                  /* lanes of one more, partial vector (along only) */
     bool across;
 } FN(tile);
 
 /* BODY for each vector of tile T, with `i` its index and `part` its number of valid lanes (0: all; a constant then), `j` its
- * place in a run of RUN vectors; FLUSH after every run. */
+ * place in a run of RUN vectors; FLUSH after every run, of `run` vectors from index `i0` on. What a BODY stores belongs into
+ * the FLUSH, or the bodies of a run cannot be interleaved: the compiler has to think that the next one loads it. */
 /* clang-format off */
 #undef EACH
 #undef RUNS
 #define RUNS(T, BODY, FLUSH)                                                                                           \
     do {                                                                                                               \
-        ptrdiff_t i = 0;                                                                                               \
-        while (i + RUN <= (T)->full) {                                                                                 \
-            enum { part = 0 };                                                                                         \
-            _Pragma("GCC unroll 4") for (int j = 0; j < RUN; j++, i++) {                                               \
+        ptrdiff_t i0 = 0;                                                                                              \
+        for (; i0 + RUN <= (T)->full; i0 += RUN) {                                                                     \
+            enum { part = 0, run = RUN };                                                                              \
+            _Pragma("GCC unroll 4") for (int j = 0; j < RUN; j++) {                                                    \
+                const ptrdiff_t i = i0 + j;                                                                            \
+                (void)i;                                                                                               \
                 BODY                                                                                                   \
             }                                                                                                          \
             FLUSH                                                                                                      \
         }                                                                                                              \
-        for (; i < (T)->full; i++) {                                                                                   \
-            enum { part = 0, j = 0 };                                                                                  \
+        for (; i0 < (T)->full; i0++) {                                                                                 \
+            enum { part = 0, j = 0, run = 1 };                                                                         \
+            const ptrdiff_t i = i0;                                                                                    \
+            (void)i;                                                                                                   \
             BODY                                                                                                       \
             FLUSH                                                                                                      \
         }                                                                                                              \
         if ((T)->tail) {                                                                                               \
-            enum { j = 0 };                                                                                            \
+            enum { j = 0, run = 1 };                                                                                   \
             const int part = (T)->tail;                                                                                \
+            const ptrdiff_t i = i0;                                                                                    \
+            (void)i;                                                                                                   \
             BODY                                                                                                       \
             FLUSH                                                                                                      \
         }                                                                                                              \
@@ -44,10 +52,10 @@ typedef struct FN(tile) {
 #define EACH(T, ...) RUNS(T, BLOCK(__VA_ARGS__), )
 #undef GET
 #define GET(p, part, fill) ((part) ? vloadn(p, part, vset(fill)) : vload(p))
-/* The next tile's line at this place: a walk alternates bursts of loads with arithmetic, which the hardware's own
+/* The next tile's line at this place, which is not always the next in memory: a walk alternates bursts of loads with arithmetic, which the hardware's own
  * prefetching does not follow. */
 #undef AHEAD
-#define AHEAD(p, step) __builtin_prefetch((p) + (i + TILE_VECTORS) * (step))
+#define AHEAD(T, which) __builtin_prefetch((T)->which + (T)->which##_next + i * (T)->which##s)
 #undef GET_X
 #define GET_X(T) GET((T)->x + i * (T)->xs, part, -INF)
 #undef GET_T
@@ -238,6 +246,13 @@ INLINE V FN(lse_step)(const FN(top) * s, bool tops, V x, V *run, V *n, V *err) {
  * (xent_kept_tiles). */
 #undef KEPT
 #define KEPT(i, pairs, which) (keep + ((i) * ((pairs) ? 2 : 1) + (which)) * VN)
+#undef KEEP
+#define KEEP(pairs, both, first, second)                                                                               \
+    for (int j_ = 0; keep && j_ < run; j_++) {                                                                         \
+        vstore(KEPT(i0 + j_, pairs, 0), (first)[j_]);                                                                  \
+        if (both)                                                                                                      \
+            vstore(KEPT(i0 + j_, pairs, 1), (second)[j_]);                                                             \
+    }
 #undef SUMS
 #undef VARIANT
 #define VARIANT(function, tops, keep, ...)                                                                             \
@@ -250,25 +265,23 @@ INLINE V FN(lse_step)(const FN(top) * s, bool tops, V x, V *run, V *n, V *err) {
             FN(function)(T, false, __VA_ARGS__, NULL);                                                                 \
     } while (0)
 #define SUMS(s)                                                                                                        \
-    V run[RUN] = {vset((R)0), vset((R)0), vset((R)0), vset((R)0)}, n = (s)->n;                                         \
+    V sums[RUN] = {vset((R)0), vset((R)0), vset((R)0), vset((R)0)}, n = (s)->n;                                        \
     FN(sum) r = (s)->r
 
 INLINE void FN(reduce_lse)(const FN(tile) * T, bool tops, const bool exact, FN(state) * s, R *keep) {
     SUMS(&s->x);
+    V es[RUN], los[RUN];
     RUNS(T, BLOCK({
              V x = GET_X(T);
-             AHEAD(T->x, T->xs);
-             V lo, e = FN(lse_step_lo)(&s->x, tops, exact || XENT_REAL == 64, x, &run[j], &n, &r.e, &lo);
-             if (keep)
-                 vstore(KEPT(i, XENT_REAL == 64, 0), e);
-             if (keep && XENT_REAL == 64)
-                 vstore(KEPT(i, true, 1), lo);
+             AHEAD(T, x);
+             es[j] = FN(lse_step_lo)(&s->x, tops, exact || XENT_REAL == 64, x, &sums[j], &n, &r.e, &los[j]);
          }),
          BLOCK({
+             KEEP(XENT_REAL == 64, XENT_REAL == 64, es, los)
              if (exact)
-                 FN(flush_all)(run, &r);
+                 FN(flush_all)(sums, &r);
              else
-                 FN(flush)(run, &r);
+                 FN(flush)(sums, &r);
          }));
     s->x.n = n;
     s->x.r = r;
@@ -276,15 +289,15 @@ INLINE void FN(reduce_lse)(const FN(tile) * T, bool tops, const bool exact, FN(s
 
 INLINE void FN(reduce_sent)(const FN(tile) * T, bool tops, FN(state) * s) {
     SUMS(&s->x);
-    V m = vif(mlt(vset(-INF), s->x.m), s->x.m), d[RUN] = {run[0], run[0], run[0], run[0]};
+    V m = vif(mlt(vset(-INF), s->x.m), s->x.m), d[RUN] = {sums[0], sums[0], sums[0], sums[0]};
     FN(sum) b = s->b;
     RUNS(T, BLOCK({
-             V x = GET_X(T), e = FN(lse_step)(&s->x, tops, x, &run[j], &n, &r.e);
-             AHEAD(T->x, T->xs);
+             V x = GET_X(T), e = FN(lse_step)(&s->x, tops, x, &sums[j], &n, &r.e);
+             AHEAD(T, x);
              d[j] = vif(mne(x, vset(-INF)), vmul(e, vsub(m, x)));
          }),
          BLOCK({
-             FN(flush)(run, &r);
+             FN(flush)(sums, &r);
              FN(flush)(d, &b);
          }));
     s->x.n = n;
@@ -296,22 +309,21 @@ INLINE void FN(reduce_sent)(const FN(tile) * T, bool tops, FN(state) * s) {
 INLINE void FN(reduce_probs)(const FN(tile) * T, bool tops, bool with_log, FN(state) * s, R *keep) {
     SUMS(&s->x);
     V m = vif(mlt(vset(-INF), s->x.m), s->x.m);
-    V td[RUN] = {run[0], run[0], run[0], run[0]}, ts[RUN] = {run[0], run[0], run[0], run[0]};
+    V td[RUN] = {sums[0], sums[0], sums[0], sums[0]}, ts[RUN] = {sums[0], sums[0], sums[0], sums[0]}, es[RUN];
     FN(sum) b = s->b, w = s->t;
     RUNS(T, BLOCK({
              V x = GET_X(T), t = GET_T(T, (R)0), d = vsub(m, x);
-             AHEAD(T->x, T->xs);
-             AHEAD(T->t, T->ts);
-             V e = FN(lse_step)(&s->x, tops, x, &run[j], &n, &r.e);
-             if (keep)
-                 vstore(KEPT(i, XENT_REAL == 64, 0), e);
+             AHEAD(T, x);
+             AHEAD(T, t);
+             es[j] = FN(lse_step)(&s->x, tops, x, &sums[j], &n, &r.e);
              if (with_log)
                  d = vadd(FN(vlog)(t), d);
              ts[j] = t;
              td[j] = vif(mne(t, vset((R)0)), vmul(t, d));
          }),
          BLOCK({
-             FN(flush)(run, &r);
+             KEEP(XENT_REAL == 64, false, es, es)
+             FN(flush)(sums, &r);
              FN(flush)(td, &b);
              FN(flush)(ts, &w);
          }));
@@ -326,7 +338,7 @@ static void FN(reduce_ent)(const FN(tile) * T, FN(state) * s) {
     FN(sum) b = s->b;
     RUNS(T, BLOCK({
              V p = GET((T)->x + i * (T)->xs, part, (R)0);
-             AHEAD(T->x, T->xs);
+             AHEAD(T, x);
              h[j] = vif(mne(p, vset((R)0)), vmul(p, vsub(vset((R)0), FN(vlog)(p))));
          }),
          BLOCK({ FN(flush)(h, &b); }));
@@ -338,25 +350,22 @@ INLINE void FN(reduce_logs)(const FN(tile) * T, bool tops, FN(state) * s, R *kee
     const V none = vset(-INF);
     SUMS(&s->x);
     V mx = vif(mlt(none, s->x.m), s->x.m), my = vif(mlt(none, s->y.m), s->y.m), ny = s->y.n;
-    V ys[RUN] = {run[0], run[0], run[0], run[0]}, ds[RUN] = {run[0], run[0], run[0], run[0]};
+    V ys[RUN] = {sums[0], sums[0], sums[0], sums[0]}, ds[RUN] = {sums[0], sums[0], sums[0], sums[0]}, es[RUN], ts[RUN];
     FN(sum) b = s->b, ry = s->y.r;
     RUNS(T, BLOCK({
              V x = GET_X(T), y = GET_T(T, -INF);
-             AHEAD(T->x, T->xs);
-             AHEAD(T->t, T->ts);
-             V t = FN(lse_step)(&s->y, tops, y, &ys[j], &ny, &ry.e);
-             V e = FN(lse_step)(&s->x, tops, x, &run[j], &n, &r.e);
-             if (keep) {
-                 vstore(KEPT(i, true, 0), e);
-                 vstore(KEPT(i, true, 1), t);
-             }
+             AHEAD(T, x);
+             AHEAD(T, t);
+             V t = ts[j] = FN(lse_step)(&s->y, tops, y, &ys[j], &ny, &ry.e);
+             es[j] = FN(lse_step)(&s->x, tops, x, &sums[j], &n, &r.e);
              V d = vmul(t, vsub(vsub(y, my), vsub(x, mx)));
              M live = mne(y, none); /* a target of 0 adds nothing; one above 0 where q = 0 is infinite */
              d = vsel(mand(live, meq(x, none)), vset(INF), d);
              ds[j] = vif(live, d);
          }),
          BLOCK({
-             FN(flush)(run, &r);
+             KEEP(true, true, es, ts)
+             FN(flush)(sums, &r);
              FN(flush)(ys, &ry);
              FN(flush)(ds, &b);
          }));
@@ -400,12 +409,12 @@ INLINE FN(sum) FN(total)(FN(sum) a) {
 }
 
 /* The lanes of a sum as rows' sums. */
-INLINE void FN(put_sum)(FN(sum) a, const FN(tile) * T, int at, lane_sums *out) {
+INLINE void FN(put_sum)(FN(sum) a, const FN(tile) * T, int at, double *s, double *e) {
     if (!T->across)
         a = FN(total)(a);
     a.e = vif(mlt(vabs(a.e), vset(INF)), a.e);
-    FN(put)(a.s, T, at, out->s);
-    FN(put)(a.e, T, at, out->e);
+    FN(put)(a.s, T, at, s);
+    FN(put)(a.e, T, at, e);
 }
 
 static void FN(put_top)(const FN(top) * s, const FN(tile) * T, int at, lane_top *out) {
@@ -413,5 +422,5 @@ static void FN(put_top)(const FN(top) * s, const FN(tile) * T, int at, lane_top 
     FN(put)(T->across ? s->n : FN(across_lanes)(s->n, FN(plus)), T, at, out->n);
     FN(put)(s->ref.c, T, at, out->c);
     FN(put)(s->ref.k, T, at, out->k);
-    FN(put_sum)(s->r, T, at, &out->r);
+    FN(put_sum)(s->r, T, at, out->r.s, out->r.e);
 }

@@ -44,8 +44,6 @@ static int fields_of(const op_entry *op, int at[]) {
     return n;
 }
 
-enum { STATE_FIELDS = sizeof(group_state) / sizeof(lanes) };
-
 size_t xent_state_size(int op) {
     int at[STATE_FIELDS];
     const op_entry *e = op_with_states(op);
@@ -108,7 +106,7 @@ static void join_rows(const xent_job *job, const isa_entry *isa, char *const p[]
     const int fields = fields_of(job->op, at);
     group_state sum;
     bool merges = false;
-    memset(&sum, 0, sizeof sum); /* vectors of rows are merged whole, be there fewer */
+    xent_clear_states(&sum, rows);
     for (int l = 0; l < rows; l++) {
         load_row(p[l], at, fields, &sum, l);
         merges = merges || head_at(p[l]).classes > 0;
@@ -125,8 +123,8 @@ static void join_rows(const xent_job *job, const isa_entry *isa, char *const p[]
 
 void xent_keep_states(const xent_job *job, const isa_entry *isa, const row_group *g, const group_state *s) {
     const operand *t = &job->at[OPERAND_T], *states = &job->at[OPERAND_VALUE];
-    char *p[MAX_LANES];
-    head more[MAX_LANES];
+    char *p[GROUP_LANES];
+    head more[GROUP_LANES];
     for (int l = 0; l < g->rows; l++) {
         head h = {.classes = job->classes, .weight = g->weight[l], .x_label = g->x_label[l]};
         if (t->data)
@@ -149,7 +147,7 @@ void xent_keep_states(const xent_job *job, const isa_entry *isa, const row_group
 /* How many states from p on are alike but for what they hold, up to a group. */
 static int run_of_alike(const char *p, size_t size, size_t rows, const head *first) {
     int n = 1;
-    while (n < MAX_LANES && (size_t)n < rows) {
+    while (n < GROUP_LANES && (size_t)n < rows) {
         const head h = head_at(p + (size_t)n * size);
         if (h.op != first->op || h.compute != first->compute || h.target != first->target ||
             h.classes != first->classes)
@@ -174,7 +172,7 @@ xent_status xent_state_start(int op, int compute, size_t rows, void *states) {
     if (rows > 0 && !states)
         return XENT_ERR_NULL;
     fields = fields_of(xent_op_at(op), at);
-    memset(&s, 0, sizeof s);
+    xent_clear_states(&s, 1);
     s.x.m[0] = s.y.m[0] = -INFINITY;
     for (char *p = states; rows > 0; rows--, p += size) {
         memcpy(p, &h, sizeof h);
@@ -269,13 +267,13 @@ xent_status xent_state_merge(size_t rows, void *into, const void *other) {
             return XENT_ERR_STATE;
     }
     for (size_t row = 0; row < rows;) {
-        int at[STATE_FIELDS], n = rows - row < MAX_LANES ? (int)(rows - row) : MAX_LANES;
-        char *p[MAX_LANES];
-        head heads[MAX_LANES];
+        int at[STATE_FIELDS], n = rows - row < GROUP_LANES ? (int)(rows - row) : GROUP_LANES;
+        char *p[GROUP_LANES];
+        head heads[GROUP_LANES];
         group_state s;
         xent_job job;
         start_job(&first, &job);
-        memset(&s, 0, sizeof s);
+        xent_clear_states(&s, n);
         for (int l = 0; l < n; l++, row++) {
             p[l] = a + row * size;
             heads[l] = head_at(b + row * size);
@@ -322,8 +320,8 @@ xent_status xent_state_finish(size_t rows, const void *states, int dtype, void *
         xent_job job;
         first = head_at(p + row * size);
         start_job(&first, &job);
-        memset(&s, 0, sizeof s);
-        xent_start_group(&job, MAX_LANES, &g);
+        xent_clear_states(&s, GROUP_LANES);
+        xent_start_group(&job, GROUP_LANES, &g);
         g.rows = run_of_alike(p + row * size, size, rows - row, &first);
         g.any_dead = false;
         for (int l = 0; l < g.rows; l++) {

@@ -6,23 +6,71 @@ INLINE R *FN(kept)(const xent_job *job, void *keep, int at) {
     return keep ? (R *)keep + (job->across ? at / VN : at) * tiles * TILE_REALS : NULL;
 }
 
+/* Bytes to the next tile of the same place in the flight: of the same row, or of one n rows on. */
+INLINE ptrdiff_t FN(next_tile)(const xent_job *job, int which, int n, ptrdiff_t along) {
+    const operand *o = &job->at[which];
+    return job->across || job->classes > TILE_REALS || !o->data || !job->ndim ? along : n * o->rs[job->ndim - 1];
+}
+
+/* A row's part of the output is written as soon as it is reduced, in a burst that would wait for memory line by line: it is
+ * asked for before. Not where stores stream. */
+INLINE void FN(fetch_out)(const xent_job *job, const row_group *g, int at, ptrdiff_t c, ptrdiff_t count, bool keeps) {
+    const operand *o = &job->at[OPERAND_OUT];
+    if (job->across || !o->data || (job->streams && !keeps) || !FN(in_place)(job, g, at, OPERAND_OUT))
+        return;
+    for (const char *p = o->data + g->off[OPERAND_OUT][at] + c * o->cs, *end = p + count * o->cs; p < end; p += LINE)
+        __builtin_prefetch(p, 1);
+}
+
+/* Rows, or vectors of rows, that are in flight together: each step is done for all of them before the next, since only another
+ * row's work fills the time that a row's maximum and sums take on their way across the lanes. Those that pass through a buffer
+ * go alone, and so do KL's rows, whose centred sums are vectors of rows that are not there yet. */
+enum { FN(FLIGHT) = GROUP_LANES / VN > MAX_ROWS_ALONG ? GROUP_LANES / VN : MAX_ROWS_ALONG };
+
 static void FN(walk_reduce)(const xent_job *job, const row_group *g, ptrdiff_t c0, ptrdiff_t c1, reduce_kind kind,
                             group_state *rows, void *keep) {
     _Alignas(64) R xbuf[TILE_REALS], tbuf[TILE_REALS], wbuf[2 * TILE_REALS];
     const ptrdiff_t step = job->across ? TILE_VECTORS : TILE_REALS;
-    for (int at = 0; at < g->rows; at += job->across ? VN : 1) {
-        FN(tile) T = {.across = job->across};
-        FN(state) s = FN(start)();
-        for (ptrdiff_t c = c0; c < c1; c += step) {
-            ptrdiff_t count = c1 - c < step ? c1 - c : step;
-            T = FN(load_tile)(job, g, at, c, count, true, xbuf, tbuf, wbuf);
-            FN(reduce_tile)(job, g, kind, &T, &s, c == c0, rows, at, FN(kept)(job, keep, at));
+    const int width = job->across ? VN : 1;
+    FN(tile) T[FN(FLIGHT)];
+    FN(state) s[FN(FLIGHT)];
+    bool tops[FN(FLIGHT)];
+    for (int at = 0, n; at < g->rows; at += n * width) {
+        n = (g->rows - at + width - 1) / width;
+        n = n < FN(FLIGHT) ? n : FN(FLIGHT);
+        if (xent_is_kl(kind) && !job->across)
+            n = 1;
+        for (int q = 0; q < n; q++) {
+            T[q].across = job->across;
+            s[q] = FN(start)();
         }
-        if (xent_is_kl(kind) && c0 == c1)
-            FN64(kl_none)(job->across ? VN : 1, at, rows);
-        FN(put_state)(job, kind, &T, &s, at, rows);
+        for (ptrdiff_t c = c0; c < c1; c += step) {
+            const ptrdiff_t count = c1 - c < step ? c1 - c : step;
+            const bool first = c == c0;
+            for (int q = 0; q < n; q++) {
+                T[q] = FN(load_tile)(job, g, at + q * width, c, count, true, xbuf, tbuf, wbuf);
+                T[q].x_next = FN(next_tile)(job, OPERAND_X, n, TILE_VECTORS * T[q].xs);
+                T[q].t_next = FN(next_tile)(job, OPERAND_T, n, TILE_VECTORS * T[q].ts);
+                FN(fetch_out)(job, g, at + q * width, c, count, keep != NULL);
+                if (q == 0 && (T[0].x == (const char *)xbuf || T[0].t == (const char *)tbuf))
+                    n = 1;
+            }
+            for (int q = 0; q < n; q++)
+                tops[q] = FN(lead_tile)(job, kind, &T[q], &s[q], first, rows, at + q * width);
+            for (int q = 0; q < n; q++)
+                FN(reduce_tile)(job, g, kind, &T[q], &s[q], tops[q], first, rows, at + q * width,
+                                FN(kept)(job, keep, at + q * width));
+        }
+        for (int q = 0; q < n; q++) {
+            if (xent_is_kl(kind) && c0 == c1)
+                FN64(kl_none)(width, at + q * width, rows);
+            FN(put_state)(job, kind, &T[q], &s[q], at + q * width, rows);
+        }
     }
 }
+
+/* Streaming stores of half a line want the other half soon. */
+enum { FN(WIDE_CLASSES) = sizeof(V) == 64 ? 16 : 4 };
 
 /* Classes [c, c + count) of rows `at` and following. */
 static void FN(emit_some)(const xent_job *job, const row_group *g, int at, ptrdiff_t c, ptrdiff_t count,
@@ -30,24 +78,31 @@ static void FN(emit_some)(const xent_job *job, const row_group *g, int at, ptrdi
     _Alignas(64) R xbuf[TILE_REALS], tbuf[TILE_REALS], wbuf[2 * TILE_REALS], obuf[TILE_REALS];
     const operand *o = &job->at[OPERAND_OUT];
     const FN(tile) T = FN(load_tile)(job, g, at, c, count, !keep, xbuf, tbuf, wbuf);
-    char *base = straight ? o->data + g->off[OPERAND_OUT][at] + c * o->cs : (char *)obuf;
-    const ptrdiff_t os = straight && job->across ? o->cs : (ptrdiff_t)sizeof(V);
     const emit_kind emit = job->op->emit;
     const xent_target target = job->op->target;
+    int labels[MAX_VECTOR], patches = 0; /* rows whose label is here: the emits have something particular there */
+    if (target == XENT_TARGET_LABELS)
+        for (int l = at; l < at + FN(rows_at)(job, g, at); l++)
+            if (g->label[l] >= c && g->label[l] < c + count)
+                labels[patches++] = l;
+    /* What is patched streams afterwards: a store to a streamed line would read it back. */
+    const bool later = stream && patches > 0 && job->across;
+    char *const place = o->data + g->off[OPERAND_OUT][at] + c * o->cs;
+    char *base = straight && !later ? place : (char *)obuf;
+    const ptrdiff_t os = straight && !later && job->across ? o->cs : (ptrdiff_t)sizeof(V);
     if (keep)
         FN(emit_tile)(emit, target, &T, r, at, NULL, base, os, false, true, FN(kept)(job, (void *)keep, at));
-    else if (stream)
+    else if (stream && !later)
         FN(emit_tile)(emit, target, &T, r, at, NULL, base, os, true, false, NULL);
     else
         FN(emit_tile)(emit, target, &T, r, at, NULL, base, os, false, false, NULL);
-    if (job->op->target == XENT_TARGET_LABELS) /* whose emits have something particular there */
-        for (int l = at; l < at + FN(rows_at)(job, g, at); l++)
-            if (g->label[l] >= c && g->label[l] < c + count) {
-                const R patch = (R)r->patch[l];
-                const ptrdiff_t j = g->label[l] - c;
-                memcpy(base + (job->across ? j * os + (l - at) * (ptrdiff_t)sizeof(R) : j * (ptrdiff_t)sizeof(R)),
-                       &patch, sizeof(R));
-            }
+    for (int i = 0; i < patches; i++) {
+        const R patch = (R)r->patch[labels[i]];
+        const ptrdiff_t j = g->label[labels[i]] - c, l = labels[i] - at;
+        memcpy(base + (job->across ? j * os + l * (ptrdiff_t)sizeof(R) : j * (ptrdiff_t)sizeof(R)), &patch, sizeof(R));
+    }
+    for (ptrdiff_t j = 0; later && j < count; j++)
+        vstream(place + j * o->cs, vload(obuf + j * VN));
     if (!straight)
         FN(unpack_tile)(job, g, at, c, count, obuf, acc);
 }
@@ -56,11 +111,16 @@ static void FN(walk_emit)(const xent_job *job, const row_group *g, ptrdiff_t c0,
                           const void *keep, xent_sum *acc) {
     const operand *o = &job->at[OPERAND_OUT];
     const bool plain = !acc && !job->at[OPERAND_WHERE].data && !g->any_dead;
-    if (job->across) { /* neighbouring rows share a line of the output: both are written while it is at hand */
-        for (ptrdiff_t c = c0; c < c1; c += TILE_VECTORS)
-            for (int at = 0; at < g->rows; at += VN)
-                FN(emit_some)(job, g, at, c, c1 - c < TILE_VECTORS ? c1 - c : TILE_VECTORS, r, keep,
-                              plain && FN(in_place)(job, g, at, OPERAND_OUT), false, acc);
+    if (job->across) { /* neighbouring rows share a line, or several that follow each other: written while they are at hand */
+        const ptrdiff_t most = g->rows > GROUP_LANES ? FN(WIDE_CLASSES) : TILE_VECTORS;
+        for (ptrdiff_t c = c0; c < c1; c += most)
+            for (int at = 0; at < g->rows; at += VN) {
+                const bool straight = plain && FN(in_place)(job, g, at, OPERAND_OUT);
+                const uintptr_t misplaced = (uintptr_t)(o->data + g->off[OPERAND_OUT][at]) | (uintptr_t)o->cs;
+                FN(emit_some)(job, g, at, c, c1 - c < most ? c1 - c : most, r, keep, straight,
+                              job->streams && straight && !keep && misplaced % sizeof(V) == 0, acc);
+            }
+        vstream_end();
         return;
     }
     for (int at = 0; at < g->rows; at++) {
