@@ -126,6 +126,37 @@ def test_a_row_alone_and_in_any_batch(name, classes, rng, isa):
             assert bits(piece) == bits(tuple(w[part] for w in columns)), (dtype, part, "columns")
 
 
+@pytest.mark.parametrize("name", cases.ROW_NAMES)
+def test_columns_of_a_large_batch(name, rng, isa):
+    """Class axes that are not last are written many rows wide where there are many rows, with the same bits."""
+    for dtype in cases.DTYPES:
+        args = tuple(np.asfortranarray(a) for a in cases.operands(name, "random", 1000, 40, dtype, rng))
+        whole = cases.as_tuple(getattr(xent, name)(*args))
+        for part in (slice(0, 1), slice(100, 130), slice(215, 230), slice(999, 1000)):
+            piece = cases.as_tuple(getattr(xent, name)(*(a[part] for a in args)))
+            assert bits(piece) == bits(tuple(w[part] for w in whole)), (dtype, part)
+
+
+@pytest.mark.parametrize("shift", [0, 4])
+def test_columns_that_stream(shift, rng, isa):
+    """Outputs too large for a cache are written past it: whole vectors, and the labels' places among them."""
+    rows, classes = 4208, 1000
+    x = np.asfortranarray(rng.standard_normal((rows, classes), np.float32) * 3)
+    y = rng.integers(0, classes, rows)
+    room = np.full(x.nbytes + 128, 0xA5, np.uint8)
+    start = -room.ctypes.data % 64 + shift
+    out = room[start : start + x.nbytes].view(np.float32).reshape(classes, rows).T
+    for name, args in (("log_softmax", (x,)), ("cross_entropy_with_labels_value_and_grad", (x, y))):
+        op = getattr(xent.ufuncs, name)
+        result = op(*args, out=(None, out) if len(args) == 2 else out)
+        assert cases.as_tuple(result)[-1] is out
+        for part in (slice(0, 20), slice(2000, 2030), slice(4200, 4208)):
+            piece = cases.as_tuple(op(*(a[part] for a in args)))
+            assert bits(piece[-1]) == bits(out[part]), (name, part)
+        assert (room[:start] == 0xA5).all()
+        assert (room[start + x.nbytes :] == 0xA5).all()
+
+
 @pytest.mark.parametrize("classes", [3, 10, 37, 1000])
 @pytest.mark.parametrize("name", cases.ROW_NAMES)
 def test_alignment(name, classes, rng, isa):
