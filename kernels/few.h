@@ -45,6 +45,15 @@ INLINE void FN(few_emit)(const xent_job *job, const row_group *g, int at, const 
         FN(unpack_tile)(job, g, at, 0, job->classes, buf, NULL);
 }
 
+/* The lines that the next groups write, where rows follow each other in memory. */
+INLINE void FN(few_fetch)(const xent_job *job, const row_group *g) {
+    const operand *o = &job->at[OPERAND_OUT];
+    const ptrdiff_t *off = g->off[OPERAND_OUT], span = off[g->rows - 1] - off[0];
+    if (span >= 0 && span <= GROUP_LANES * ACROSS_CLASSES * (ptrdiff_t)sizeof(R))
+        for (ptrdiff_t b = 0; b <= span; b += LINE)
+            __builtin_prefetch(o->data + off[0] + GATHER_AHEAD + b, 1);
+}
+
 INLINE void FN(few_rows)(const xent_job *job, const row_group *g, double *values, void *room, const reduce_kind kind,
                          const xent_target target, const value_kind value, const emit_kind emit) {
     enum { ROOM = ACROSS_CLASSES * VN };
@@ -56,6 +65,8 @@ INLINE void FN(few_rows)(const xent_job *job, const row_group *g, double *values
     FN(tile) T[FN(FEW)];
     FN(state) s[FN(FEW)];
     FN(finished) f[FN(FEW)];
+    if (emit != EMIT_NONE)
+        FN(few_fetch)(job, g);
     for (int q = 0; q < vectors; q++)
         T[q] = FN(load_tile)(job, g, q * VN, 0, job->classes, true, x[q], t[soft ? q : 0], NULL);
     for (int q = 0; q < vectors; q++) {

@@ -22,7 +22,7 @@ static void FN(gather_rows)(const char *p, const ptrdiff_t *off, int rows, ptrdi
     /* What comes a few groups on: the hardware loses a stream that is read in bursts. */
     const ptrdiff_t span = off[rows - 1] - off[0];
     if (span >= 0 && span <= rows * ACROSS_CLASSES * (ptrdiff_t)sizeof(R))
-        for (ptrdiff_t b = 0; b <= span; b += 64)
+        for (ptrdiff_t b = 0; b <= span; b += LINE)
             __builtin_prefetch(p + off[0] + GATHER_AHEAD + b);
     if (count < PN) {
         FN(gather_block)(p, off, rows, (int)count, fill, dst);
