@@ -52,7 +52,7 @@ wheel: $(VENV)/wheel
 	cd build/away && PATH=$(abspath $(WHEEL_VENV)/bin) $(abspath $(WHEEL_VENV)/bin/python) -m pytest $(WHEEL_TESTS)
 
 embed: $(VENV)/embed
-	XENT_EMBED=required $(WHEEL_VENV)/bin/python -m pytest tests/embed $(PYTEST_ARGS)
+	XENT_EMBED=required $(WHEEL_VENV)/bin/python -m pytest tests/embed tests/test_abi.py $(PYTEST_ARGS)
 
 # Where a library is missing this fails, and `make test` skips.
 parity: $(VENV)/test $(VENV)/parity
