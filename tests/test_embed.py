@@ -53,6 +53,7 @@ def run(*command, **options):
 
 
 def build_library(build, *settings):
+    """By make; other targets than all of it may be among the settings."""
     # What an outer make passes down (its own variables and job server) is not meant for this one.
     environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "CFLAGS")}
     run("make", "-C", KERNELS, f"-j{os.cpu_count() or 1}", f"BUILD={build}", *settings, env=environment)
@@ -184,6 +185,26 @@ def test_shared_library_needs_no_python(library):
     needed = re.findall(r"\(NEEDED\).*\[(.*)\]", run("readelf", "-d", build / "libxent.so"))
     assert any(name.startswith("libc.") for name in needed), "readelf's output is not understood"
     assert not [name for name in needed if "python" in name]
+
+
+def test_install(library, tmp_path):
+    """make install, and moved elsewhere: xent.pc finds its way, the program the shared library of its version."""
+    build, openmp = library
+    need("pkg-config", "readelf")
+    settings = [f"CC={shlex.join(CC)}", f"OPENMP={int(openmp)}"]
+    build_library(build, *settings, "install", f"DESTDIR={tmp_path / 'stage'}", "PREFIX=/opt/xent")
+    place = (tmp_path / "stage" / "opt" / "xent").rename(tmp_path / "moved")
+    files = {str(file.relative_to(place)) for file in place.rglob("*") if not file.is_dir()}
+    package = {f"lib/cmake/xent/xent-config{version}.cmake" for version in ("", "-version")}
+    libraries = {"lib/libxent.a", "lib/libxent.so", f"lib/libxent.so.{header.number('ABI_VERSION')}"}
+    assert files == {"include/xent.h", "lib/pkgconfig/xent.pc"} | libraries | package
+    environment = os.environ | {"PKG_CONFIG_PATH": str(place / "lib" / "pkgconfig")}
+    flags = shlex.split(run("pkg-config", "--cflags", "--libs", "xent", env=environment))
+    assert [Path(flag[2:]).resolve() for flag in flags if flag.startswith("-I")] == [place.resolve() / "include"]
+    program = tmp_path / "random"
+    run(*CC, "-std=c11", EMBED / "random.c", *flags, f"-Wl,-rpath,{place / 'lib'}", "-lm", "-o", program)
+    assert f"libxent.so.{header.number('ABI_VERSION')}" in run("readelf", "-d", program)
+    check_random_calls(500, program)
 
 
 def test_build_again_only_what_changed(tmp_path):
