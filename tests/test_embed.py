@@ -108,6 +108,13 @@ def test_static_library(library):
     assert "baseline" in check_report(run(program), openmp)
 
 
+def test_little_stack(library):
+    """128 KiB, which is what musl gives a thread: the program's own and the helpers'."""
+    build, openmp = library
+    program = build_program(build, CC, build / "libxent.a", *["-fopenmp"][:openmp], "-lm")
+    check_report(run("sh", "-c", 'ulimit -s 128 && exec "$0"', program), openmp)
+
+
 def test_random_calls(library):
     build, openmp = library
     arguments = [build / "libxent.a", *["-fopenmp"][:openmp], "-lm"]

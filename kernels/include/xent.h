@@ -6,7 +6,8 @@
  * What holds for every function:
  *   It never allocates, prints, exits or touches errno, and writes nothing where it returns an error; NULL where there
  *   should be something, and extents beyond any memory, are errors. Any thread may call any function at any time, as long
- *   as nobody writes what another reads. Floating-point flags may be raised; results are those of rounding to nearest.
+ *   as nobody writes what another reads, and gets by with 128 KiB of stack. Floating-point flags may be raised; results
+ *   are those of rounding to nearest.
  *   Domain: any float. Infinities have the meaning that the functions below say; a NaN makes NaN of its row's results
  *   and of no other row's. No rows, or no classes where a result has one value a class: nothing is written.
  *   Aliasing: outputs overlap neither inputs nor each other, except "in place": the very same elements as an input's.

@@ -2,7 +2,7 @@
  * and pieces, right or wrong. Operands, scratch and states end, or begin, where memory does: a page that may not be touched
  * follows, or precedes. What has not been a result's is as it was, all of it after an error; and so is errno.
  *
- *   random CALLS SEED      prints how many were done, and how many refused */
+ *   random CALLS SEED      prints how many were done */
 #define _DEFAULT_SOURCE
 #include <errno.h>
 #include <math.h>
