@@ -1,7 +1,7 @@
 # make demo    build, install into .venv, print losses and speed on real logits
 # make test    the whole test suite against the installed package
 # make wheel   a wheel for other machines into dist/, installed where nothing else is and tested away from the tree;
-#              WHEEL_TESTS=tests runs the whole suite there
+#              WHEEL_TESTS='tests README.md xent' runs the whole suite there
 # make embed   the programs and packages of tests/embed, built against that wheel
 # make parity  the drop-ins of xent.compat beside the libraries that they stand in for
 # make lint    ruff, clang-format, mypy, stubtest
@@ -52,7 +52,7 @@ wheel: $(VENV)/wheel
 	cd build/away && PATH=$(abspath $(WHEEL_VENV)/bin) $(abspath $(WHEEL_VENV)/bin/python) -m pytest $(WHEEL_TESTS)
 
 embed: $(VENV)/embed
-	XENT_EMBED=required $(WHEEL_VENV)/bin/python -m pytest tests/embed $(PYTEST_ARGS)
+	XENT_EMBED=required $(WHEEL_VENV)/bin/python -m pytest tests/embed tests/test_abi.py $(PYTEST_ARGS)
 
 # Where a library is missing this fails, and `make test` skips.
 parity: $(VENV)/test $(VENV)/parity

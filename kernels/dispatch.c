@@ -115,7 +115,7 @@ static const candidate candidates[] = {
 enum { CANDIDATES = sizeof candidates / sizeof candidates[0] };
 
 const char *xent_isa_name(int i) {
-    for (int c = 0; c < CANDIDATES; c++)
+    for (int c = 0; i >= 0 && c < CANDIDATES; c++)
         if (candidates[c].runs() && i-- == 0)
             return candidates[c].entry->name;
     return NULL;
@@ -158,17 +158,22 @@ xent_status xent_set_isa(const char *name) {
 
 /* ---- requests ---- */
 void xent_request_init(xent_request *req) {
+    if (!req)
+        return;
     memset(req, 0, sizeof *req);
     req->struct_size = sizeof *req;
     req->grad_scale = 1.0;
 }
 
 xent_status xent_scratch_size(const xent_request *req, size_t *size) {
-    xent_request copy = *req;
     xent_job job;
-    xent_status status = xent_make_job(&copy, &job, false);
-    *size = status == XENT_OK ? xent_job_scratch(&job, req) : 0;
-    return status;
+    xent_status status = xent_make_job(req, &job);
+    if (status != XENT_OK)
+        return status;
+    if (!size)
+        return XENT_ERR_NULL;
+    *size = xent_job_scratch(&job, req);
+    return XENT_OK;
 }
 
 xent_status xent_run(xent_request *req) {
@@ -177,7 +182,9 @@ xent_status xent_run(xent_request *req) {
     xent_status status;
     if (!isa)
         return XENT_ERR_ISA;
-    status = xent_make_job(req, &job, true);
+    status = xent_make_job(req, &job);
+    if (status == XENT_OK)
+        status = xent_read_job(req, &job);
     if (status != XENT_OK)
         return status;
     if (xent_job_scratch(&job, req) > (req->scratch ? req->scratch_size : 0))
@@ -198,7 +205,9 @@ xent_status xent_run_with_what_there_is(xent_request *req) {
     xent_status status;
     if (!isa)
         return XENT_ERR_ISA;
-    status = xent_make_job(req, &job, true);
+    status = xent_make_job(req, &job);
+    if (status == XENT_OK)
+        status = xent_read_job(req, &job);
     if (status == XENT_OK)
         xent_do_with_what_there_is(&job, req, isa);
     return status;

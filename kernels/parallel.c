@@ -34,6 +34,13 @@ enum {
 
 static atomic_int asked_for; /* xent_set_num_threads; 0 follows OpenMP */
 
+#if HAVE_TEAM
+/* Threads beyond the processors have nowhere to run, and an OpenMP runtime that the system refuses one ends the process:
+ * a call has no more than there are processors, but always so many, which shows that bits do not depend on their number. */
+enum { FEW_THREADS = 16 };
+static int most_threads = FEW_THREADS;
+#endif
+
 xent_status xent_set_num_threads(int n) {
     if (n < 0)
         return XENT_ERR_OPTION;
@@ -62,6 +69,7 @@ int xent_threads_for(double elements, int most) {
 #if HAVE_TEAM
     if (omp_in_parallel()) /* the caller already uses the cores */
         return 1;
+    n = n < most_threads ? n : most_threads;
 #endif
     return most > 0 && most < n ? most : n;
 }
@@ -257,10 +265,11 @@ static void in_child(void) {
 }
 
 /* As the library is loaded: with the first call it would come too late for a fork that is under way during it. After the
- * OpenMP runtime's own, which that question brings about: before a fork the latest handler runs first, and ours waits for a
+ * OpenMP runtime's own, which the question brings about: before a fork the latest handler runs first, and ours waits for a
  * region that LLVM's locks. */
 __attribute__((constructor)) static void register_atfork(void) {
-    (void)omp_get_max_threads();
+    const int processors = omp_get_num_procs();
+    most_threads = processors > FEW_THREADS ? processors : FEW_THREADS;
     pthread_atfork(before_fork, after_fork, in_child);
 }
 

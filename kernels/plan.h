@@ -4,9 +4,10 @@
 
 #include "internal.h"
 
-/* Checks everything; on XENT_OK the job is complete and nothing has been written. read = false: the data is not looked at
- * (labels are not checked, the divisor is not known). */
-xent_status xent_make_job(xent_request *req, xent_job *job, bool read);
+/* Checks everything but labels: the data is not looked at. On XENT_OK the job is complete, but for the divisor of mean. */
+xent_status xent_make_job(const xent_request *req, xent_job *job);
+/* Checks the labels, and finds the divisor. Nothing has been written before this returns XENT_OK. */
+xent_status xent_read_job(xent_request *req, xent_job *job);
 size_t xent_job_scratch(const xent_job *job, const xent_request *req);
 void xent_do_job(const xent_job *job, xent_request *req, const isa_entry *isa);
 

@@ -7,6 +7,7 @@
  * ends fall within lines. Measured: 4 to 30 % of a long row's time on two threads; twice the time of rows of 100. */
 #define STREAM_BYTES 16e6
 #define STREAM_ROW 16e3
+#define MOST_ELEMENTS ((ptrdiff_t)(PTRDIFF_MAX / sizeof(xent_sum) / 2))
 
 static bool is_float(int dtype) {
     return dtype >= XENT_F16 && dtype <= XENT_F64;
@@ -43,20 +44,22 @@ static xent_status check(const xent_request *req, const op_entry *op) {
     const bool weighs_classes = cross_entropy || bce || op->reduce == REDUCE_LABEL;
     const bool loss = weighs_classes || op->reduce >= REDUCE_KL; /* of a prediction and a target */
     const bool has_value = op->value != VALUE_NONE, has_emit = op->emit != EMIT_NONE;
-    const bool empty_batch = req->ndim > 0 && req->shape != NULL;
-    ptrdiff_t rows = 1;
+    ptrdiff_t rows = 1, least;
 
-    if (req->struct_size != sizeof *req)
-        return XENT_ERR_REQUEST;
     if (req->compute != XENT_F32 && req->compute != XENT_F64)
         return XENT_ERR_DTYPE;
     if (req->ndim < 0 || req->ndim > XENT_MAX_NDIM || req->classes < 0 || (req->ndim > 0 && !req->shape))
         return XENT_ERR_SHAPE;
-    for (int d = 0; empty_batch && d < req->ndim; d++) {
+    for (int d = 0; d < req->ndim; d++) {
         if (req->shape[d] < 0 || (req->shape[d] > 0 && rows > PTRDIFF_MAX / req->shape[d]))
             return XENT_ERR_SHAPE;
         rows *= req->shape[d];
     }
+    /* Strides of zero make batches of any size. No product is too large that follows from this one: of elements, units of
+     * rows, their sums, and those of classes. */
+    least = rows > 0 ? rows : 1;
+    if (least > MOST_ELEMENTS || req->classes > MOST_ELEMENTS / least)
+        return XENT_ERR_SHAPE;
     if (!is_float(req->logits.dtype))
         return XENT_ERR_DTYPE;
     if (op->target != XENT_TARGET_NONE &&
@@ -120,7 +123,7 @@ static void set_batch(xent_job *job, const xent_request *req) {
     for (int d = 0; d < req->ndim; d++)
         job->rows *= req->shape[d];
     job->ndim = 0;
-    for (int d = 0; d < req->ndim; d++) {
+    for (int d = 0; job->rows > 0 && d < req->ndim; d++) {
         bool join = job->ndim > 0;
         int last = job->ndim - 1;
         if (req->shape[d] == 1)
@@ -332,9 +335,12 @@ static double weights_that_count(const xent_job *job) {
     return xent_sum_value(sum);
 }
 
-xent_status xent_make_job(xent_request *req, xent_job *job, bool read) {
-    const op_entry *op = xent_op_at(req->op);
+xent_status xent_make_job(const xent_request *req, xent_job *job) {
+    const op_entry *op;
     xent_status status;
+    if (!req || req->struct_size != sizeof *req) /* before more of it is read than there may be */
+        return XENT_ERR_REQUEST;
+    op = xent_op_at(req->op);
     if (!op)
         return XENT_ERR_OP;
     status = check(req, op);
@@ -385,8 +391,10 @@ xent_status xent_make_job(xent_request *req, xent_job *job, bool read) {
     job->divisor = 1.0;
     job->first_class = 0;
     job->into_states = job->shares_no_row = false;
-    if (!read)
-        return XENT_OK;
+    return XENT_OK;
+}
+
+xent_status xent_read_job(xent_request *req, xent_job *job) {
     if (job->has_labels && !check_labels(job, req))
         return XENT_ERR_LABEL;
     if (req->reduction == XENT_MEAN)

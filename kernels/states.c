@@ -68,8 +68,10 @@ static head head_at(const void *p) {
     return h;
 }
 
+/* All that is made use of, since states may come from elsewhere. */
 static bool is_state(const head *h) {
-    return h->mark == MARK && h->abi == XENT_ABI_VERSION && op_with_states(h->op);
+    return h->mark == MARK && h->abi == XENT_ABI_VERSION && op_with_states(h->op) &&
+           (h->compute == XENT_F32 || h->compute == XENT_F64) && h->target <= XENT_U64 && h->classes >= 0;
 }
 
 /* Whether a piece or a state of this operation and these dtypes goes into the state. */
@@ -207,7 +209,7 @@ xent_status xent_state_update(xent_request *piece, ptrdiff_t first_class, void *
     size_t step;
     if (!isa)
         return XENT_ERR_ISA;
-    if (piece->struct_size != sizeof *piece)
+    if (!piece || piece->struct_size != sizeof *piece)
         return XENT_ERR_REQUEST;
     op = op_with_states(piece->op);
     if (!op)
@@ -228,7 +230,7 @@ xent_status xent_state_update(xent_request *piece, ptrdiff_t first_class, void *
         step *= (size_t)piece->shape[d];
     }
     req.value = (xent_view){.data = states, .strides = strides, .dtype = XENT_F64};
-    status = xent_make_job(&req, &job, false);
+    status = xent_make_job(&req, &job);
     if (status != XENT_OK)
         return status;
     for (ptrdiff_t row = 0; row < job.rows; row++) {
@@ -261,6 +263,8 @@ xent_status xent_state_merge(size_t rows, void *into, const void *other) {
     if (!is_state(&first))
         return XENT_ERR_STATE;
     size = xent_state_size(first.op);
+    if (rows > PTRDIFF_MAX / size)
+        return XENT_ERR_SHAPE;
     for (size_t row = 0; row < rows; row++) {
         const head h = head_at(a + row * size), more = head_at(b + row * size);
         if (!fits(&h, first.op, first.compute, more.target) || !fits(&more, first.op, first.compute, h.target))
@@ -302,6 +306,8 @@ xent_status xent_state_finish(size_t rows, const void *states, int dtype, void *
     if (!is_state(&first))
         return XENT_ERR_STATE;
     size = xent_state_size(first.op);
+    if (rows > PTRDIFF_MAX / size)
+        return XENT_ERR_SHAPE;
     for (size_t row = 0; row < rows; row++) {
         const head h = head_at(p + row * size);
         if (!fits(&h, first.op, first.compute, XENT_NO_DTYPE))

@@ -126,7 +126,7 @@ static void FN(walk_emit)(const xent_job *job, const row_group *g, ptrdiff_t c0,
     for (int at = 0; at < g->rows; at++) {
         const bool straight = plain && FN(in_place)(job, g, at, OPERAND_OUT);
         /* Streaming stores want aligned vectors: the first tile ends where the output is. */
-        const uintptr_t start = (uintptr_t)(o->data + g->off[OPERAND_OUT][at] + c0 * o->cs);
+        const uintptr_t start = straight ? (uintptr_t)(o->data + g->off[OPERAND_OUT][at] + c0 * o->cs) : 0;
         const bool stream = job->streams && straight && !keep && start % sizeof(R) == 0;
         ptrdiff_t head = stream ? (ptrdiff_t)(-start % sizeof(V) / sizeof(R)) : 0;
         for (ptrdiff_t c = c0, count; c < c1; c += count, head = 0) {

@@ -53,14 +53,16 @@ def run(*command, **options):
 
 
 def build_library(build, *settings):
+    """By make; other targets than all of it may be among the settings."""
     # What an outer make passes down (its own variables and job server) is not meant for this one.
     environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "CFLAGS")}
     run("make", "-C", KERNELS, f"-j{os.cpu_count() or 1}", f"BUILD={build}", *settings, env=environment)
 
 
-def build_program(build, compiler, *arguments):
-    run(*compiler, "-std=c11", "-O2", *PEDANTIC, f"-I{INCLUDE}", EMBED / "embed.c", *arguments, "-o", build / "embed")
-    return build / "embed"
+def build_program(build, compiler, *arguments, name="embed"):
+    flags = ["-std=c11", "-O2", *PEDANTIC, f"-I{INCLUDE}"]
+    run(*compiler, *flags, EMBED / f"{name}.c", *arguments, "-o", build / name)
+    return build / name
 
 
 def works(directory, flags, compiler=CC):
@@ -80,6 +82,16 @@ def check_report(output, openmp):
     return isas
 
 
+def check_random_calls(calls, program, *arguments, **options):
+    """Calls at random, between pages that may not be touched: many are done and many are refused."""
+    output = run(program, *arguments, calls, 6, **options)
+    counts = re.fullmatch(r"(\d+) requests: (\d+) done; as many rows in pieces: (\d+) done\n", output)
+    made, done, pieces = map(int, counts.groups())
+    assert made == calls
+    assert 0.3 * calls < done < 0.7 * calls
+    assert 0.15 * calls < pieces < 0.5 * calls
+
+
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     """The directory of libxent.a and libxent.so, built as the README says."""
@@ -94,6 +106,19 @@ def test_static_library(library):
     build, openmp = library
     program = build_program(build, CC, build / "libxent.a", *["-fopenmp"][:openmp], "-lm")
     assert "baseline" in check_report(run(program), openmp)
+
+
+def test_little_stack(library):
+    """128 KiB, which is what musl gives a thread: the program's own and the helpers'."""
+    build, openmp = library
+    program = build_program(build, CC, build / "libxent.a", *["-fopenmp"][:openmp], "-lm")
+    check_report(run("sh", "-c", 'ulimit -s 128 && exec "$0"', program), openmp)
+
+
+def test_random_calls(library):
+    build, openmp = library
+    arguments = [build / "libxent.a", *["-fopenmp"][:openmp], "-lm"]
+    check_random_calls(30000, build_program(build, CC, *arguments, name="random"))
 
 
 def test_clang(tmp_path):
@@ -118,17 +143,22 @@ def test_sanitizers(tmp_path):
         pytest.skip("the compiler cannot build or run with -fsanitize=address,undefined")
     openmp = works(tmp_path, ["-fopenmp"])
     build_library(tmp_path, f"CC={shlex.join(CC)}", f"CFLAGS={shlex.join(SANITIZE)}", f"OPENMP={int(openmp)}")
-    program = build_program(tmp_path, CC, *SANITIZE, tmp_path / "libxent.a", *["-fopenmp"][:openmp], "-lm")
+    arguments = [*SANITIZE, tmp_path / "libxent.a", *["-fopenmp"][:openmp], "-lm"]
+    program = build_program(tmp_path, CC, *arguments)
     # The library never allocates (test_symbols), and looking for leaks needs ptrace, which containers may forbid.
     environment = os.environ | {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
     check_report(run(program, env=environment), openmp)
+    check_random_calls(5000, build_program(tmp_path, CC, *arguments, name="random"), env=environment)
 
 
 def test_64_bit_arm(tmp_path):
     need("make", ARM_CC, "aarch64-linux-gnu-ar", QEMU)
     build_library(tmp_path, f"CC={ARM_CC}", "AR=aarch64-linux-gnu-ar")
-    program = build_program(tmp_path, [ARM_CC], tmp_path / "libxent.a", "-fopenmp", "-lm")
+    arguments = [tmp_path / "libxent.a", "-fopenmp", "-lm"]
+    program = build_program(tmp_path, [ARM_CC], *arguments)
     assert check_report(run(QEMU, "-L", ARM_ROOT, program), openmp=True) == ["neon", "baseline"]
+    program = build_program(tmp_path, [ARM_CC], *arguments, name="random")
+    check_random_calls(2000, QEMU, "-L", ARM_ROOT, program)
 
 
 @pytest.mark.parametrize(("compiler", "language"), [(CC, "c"), (CXX, "c++")], ids=["C11", "C++17"])
@@ -162,6 +192,26 @@ def test_shared_library_needs_no_python(library):
     needed = re.findall(r"\(NEEDED\).*\[(.*)\]", run("readelf", "-d", build / "libxent.so"))
     assert any(name.startswith("libc.") for name in needed), "readelf's output is not understood"
     assert not [name for name in needed if "python" in name]
+
+
+def test_install(library, tmp_path):
+    """make install, and moved elsewhere: xent.pc finds its way, the program the shared library of its version."""
+    build, openmp = library
+    need("pkg-config", "readelf")
+    settings = [f"CC={shlex.join(CC)}", f"OPENMP={int(openmp)}"]
+    build_library(build, *settings, "install", f"DESTDIR={tmp_path / 'stage'}", "PREFIX=/opt/xent")
+    place = (tmp_path / "stage" / "opt" / "xent").rename(tmp_path / "moved")
+    files = {str(file.relative_to(place)) for file in place.rglob("*") if not file.is_dir()}
+    package = {f"lib/cmake/xent/xent-config{version}.cmake" for version in ("", "-version")}
+    libraries = {"lib/libxent.a", "lib/libxent.so", f"lib/libxent.so.{header.number('ABI_VERSION')}"}
+    assert files == {"include/xent.h", "lib/pkgconfig/xent.pc"} | libraries | package
+    environment = os.environ | {"PKG_CONFIG_PATH": str(place / "lib" / "pkgconfig")}
+    flags = shlex.split(run("pkg-config", "--cflags", "--libs", "xent", env=environment))
+    assert [Path(flag[2:]).resolve() for flag in flags if flag.startswith("-I")] == [place.resolve() / "include"]
+    program = tmp_path / "random"
+    run(*CC, "-std=c11", EMBED / "random.c", *flags, f"-Wl,-rpath,{place / 'lib'}", "-lm", "-o", program)
+    assert f"libxent.so.{header.number('ABI_VERSION')}" in run("readelf", "-d", program)
+    check_random_calls(500, program)
 
 
 def test_build_again_only_what_changed(tmp_path):

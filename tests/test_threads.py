@@ -251,6 +251,29 @@ def test_one_thread_starts_no_thread():
     assert output_of(tiny, OMP_NUM_THREADS="2", OPENBLAS_NUM_THREADS="1") == "0"
 
 
+@needs_openmp
+@pytest.mark.parametrize("how", ["xent", "OpenMP"])
+def test_no_more_threads_than_there_is_use_for(how):
+    """libgomp ends the process where the system refuses it a thread: as many as an int says are never asked for."""
+    most = 2**31 - 1 if how == "xent" else 100_000
+    code = f"""
+        import os, time, numpy as np, xent
+        if {how!r} == "xent":
+            xent.set_num_threads({most})
+        assert xent.get_num_threads() == {most}
+        x = np.zeros((200_000, 100), np.float32)
+        before = len(os.listdir("/proc/self/task"))
+        value = xent.logsumexp(x)
+        assert (value == np.float32(np.log(100))).all()
+        time.sleep(0.5)
+        print(len(os.listdir("/proc/self/task")) - before <= max(16, os.cpu_count()))
+    """
+    if not os.path.isdir("/proc/self/task"):
+        pytest.skip("threads are counted in /proc, which this system lacks")
+    settings = {"OMP_NUM_THREADS": str(most)} if how == "OpenMP" else {}
+    assert output_of(code, OPENBLAS_NUM_THREADS="1", **settings) == "True"
+
+
 # ---- concurrency and fork ------------------------------------------------------------------------------------------
 
 

@@ -4,8 +4,9 @@
  * dtype and with every option; and states, for rows that come in pieces.
  *
  * What holds for every function:
- *   It never allocates, prints, exits or touches errno, and writes nothing where it returns an error. Any thread may call
- *   any function at any time, as long as nobody writes what another reads. Floating-point flags may be raised; results
+ *   It never allocates, prints, exits or touches errno, and writes nothing where it returns an error; NULL where there
+ *   should be something, and extents beyond any memory, are errors. Any thread may call any function at any time, as long
+ *   as nobody writes what another reads, and gets by with 128 KiB of stack. Floating-point flags may be raised; results
  *   are those of rounding to nearest.
  *   Domain: any float. Infinities have the meaning that the functions below say; a NaN makes NaN of its row's results
  *   and of no other row's. No rows, or no classes where a result has one value a class: nothing is written.
@@ -441,7 +442,7 @@ typedef struct xent_request {
     int64_t bad_label; /* ... and its label, saturated to int64 */
 } xent_request;
 
-/* All zero, but for struct_size and grad_scale = 1. */
+/* All zero, but for struct_size and grad_scale = 1. Of NULL: nothing. */
 XENT_API void xent_request_init(xent_request *req);
 /* Bytes of scratch that this request needs (often 0): for sums over rows, and for rows that threads share. */
 XENT_API xent_status xent_scratch_size(const xent_request *req, size_t *size);
@@ -454,7 +455,7 @@ XENT_API xent_status xent_run(xent_request *req);
  * or machine of the same byte order and ABI version: they are plain bytes at any alignment. There are states for the
  * operations of one value a row, but for js_div. Domain, NaN and accuracy: as the operation's function above has them; a
  * merge may add one rounding of each. Pieces of 65536 classes, updated in order, give the bits that xent_run gives to rows
- * of at most 16777216 (but for the last of kl_div_with_log_probs). */
+ * of 33 to 16777216 (but for the last of kl_div_with_log_probs). */
 
 /* Bytes of one row's state; 0: the operation has none. */
 XENT_API size_t xent_state_size(int op);
@@ -473,7 +474,8 @@ XENT_API xent_status xent_state_finish(size_t rows, const void *states, int dtyp
 
 /* ---- threads and instruction sets, of the whole process ---- */
 /* Threads: n = 0 follows OpenMP (OMP_NUM_THREADS, omp_set_num_threads). Returns XENT_ERR_OPTION for n < 0. A request's
- * `threads` is a limit of its own. */
+ * `threads` is a limit of its own; beyond the number of processors, or 16 where there are fewer, more are not used. They
+ * are OpenMP's: where the system refuses it one, what follows is up to its runtime (libgomp ends the process). */
 XENT_API xent_status xent_set_num_threads(int n);
 XENT_API int xent_get_num_threads(void);
 /* 0: every call stays on its thread. */
@@ -481,10 +483,10 @@ XENT_API int xent_has_openmp(void);
 
 /* Instruction sets, by name: "baseline", "avx2", "avx512", "neon". NULL to xent_set_isa: the best that runs here. The
  * environment variable XENT_ISA chooses the first one; an unknown or unsupported value there makes every call return
- * XENT_ERR_ISA until xent_set_isa is called. */
+ * XENT_ERR_ISA, and xent_get_isa NULL, until xent_set_isa is called. */
 XENT_API const char *xent_get_isa(void);
 XENT_API xent_status xent_set_isa(const char *name);
-/* The i-th of the instruction sets that run here, NULL past the end. */
+/* The i-th of the instruction sets that run here, the best first; NULL past the ends. */
 XENT_API const char *xent_isa_name(int i);
 
 #ifdef __cplusplus

@@ -1066,7 +1066,8 @@ cdef str current_isa():
 def set_num_threads(n, /):
     """Use at most `n` threads from now on; 0 follows OpenMP (OMP_NUM_THREADS, threadpoolctl), which is the default.
 
-    Results do not depend on it. Small calls run on one thread whatever it says.
+    Results do not depend on it. Small calls run on one thread whatever it says, and none on more than there are
+    processors, or 16 where there are fewer.
 
     Raises
     ------

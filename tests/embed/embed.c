@@ -4,7 +4,9 @@
  * Results lie in malloc'd arrays of the exact size, so that a build with -fsanitize=address sees any access beyond
  * them. */
 #define _POSIX_C_SOURCE 200809L
+#include <errno.h>
 #include <float.h>
+#include <limits.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -159,6 +161,7 @@ static int op_named(const char *name) {
 }
 
 static xent_status run(call *c) {
+    enum { ERRNO = 4711 };
     size_t size = 0;
     xent_status status = xent_scratch_size(&c->req, &size);
     void *scratch = NULL;
@@ -166,7 +169,9 @@ static xent_status run(call *c) {
         scratch = allocate(size);
     c->req.scratch = scratch;
     c->req.scratch_size = size;
+    errno = ERRNO;
     status = xent_run(&c->req);
+    CHECK(errno == ERRNO, "errno became %d", errno);
     c->req.scratch = NULL;
     free(scratch);
     return status;
@@ -601,6 +606,7 @@ static void check_statuses(void) {
     CHECK(xent_abi_version() == XENT_ABI_VERSION, "header and library differ");
     CHECK(xent_set_isa("no such processor") == XENT_ERR_ISA, "an unknown instruction set was taken");
     CHECK(strcmp(xent_get_isa(), isa) == 0, "a refused instruction set was taken");
+    CHECK(!xent_isa_name(-1) && !xent_isa_name(INT_MIN) && !xent_isa_name(INT_MAX), "no end of instruction sets");
     CHECK(xent_set_num_threads(-1) == XENT_ERR_OPTION, "-1 threads");
 
 #define REFUSED(status, change)                                                                                        \
@@ -622,6 +628,12 @@ static void check_statuses(void) {
     REFUSED(XENT_ERR_SHAPE, c.req.classes = -1);
     REFUSED(XENT_ERR_SHAPE, c.shape[0] = -1);
     REFUSED(XENT_ERR_SHAPE, c.req.ndim = XENT_MAX_NDIM + 1);
+    REFUSED(XENT_ERR_SHAPE, c.req.shape = NULL);
+    REFUSED(XENT_ERR_SHAPE, c.req.classes = PTRDIFF_MAX);
+    REFUSED(XENT_ERR_SHAPE, c.shape[0] = PTRDIFF_MAX / 2; c.x[0] = c.value[0] = 0);
+    REFUSED(XENT_ERR_SHAPE, c.shape[0] = c.req.classes = (ptrdiff_t)1 << (sizeof(ptrdiff_t) * 4); c.x[0] = 0);
+    REFUSED(XENT_ERR_SHAPE, c.shape[0] = 0; c.req.classes = PTRDIFF_MAX);
+    REFUSED(XENT_ERR_NULL, c.req.logits.strides = NULL);
     REFUSED(XENT_ERR_REDUCTION, c.req.reduction = XENT_PER_CLASS);
     REFUSED(XENT_ERR_REDUCTION, c.req.reduction = 17);
     REFUSED(XENT_ERR_REDUCTION, c.req.op = op_named("softmax"); c.req.reduction = XENT_SUM);
@@ -630,6 +642,25 @@ static void check_statuses(void) {
     REFUSED(XENT_ERR_OPTION, c.req.has_ignore_index = 1);
     REFUSED(XENT_ERR_OPTION, c.req.threads = -1);
 #undef REFUSED
+
+    xent_request_init(NULL);
+    CHECK(xent_run(NULL) == XENT_ERR_REQUEST && xent_scratch_size(NULL, &size) == XENT_ERR_REQUEST, "no request");
+    CHECK(xent_state_update(NULL, 0, o.data) == XENT_ERR_REQUEST, "no piece");
+    call_init(&c, op_named("logsumexp"), XENT_F64, 2, 3, &x, NULL, &v, NULL);
+    CHECK(xent_scratch_size(&c.req, NULL) == XENT_ERR_NULL, "no place for a size");
+    c.req.classes = -1;
+    size = 4711;
+    CHECK(xent_scratch_size(&c.req, &size) == XENT_ERR_SHAPE && size == 4711, "an error with a size");
+    size = 0;
+    {
+        /* what a program that was built with another header may have: not all of it may be read */
+        size_t *small = allocate(sizeof *small);
+        *small = sizeof *small;
+        CHECK(xent_run((xent_request *)(void *)small) == XENT_ERR_REQUEST, "a request of one field");
+        CHECK(xent_scratch_size((xent_request *)(void *)small, &size) == XENT_ERR_REQUEST, "a request of one field");
+        CHECK(xent_state_update((xent_request *)(void *)small, 0, o.data) == XENT_ERR_REQUEST, "a piece of one field");
+        free(small);
+    }
 
     call_init(&c, op_named("cross_entropy_terms"), XENT_F64, 2, 3, &x, &x, NULL, &o);
     c.req.reduction = XENT_PER_CLASS;
@@ -987,7 +1018,8 @@ static void *start(int op, int compute, ptrdiff_t rows) {
 static void check_pieces(int op, int dtype, ptrdiff_t rows, ptrdiff_t n, bool options, bool exact) {
     const char *name = info_of(op)->name;
     const bool labels = info_of(op)->target == XENT_TARGET_LABELS, weighs = strstr(name, "cross_entropy") || labels;
-    const ptrdiff_t a = exact ? n / 2 : n / 3, b = exact ? n : n - n / 4; /* pieces: [a, b), [0, a), [b, n) */
+    /* pieces: [a, b), [0, a), [b, n); exact: [0, a), [a, n) */
+    const ptrdiff_t a = !exact ? n / 3 : n < 65536 ? n : 65536, b = exact ? n : n - n / 4;
     const double tolerance = dtype == XENT_F64 ? 1e-14 : 2e-6;
     array x = array_new(dtype, rows * n), t = array_new(dtype, rows * n), v = array_new(dtype, rows);
     array w = array_new(dtype, rows), none = array_new(dtype, rows);
@@ -1051,6 +1083,48 @@ static void check_pieces(int op, int dtype, ptrdiff_t rows, ptrdiff_t n, bool op
     free(class_weight), free(temperature), free(y), free(where), free(one), free(two);
 }
 
+/* Pieces without classes, rows that no piece has reached, and classes that are all -inf: states merged in either order. */
+static void check_empty_states(int dtype) {
+    enum { ROWS = 3, N = 40 };
+    array x = array_new(dtype, ROWS * N), none = array_new(dtype, ROWS * N), v = array_new(dtype, ROWS);
+    array whole = array_new(dtype, ROWS);
+    int ops;
+    xent_ops(&ops);
+    fill(&x, ROWS, N, INPUT_LOGITS);
+    for (ptrdiff_t i = 0; i < ROWS * N; i++)
+        put(&none, i, -INFINITY);
+    for (int op = 0; op < ops; op++) {
+        const char *name = info_of(op)->name;
+        if (xent_state_size(op) == 0 || info_of(op)->target != XENT_TARGET_NONE || strcmp(name, "entropy") == 0)
+            continue;
+        for (int order = 0; order < 2; order++) {
+            void *some = start(op, dtype, ROWS), *nothing = start(op, dtype, ROWS), *infinite = start(op, dtype, ROWS);
+            call c;
+            call_init(&c, op, dtype, ROWS, N, &x, NULL, &whole, NULL);
+            must_run(&c);
+            CHECK(update(&c, 0, N, some) == XENT_OK && update(&c, 0, 0, nothing) == XENT_OK, "%s", name);
+            CHECK(xent_state_merge(ROWS, order ? some : nothing, order ? nothing : some) == XENT_OK, "%s", name);
+            CHECK(xent_state_finish(ROWS, order ? some : nothing, dtype, v.data, NULL) == XENT_OK, "%s", name);
+            CHECK(memcmp(v.data, whole.data, bytes(&v)) == 0, "%s: nothing merged with something", name);
+
+            call_init(&c, op, dtype, ROWS, N, &none, NULL, &whole, NULL);
+            CHECK(update(&c, 0, N, infinite) == XENT_OK, "%s", name);
+            CHECK(xent_state_finish(ROWS, infinite, dtype, v.data, NULL) == XENT_OK, "%s", name);
+            must_run(&c);
+            for (ptrdiff_t r = 0; r < ROWS; r++)
+                near(get(&v, r), get(&whole, r), 0.0, name);
+            if (strcmp(name, "logsumexp") == 0) { /* -inf adds nothing */
+                CHECK(xent_state_finish(ROWS, some, dtype, whole.data, NULL) == XENT_OK, "%s", name);
+                CHECK(xent_state_merge(ROWS, order ? some : infinite, order ? infinite : some) == XENT_OK, "%s", name);
+                CHECK(xent_state_finish(ROWS, order ? some : infinite, dtype, v.data, NULL) == XENT_OK, "%s", name);
+                CHECK(memcmp(v.data, whole.data, bytes(&v)) == 0, "-inf merged with something");
+            }
+            free(some), free(nothing), free(infinite);
+        }
+    }
+    free(x.data), free(none.data), free(v.data), free(whole.data);
+}
+
 static void check_states(int dtype) {
     const int lse = op_named("logsumexp"), kl = op_named("kl_div"), labels = op_named("cross_entropy_with_labels");
     const int64_t bad[] = {2, -1};
@@ -1070,9 +1144,10 @@ static void check_states(int dtype) {
             check_pieces(op, dtype, 67, 29, options != 0, false);
             check_pieces(op, dtype, 11, 700, options != 0, false);
         }
-        /* whole pieces of 65536 classes: the same bits */
+        /* pieces of 65536 classes, the last one smaller: the same bits */
         if (strcmp(info->name, "kl_div_with_log_probs") != 0)
-            check_pieces(op, dtype, 2, 131072, false, true);
+            for (int n = 0; n < 4; n++)
+                check_pieces(op, dtype, 2, (const ptrdiff_t[]){33, 1000, 100000, 131072}[n], false, true);
     }
 
     memset(garbage, 0xa5, sizeof garbage);
@@ -1103,11 +1178,25 @@ static void check_states(int dtype) {
     CHECK(memcmp(garbage, untold, sizeof untold) == 0, "written in spite of an error");
     CHECK(xent_state_merge(2, garbage, garbage + 256) == XENT_ERR_STATE, "states merged with garbage");
     CHECK(xent_state_finish(2, garbage, XENT_I32, v.data, NULL) == XENT_ERR_DTYPE, "values of int32");
+    CHECK(xent_state_start(lse, dtype, 2, NULL) == XENT_ERR_NULL, "no states to start");
+    CHECK(xent_state_merge(2, garbage, NULL) == XENT_ERR_NULL, "no states to merge");
+    CHECK(xent_state_merge(2, NULL, garbage) == XENT_ERR_NULL, "no states to merge into");
+    CHECK(xent_state_finish(2, NULL, dtype, v.data, NULL) == XENT_ERR_NULL, "no states to finish");
+    CHECK(xent_state_finish(2, garbage, dtype, NULL, NULL) == XENT_ERR_NULL, "no place for values");
+    CHECK(xent_state_start(lse, dtype, 0, NULL) == XENT_OK && xent_state_merge(0, NULL, NULL) == XENT_OK &&
+              xent_state_finish(0, NULL, dtype, NULL, NULL) == XENT_OK,
+          "no rows");
+    call_init(&c, lse, dtype, 2, 3, &x, NULL, NULL, NULL);
+    CHECK(xent_state_update(&c.req, 0, NULL) == XENT_ERR_NULL, "no states to update");
+    CHECK(xent_state_start(lse, dtype, 2, garbage) == XENT_OK, "start");
+    CHECK(xent_state_finish(SIZE_MAX, garbage, dtype, v.data, NULL) == XENT_ERR_SHAPE, "more states than memory");
+    CHECK(xent_state_merge(SIZE_MAX, garbage, garbage) == XENT_ERR_SHAPE, "more states than memory");
 
     /* nothing at all: no classes */
     CHECK(xent_state_start(lse, dtype, 2, garbage) == XENT_OK, "start");
     CHECK(xent_state_finish(2, garbage, dtype, v.data, NULL) == XENT_OK, "finish");
     near(get(&v, 0), -INFINITY, 0.0, "logsumexp of nothing");
+    check_empty_states(dtype);
     free(x.data), free(v.data);
 }
 
@@ -1147,6 +1236,10 @@ static void check_simple(void) {
     CHECK(xent_set_num_threads(4) == XENT_OK, "4 threads"); /* that share the row, without scratch from the caller */
     CHECK(xent_logsumexp_f64(row, 1, N, &y) == XENT_OK && xent_softmax_f64(row, 1, N, probabilities) == XENT_OK,
           "long");
+    CHECK(xent_set_num_threads(INT_MAX) == XENT_OK, "as many threads as can be said");
+    CHECK(xent_logsumexp_f64(row, 1, N, d) == XENT_OK && d[0] == y, "a long row and too many threads, other bits");
+    CHECK(xent_logsumexp_f64(row, N / 10, 10, probabilities) == XENT_OK, "short rows and too many threads");
+    CHECK(xent_softmax_f64(row, 1, N, probabilities) == XENT_OK, "long");
     CHECK(xent_set_num_threads(1) == XENT_OK, "1 thread");
     CHECK(xent_logsumexp_f64(row, 1, N, d) == XENT_OK && d[0] == y, "a long row, other bits");
     CHECK(xent_set_num_threads(0) == XENT_OK, "default threads");

@@ -114,10 +114,15 @@ def test_find_package_of_a_later_version_fails(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def built_by_cmake(tmp_path_factory):
-    """A program that took kernels/ into its build: copied elsewhere, so that nothing else of the tree is there."""
-    kernels_copy = tmp_path_factory.mktemp("their") / "libxent"
-    shutil.copytree(ROOT / "kernels", kernels_copy, ignore=shutil.ignore_patterns("build"))
+def kernels_copy(tmp_path_factory):
+    """kernels/ elsewhere, so that nothing else of the tree is there."""
+    copy = tmp_path_factory.mktemp("their") / "libxent"
+    return shutil.copytree(ROOT / "kernels", copy, ignore=shutil.ignore_patterns("build"))
+
+
+@pytest.fixture(scope="module")
+def built_by_cmake(kernels_copy, tmp_path_factory):
+    """A program that took kernels/ into its build."""
     build = tmp_path_factory.mktemp("build")
     settings = [f"-DKERNELS={kernels_copy}", "-DCMAKE_BUILD_TYPE=Release"]
     settings += ["-DXENT_INSTALL=ON", "-DCMAKE_INSTALL_LIBDIR=lib/somewhere"]
@@ -128,6 +133,17 @@ def test_c_by_add_subdirectory(built_by_cmake, data):
     program, build = built_by_cmake
     check(program, data)
     assert not list(build.rglob("libxent.so*")), "the shared library was built, which nobody wants here"
+
+
+def test_c_by_add_subdirectory_to_debug_without_openmp(kernels_copy, tmp_path, data):
+    """Nothing optimised and one thread: the same bits."""
+    settings = [f"-DKERNELS={kernels_copy}", "-DCMAKE_BUILD_TYPE=Debug", "-DXENT_OPENMP=OFF"]
+    program = cmake(HERE / "add_subdirectory", tmp_path, *settings)
+    check(program, data)
+    if shutil.which("ldd"):
+        loaded = run("ldd", program)
+        assert "libc." in loaded
+        assert "omp" not in loaded
 
 
 def test_install_by_cmake(built_by_cmake, tmp_path, data):
