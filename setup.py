@@ -113,6 +113,7 @@ def toolkit(nvcc):
 
 
 NVCC = wanted_nvcc()
+ARCHS = wanted_archs() if NVCC else ""
 CUDA_SOURCES = sorted(glob("cuda/*.[chu]*") + glob("cuda/regimes/*"))
 
 
@@ -134,9 +135,8 @@ class BuildExtensions(build_ext):
         make = shutil.which(os.environ.get("MAKE", "make"))
         if make is None:
             sys.exit("the CUDA kernels are built by make, which is not on the PATH")
-        archs = wanted_archs()
-        build = Path("build", "cuda", archs.replace(" ", "-") or "all").resolve()
-        options = {"BUILD": str(build), "NVCC": NVCC} | ({"XENT_CUDA_ARCHS": archs} if archs else {})
+        build = Path("build", "cuda", ARCHS.replace(" ", "-") or "all").resolve()
+        options = {"BUILD": str(build), "NVCC": NVCC} | ({"XENT_CUDA_ARCHS": ARCHS} if ARCHS else {})
         jobs = os.environ.get("MAX_JOBS") or os.cpu_count()
         # Under a make of its own it would wait for that one's jobs.
         environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS")}

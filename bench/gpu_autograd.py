@@ -9,11 +9,15 @@ do is to multiply by the gradient that comes in, which for a loss that is the la
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
-import torch
-
 from xent import losses
+
+try:
+    import torch
+except ModuleNotFoundError:
+    sys.exit("bench.gpu_autograd needs PyTorch: it is for its autograd")
 
 
 class _Loss(torch.autograd.Function):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
-
-import torch
+import sys
 
 import xent.cuda
 from xent import losses
 from xent._core import TABLE
 
-# Few classes, odd ones, more than a block holds; enough rows to split, and rows beside each other.
-SHAPES = [(37, 3), (5, 131), (3, 1000), (2, 5003), (1, 40_001)]
+try:
+    import torch
+except ModuleNotFoundError:
+    sys.exit("bench.gpu_small needs PyTorch, for its tensors")
+
+# Few classes, odd ones, more than a block holds, and more than a cluster, which are split; and rows beside each other.
+SHAPES = [(37, 3), (5, 131), (3, 1000), (2, 5003), (2, 9001), (1, 70_001)]
 DTYPES = [torch.float32, torch.bfloat16]
 
 
@@ -26,6 +30,8 @@ def operands(target: str, shape: tuple[int, int], dtype: torch.dtype) -> list[to
 
 
 def main() -> None:
+    if not xent.cuda.is_available():
+        sys.exit(f"bench.gpu_small has nothing to run on: {xent.cuda._why_not()}")
     torch.manual_seed(1)
     xent.cuda.prepare(0)
     calls = 0

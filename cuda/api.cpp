@@ -13,12 +13,18 @@ namespace xent {
 /* ---- devices ---- */
 static thread_local char message[512] = "no error";
 
+/* What plans follow from. */
+struct device_facts {
+    int multiprocessors;
+    bool clusters; /* capability 9.0 and later, where the code that is there was compiled for that */
+};
+
 #if defined(XENT_CUDA_HOST)
 
 enum { HOST_MULTIPROCESSORS = 4 };
 
-static xent_status multiprocessors_of(int device, int *count) {
-    *count = HOST_MULTIPROCESSORS;
+static xent_status facts_of(int device, device_facts *facts) {
+    *facts = {HOST_MULTIPROCESSORS, xent_host::clusters()};
     snprintf(message, sizeof message, "the host stands for device 0 alone");
     return device == 0 ? XENT_OK : XENT_ERR_DEVICE;
 }
@@ -52,20 +58,6 @@ xent_status said(cudaError_t e) {
     }
 }
 
-enum { KNOWN_DEVICES = 64 };
-
-static xent_status multiprocessors_of(int device, int *count) {
-    static std::atomic<int> known[KNOWN_DEVICES];
-    const bool keeps = device >= 0 && device < KNOWN_DEVICES;
-    *count = keeps ? known[device].load(std::memory_order_relaxed) : 0;
-    if (*count > 0)
-        return XENT_OK;
-    const xent_status s = said(cudaDeviceGetAttribute(count, cudaDevAttrMultiProcessorCount, device));
-    if (s == XENT_OK && keeps)
-        known[device].store(*count, std::memory_order_relaxed);
-    return s;
-}
-
 /* The calling thread's current device, for a while. */
 struct on_device {
     int before = -1, now;
@@ -81,6 +73,26 @@ struct on_device {
     on_device(const on_device &) = delete;
     on_device &operator=(const on_device &) = delete;
 };
+
+enum { KNOWN_DEVICES = 64, FIRST_WITH_CLUSTERS = 90 };
+
+static xent_status facts_of(int device, device_facts *facts) {
+    static std::atomic<device_facts> known[KNOWN_DEVICES];
+    const bool keeps = device >= 0 && device < KNOWN_DEVICES;
+    *facts = keeps ? known[device].load(std::memory_order_relaxed) : device_facts();
+    if (facts->multiprocessors > 0)
+        return XENT_OK;
+    int made_for = 0;
+    xent_status s = said(cudaDeviceGetAttribute(&facts->multiprocessors, cudaDevAttrMultiProcessorCount, device));
+    if (s != XENT_OK)
+        return s;
+    const on_device guard(device);
+    s = guard.status != XENT_OK ? guard.status : kernels_COMMON_F32()->start_note.load(&made_for);
+    facts->clusters = made_for >= FIRST_WITH_CLUSTERS;
+    if (s == XENT_OK && keeps)
+        known[device].store(*facts, std::memory_order_relaxed);
+    return s;
+}
 
 static xent_status copy_here(void *to, const void *from, size_t bytes, void *stream) {
     const xent_status s =
@@ -297,10 +309,10 @@ static const op_kernels *kernels_of(int op, int stored) {
 
 static xent_status prepare(const xent_request *req, int device, prepared *out) {
     request_facts f;
-    int multiprocessors = 0;
+    device_facts there = {};
     xent_status s = check(req, &f);
     if (s == XENT_OK)
-        s = multiprocessors_of(device, &multiprocessors);
+        s = facts_of(device, &there);
     if (s != XENT_OK)
         return s;
     const op_entry &op = *f.op;
@@ -365,7 +377,8 @@ static xent_status prepare(const xent_request *req, int device, prepared *out) {
     out->common = stored == XENT_F64 ? kernels_COMMON_F64() : kernels_COMMON_F32();
     a.state_reals = out->kernels->state_reals;
     a.result_reals = out->kernels->result_reals;
-    a.multiprocessors = multiprocessors;
+    a.multiprocessors = there.multiprocessors;
+    a.clusters = there.clusters;
     out->p = make_plan(a);
     j.pieces = out->p.row_pieces.count;
     j.piece = out->p.row_pieces.classes;
@@ -461,20 +474,21 @@ static xent_status queue(prepared &r, const xent_request *req, char *workspace, 
 
 static xent_status load_all() {
     const common_kernels *common[] = {kernels_COMMON_F32(), kernels_COMMON_F64()};
+    int made_for;
     xent_status s = XENT_OK;
     for (const common_kernels *c : common) {
         const kernel all[] = {c->weigh_rows, c->class_totals, c->start_note};
         for (const kernel &k : all)
             if (s == XENT_OK)
-                s = k.load();
+                s = k.load(&made_for);
         if (s == XENT_OK)
-            s = c->load_add_up();
+            s = c->load_add_up(&made_for);
     }
     for (int op = 0; op < OPS; op++)
         for (int stored = XENT_F16; stored <= XENT_F64; stored++)
             for (const kernel &k : kernels_of(op, stored)->at)
                 if (s == XENT_OK && k.load)
-                    s = k.load();
+                    s = k.load(&made_for);
     return s;
 }
 
@@ -512,8 +526,8 @@ xent_status xent_cuda_run(const xent_request *req, const xent_cuda_launch *launc
 }
 
 xent_status xent_cuda_prepare(int device) {
-    int multiprocessors;
-    xent_status s = multiprocessors_of(device, &multiprocessors);
+    device_facts facts;
+    const xent_status s = facts_of(device, &facts);
     if (s != XENT_OK)
         return s;
     const on_device guard(device);
@@ -562,7 +576,10 @@ xent_status xent_cuda_device_info(int device, xent_cuda_device *info) {
     *info = xent_cuda_device();
     info->struct_size = sizeof *info;
     snprintf(info->name, sizeof info->name, "host");
-    return multiprocessors_of(device, &info->multiprocessors);
+    device_facts facts;
+    const xent_status s = facts_of(device, &facts);
+    info->multiprocessors = facts.multiprocessors;
+    return s;
 }
 
 #else

@@ -30,6 +30,9 @@ template <class TEAM> struct device_group : TEAM {
     template <class T> static __device__ __forceinline__ T shfl_xor(T v, int d) {
         return __shfl_xor_sync(mask(), v, d * TEAM::beside);
     }
+    template <class T> static __device__ __forceinline__ T shfl_up(T v) {
+        return __shfl_up_sync(mask(), v, TEAM::beside, TEAM::width * TEAM::beside);
+    }
     static __device__ __forceinline__ void sync() {
         __syncthreads();
     }
@@ -41,6 +44,34 @@ template <class TEAM> struct device_group : TEAM {
         return reinterpret_cast<S *>(room);
     }
 };
+
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+/* ... of which several blocks share a row. */
+template <class TEAM> struct cluster_group : device_group<TEAM> {
+    static __device__ __forceinline__ int64_t block() {
+        return __clusterIdx().x;
+    }
+    static __device__ __forceinline__ int64_t blocks() {
+        return __clusterGridDimInClusters().x;
+    }
+    static __device__ __forceinline__ int rank() {
+        return int(__clusterRelativeBlockRank());
+    }
+    static __device__ __forceinline__ int size() {
+        return int(__clusterSizeInBlocks());
+    }
+    static __device__ __forceinline__ void arrive_cluster() {
+        __cluster_barrier_arrive();
+    }
+    static __device__ __forceinline__ void wait_cluster() {
+        __cluster_barrier_wait();
+    }
+    template <class S, int N> static __device__ __forceinline__ S *shared_of(int rank) {
+        void *own = device_group<TEAM>::template shared<S, N>();
+        return static_cast<S *>(__cluster_map_shared_rank(own, unsigned(rank)));
+    }
+};
+#endif
 
 } // namespace xent
 

@@ -32,18 +32,26 @@ const common_kernels *XENT_NAME(kernels_, XENT_FAMILY, _, XENT_DTYPE)() {
 
 namespace { /* the same names in every object, of another dtype */
 
+/* plan.h knows how many classes a lane holds. */
+template <class OP, class M, class TEAM> constexpr bool holds(regime r) {
+    return held_tile<OP, M>() * held_tiles<OP, M, TEAM>() ==
+           held_room(ops[OP::index], sizeof(typename M::real) == 8, r);
+}
+
 template <int I, int REGIME> constexpr kernel at() {
     using OP = op_of<I>;
     using M = XENT_DTYPE;
     if constexpr (!exists(ops[I], REGIME))
         return {nullptr, nullptr};
     else if constexpr (REGIME == HELD_QUAD) {
-        static_assert(held_tile<OP, M>() * held_tiles<OP, M>() == held_room(ops[I], sizeof(M::real) == 8), "one truth");
+        static_assert(holds<OP, M, quad_team>(HELD_QUAD) && holds<OP, M, cluster_team>(HELD_CLUSTER), "one truth");
         return kernel_of<held<OP, M, quad_team>>();
     } else if constexpr (REGIME == HELD_WARP)
         return kernel_of<held<OP, M, warp_team>>();
     else if constexpr (REGIME == HELD_BLOCK)
         return kernel_of<held<OP, M, held_block<sizeof(M::real) == 8>>>();
+    else if constexpr (REGIME == HELD_CLUSTER)
+        return kernel_of<held<OP, M, cluster_team>>();
     else if constexpr (REGIME == STREAM_QUAD && OP::reduce == REDUCE_LABEL && !OP::emits)
         return kernel_of<stream<OP, M, quad_team, ANY>>();
     else if constexpr (REGIME == STREAM_QUAD)

@@ -8,10 +8,11 @@
 
 namespace xent {
 
-/* Queues K::run on `blocks` blocks. */
+/* Queues K::run on `blocks` blocks: where a cluster shares a row, in clusters of K::cluster(a). */
 template <class K> xent_status launch(const typename K::args &a, int64_t blocks, void *stream);
-/* Loads K's code, for what may not be done inside a graph's capture. */
-template <class K> xent_status load();
+/* Loads K's code, for what may not be done inside a graph's capture; *made_for: the compute capability, times 10, that
+ * it was compiled for, which is the device's or an older one. */
+template <class K> xent_status load(int *made_for);
 
 } // namespace xent
 
@@ -28,8 +29,16 @@ xent_status said(cudaError_t e);
 
 template <class K>
 __global__ void __launch_bounds__(K::shape::threads, K::blocks) run(const __grid_constant__ typename K::args a) {
-    device_group<typename K::shape> g;
-    K::run(g, a);
+    if constexpr (K::shape::ranks == 1) {
+        device_group<typename K::shape> g;
+        K::run(g, a);
+    }
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900 /* older devices have no clusters, and are not asked (plan.h) */
+    else {
+        cluster_group<typename K::shape> g;
+        K::run(g, a);
+    }
+#endif
 }
 
 template <class K> xent_status launch(const typename K::args &a, int64_t blocks, void *stream) {
@@ -37,12 +46,22 @@ template <class K> xent_status launch(const typename K::args &a, int64_t blocks,
     at.gridDim = dim3(unsigned(blocks));
     at.blockDim = dim3(unsigned(K::shape::threads));
     at.stream = static_cast<cudaStream_t>(stream);
+    cudaLaunchAttribute cluster = {};
+    if constexpr (K::shape::ranks > 1) {
+        cluster.id = cudaLaunchAttributeClusterDimension;
+        cluster.val.clusterDim.x = unsigned(K::cluster(a));
+        cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+        at.attrs = &cluster;
+        at.numAttrs = 1;
+    }
     return said(cudaLaunchKernelEx(&at, run<K>, a));
 }
 
-template <class K> xent_status load() {
-    cudaFuncAttributes unused;
-    return said(cudaFuncGetAttributes(&unused, run<K>));
+template <class K> xent_status load(int *made_for) {
+    cudaFuncAttributes found = {};
+    const xent_status s = said(cudaFuncGetAttributes(&found, run<K>));
+    *made_for = found.ptxVersion;
+    return s;
 }
 
 } // namespace xent

@@ -1,7 +1,7 @@
 /* plan.h: which lanes do what: from the shape of a request to its regime, grid and workspace, as pure functions. What
- * decides which lane adds what is the operation, the dtype, the number of classes and how they lie, never the number of
- * rows, so that a row's bits do not depend on its batch; the number of rows and of multiprocessors only say who does
- * it. */
+ * decides which lane adds what is the operation, the dtype, the number of classes, how they lie and whether there are
+ * clusters, never the number of rows, so that a row's bits do not depend on its batch; the number of rows and of
+ * multiprocessors only say who does it. */
 #ifndef XENT_CUDA_PLAN_H
 #define XENT_CUDA_PLAN_H
 
@@ -17,7 +17,8 @@ enum regime {
     HELD_QUAD, /* four lanes a row, in registers */
     HELD_WARP,
     HELD_BLOCK,
-    STREAM_QUAD, /* four lanes a row, tile by tile */
+    HELD_CLUSTER, /* ... of a cluster's blocks */
+    STREAM_QUAD,  /* four lanes a row, tile by tile */
     STREAM_WARP,
     STREAM_BLOCK,
     COLUMNS,  /* classes that are no neighbours: side by side with the rows that may be */
@@ -35,6 +36,7 @@ using block_team = team<256, 256>;
 using large_team = team<512, 512>;
 template <bool F64> using held_block = std::conditional_t<F64, block_team, large_team>; /* by their registers */
 using column_team = team<16, 128, 8>;
+using cluster_team = team<256, 256, 1, 8>; /* two blocks a multiprocessor, of rows at different places of the code */
 
 /* Whether an operation has kernels of a regime. */
 constexpr bool exists(const op_entry &op, int regime) {
@@ -43,6 +45,7 @@ constexpr bool exists(const op_entry &op, int regime) {
     case HELD_QUAD:
     case HELD_WARP:
     case HELD_BLOCK:
+    case HELD_CLUSTER:
         return emits && folds;
     case STREAM_QUAD:
         return !emits || !folds;
@@ -62,18 +65,26 @@ constexpr bool exists(const op_entry &op, int regime) {
 }
 
 /* Classes that a lane of a held row has room for, and all of its lanes. */
-constexpr int64_t held_room(const op_entry &op, bool is_f64) {
+constexpr int64_t held_room(const op_entry &op, bool is_f64, regime r) {
     const bool two = op.target != XENT_TARGET_NONE && op.target != XENT_TARGET_LABELS;
-    return 16 / (two ? 2 : 1) / (is_f64 ? 2 : 1);
+    return 16 / (two ? 2 : 1) / (is_f64 ? 2 : 1) * (r == HELD_CLUSTER ? CLUSTER_DEPTH : 1);
 }
 constexpr int64_t held_classes(const op_entry &op, bool is_f64, regime r) {
-    const int64_t each = held_room(op, is_f64);
-    return r == HELD_QUAD   ? each * quad_team::lanes
-           : r == HELD_WARP ? each * warp_team::lanes
-                            : each * (is_f64 ? held_block<true>::lanes : held_block<false>::lanes);
+    const int64_t each = held_room(op, is_f64, r);
+    switch (r) {
+    case HELD_QUAD:
+        return each * quad_team::lanes;
+    case HELD_WARP:
+        return each * warp_team::lanes;
+    case HELD_BLOCK:
+        return each * (is_f64 ? held_block<true>::lanes : held_block<false>::lanes);
+    default:
+        return each * cluster_team::lanes * cluster_team::ranks;
+    }
 }
 
 enum { LONG_ROW = 32768, PIECE = 16384, WARP_CLASSES = 2048, QUAD_CLASSES = 64 };
+enum { CLUSTER_STEP = 64 }; /* a block's classes begin on a line's boundary where their row does */
 
 /* Where a row's pieces end. */
 struct pieces {
@@ -89,9 +100,19 @@ constexpr pieces pieces_of(int64_t classes) {
     return {(classes + each - 1) / each, each};
 }
 
+/* ... and which of them each block of a cluster holds: as few blocks as have room, and all of them much the same. */
+constexpr pieces pieces_of_cluster(const op_entry &op, bool is_f64, int64_t classes) {
+    const int64_t room = held_room(op, is_f64, HELD_CLUSTER) * cluster_team::lanes;
+    int64_t count = 2;
+    while (count * room < classes)
+        count *= 2;
+    const int64_t each = (classes + count - 1) / count;
+    return {count, (each + CLUSTER_STEP - 1) / CLUSTER_STEP * CLUSTER_STEP};
+}
+
 /* The regime of a request that reads classes along rows. */
 constexpr regime choose(const op_entry &op, bool is_f64, int64_t classes, access_kind access, bool contiguous,
-                        bool per_class) {
+                        bool per_class, bool clusters) {
     const bool emits = op.emit != EMIT_NONE, folds = op.reduce != REDUCE_NONE && op.reduce != REDUCE_LABEL;
     if (!emits && !folds) /* a number at the label */
         return STREAM_QUAD;
@@ -102,8 +123,8 @@ constexpr regime choose(const op_entry &op, bool is_f64, int64_t classes, access
     if (per_class) /* only what follows from the rows is wanted */
         return classes <= QUAD_CLASSES ? COLUMNS : STREAM_BLOCK;
     if (emits && folds) {
-        for (regime r : {HELD_QUAD, HELD_WARP, HELD_BLOCK})
-            if (classes <= held_classes(op, is_f64, r))
+        for (regime r : {HELD_QUAD, HELD_WARP, HELD_BLOCK, HELD_CLUSTER})
+            if (classes <= held_classes(op, is_f64, r) && (r != HELD_CLUSTER || clusters))
                 return r;
         return STREAM_BLOCK;
     }
@@ -154,6 +175,7 @@ struct facts {
     bool weighs;                   /* the divisor of mean is to be summed up */
     int state_reals, result_reals; /* of this operation and dtype */
     int multiprocessors;
+    bool clusters; /* the device has them, and code for them was compiled */
 };
 
 constexpr size_t room_for(size_t *end, size_t bytes) {
@@ -167,17 +189,21 @@ constexpr plan make_plan(const facts &f) {
     const size_t real = f.is_f64 ? 8 : 4, pair = 2 * real;
     const op_entry &op = *f.op;
     const bool folds = op.reduce != REDUCE_NONE && op.reduce != REDUCE_LABEL;
-    p.rows = choose(op, f.is_f64, f.classes, f.access, f.contiguous, f.reduction == XENT_PER_CLASS);
+    p.rows = choose(op, f.is_f64, f.classes, f.access, f.contiguous, f.reduction == XENT_PER_CLASS, f.clusters);
     p.per_class = f.reduction == XENT_PER_CLASS;
     p.sums = f.reduction == XENT_SUM || f.reduction == XENT_MEAN;
     p.weighs = f.reduction == XENT_MEAN && f.weighs;
     p.notes = f.has_labels;
-    p.row_pieces = folds ? pieces_of(f.classes) : pieces{1, f.classes};
+    const bool shared = p.rows == HELD_CLUSTER;
+    p.row_pieces = shared  ? pieces_of_cluster(op, f.is_f64, f.classes)
+                   : folds ? pieces_of(f.classes)
+                           : pieces{1, f.classes};
     /* Few rows leave multiprocessors idle; and only a block has a lane for every piece. */
-    p.split = p.row_pieces.count > 1 && (p.rows != STREAM_BLOCK || f.rows < 2 * int64_t(f.multiprocessors));
+    p.split = p.row_pieces.count > 1 && !shared && (p.rows != STREAM_BLOCK || f.rows < 2 * int64_t(f.multiprocessors));
     const int64_t units = p.split ? f.rows * p.row_pieces.count : f.rows, at_a_time = rows_of(p.rows);
+    const int64_t each = shared ? p.row_pieces.count : 1; /* a grid is a whole number of clusters */
     p.blocks = (units + at_a_time - 1) / at_a_time;
-    p.blocks = p.blocks < MAX_BLOCKS ? p.blocks : MAX_BLOCKS;
+    p.blocks = each * (p.blocks < MAX_BLOCKS / each ? p.blocks : MAX_BLOCKS / each);
     p.sum_blocks = (f.rows + 8 * sum_block::lanes - 1) / (8 * sum_block::lanes);
     p.sum_blocks = p.sum_blocks < 1 ? 1 : p.sum_blocks < SUM_BLOCKS ? p.sum_blocks : int64_t(SUM_BLOCKS);
     if (p.per_class) {

@@ -512,6 +512,10 @@ template <reduce_kind K, bool LOG, class M> struct state {
                 unpack(exchange(g, pack(), turn));
                 join_lanes<G::parts>(g);
             }
+            if constexpr (G::ranks > 1) {
+                unpack(exchange_ranks(g, pack(), state().pack(), turn));
+                join_lanes<G::ranks>(g);
+            }
         }
     }
 };

@@ -48,7 +48,7 @@ constexpr family family_of(const op_entry &op) {
 
 struct kernel {
     xent_status (*launch)(const job &, int64_t blocks, void *stream); /* null: there is none */
-    xent_status (*load)();
+    xent_status (*load)(int *made_for);
 };
 
 /* The kernels of an operation: one a regime, and how many reals its states and results are. */
@@ -61,7 +61,7 @@ struct op_kernels {
 struct common_kernels {
     kernel weigh_rows, class_totals, start_note;
     xent_status (*add_up)(const sum_args &, int64_t blocks, void *stream);
-    xent_status (*load_add_up)();
+    xent_status (*load_add_up)(int *made_for);
 };
 
 #define XENT_ONE(FAMILY, M) const op_kernels *kernels_##FAMILY##_##M(int op);

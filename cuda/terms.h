@@ -39,12 +39,17 @@ template <class M> XENT_HD typename M::real exp_beyond(typename M::real x, const
     const R d = x - f.c;
     return d > f.low + fp<R>::low + R(20) ? fp<R>::infinity : exp_near(at_least(f.low, d), f.k);
 }
-/* What sums against reference a are multiplied by to be sums against b. */
-template <class M> XENT_HD typename M::real change(const reference<M> &a, const reference<M> &b) {
-    using R = typename M::real;
-    if constexpr (M::quick)
+/* What sums against reference a are multiplied by to be sums against b; *lo: what its last addition rounded away. */
+template <class M, class R = typename M::real> XENT_HD R change(const reference<M> &a, const reference<M> &b, R *lo) {
+    if constexpr (M::quick) {
+        *lo = R(0);
         return exp2_quick((a.c - b.c) * fp<R>::log2e);
-    return exp_any(at_least(R(-XENT_PLAIN) - fp<R>::low, a.c - b.c), b.k - a.k);
+    }
+    return exp_any(at_least(R(-XENT_PLAIN) - fp<R>::low, a.c - b.c), b.k - a.k, lo);
+}
+template <class M> XENT_HD typename M::real change(const reference<M> &a, const reference<M> &b) {
+    typename M::real lo;
+    return change<M>(a, b, &lo);
 }
 
 /* ---- binary cross-entropy ---- */

@@ -11,7 +11,8 @@
  * Where logits, a floating target and out are all of one 16-bit dtype, exponentials come from the special function
  * unit: results of 16 bits are rounded as elsewhere, a value asked for as float32 is right to about 2^-20.
  * The number of classes, the dtypes, the options, and whether the class axis of all arrays is contiguous decide a row's
- * bits; the batch, alignment and the device do not, but for a device's own exponential.
+ * bits; the batch, alignment and the device do not, but for a device's own exponential, and whether it has thread-block
+ * clusters (compute capability 9.0 and later, in a build for it).
  *
  * Every function may be called from any thread. None prints, exits or allocates. The calling thread's current device is
  * restored.

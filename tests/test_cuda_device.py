@@ -130,7 +130,7 @@ def isa():
 # ---- values --------------------------------------------------------------------------------------------------------
 
 # Exact for few, and beside them enough rows to fill blocks; odd counts, so that the last one is not.
-SHAPES = [(45, 3), (1001, 10), (333, 37), (65, 131), (9, 1000), (5, 5003), (3, 50_257)]
+SHAPES = [(45, 3), (1001, 10), (333, 37), (65, 131), (9, 1000), (5, 5003), (2, 20_001), (3, 50_257)]
 
 
 @pytest.mark.parametrize("kind", ["random", "offset", "peaked", "wide"])

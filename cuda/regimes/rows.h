@@ -1,4 +1,5 @@
-/* rows.h: lanes along a row. `held`: the row is in the lanes' registers from its one reading to its one writing.
+/* rows.h: lanes along a row. `held`: the row is in the lanes' registers from its one reading to its one writing; of a
+ * longer one each block of a cluster holds a piece.
  * `stream`: it is folded tile by tile, whatever its length, and read once more where the result has its length: also
  * pieces of a row (split.h), rows with options, and, with rows side by side in a warp, a class axis that is not the
  * last (columns). */
@@ -22,6 +23,17 @@ XENT_HD void put_value(const job &j, const row_view<M> &v, int64_t row, wide<typ
     } else {
         store_real(v.value, j.value.dtype, value.value());
     }
+}
+
+/* The classes that a block folds: where a cluster shares the row, its piece. */
+struct span {
+    int64_t begin, end;
+};
+template <class G> XENT_HD span own_classes(const G &g, const job &j) {
+    if constexpr (G::ranks > 1)
+        return {g.rank() * j.piece, g.rank() + 1 == j.pieces ? j.classes : (g.rank() + 1) * j.piece};
+    else
+        return {0, j.classes};
 }
 
 /* Classes [begin, end) of a row, tile by tile. */
@@ -57,7 +69,8 @@ XENT_HD result<M> finish_again(G &g, const job &j, const row_view<M> &v, int *tu
     using S = state<REDUCE_PAIR, OP::log_target, M>;
     S s;
     bool again;
-    each_tile<OP, M, ANY, 4>(g, j, v, 0, j.classes, true, [&](int64_t, auto &t) { s.add(g, t, 1, false, turn); });
+    const span own = own_classes(g, j);
+    each_tile<OP, M, ANY, 4>(g, j, v, own.begin, own.end, true, [&](int64_t, auto &t) { s.add(g, t, 1, false, turn); });
     s.join(g, turn);
     return finish<OP>(j, v.facts, s, &again);
 }
@@ -168,17 +181,42 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
 template <class OP, class M> constexpr int held_tile() {
     return OP::reads_t && sizeof(typename M::real) == 8 ? 4 : 8;
 }
-template <class OP, class M> constexpr int held_tiles() {
-    return OP::reads_t || sizeof(typename M::real) == 8 ? 1 : 2;
+/* A cluster's blocks are small, so that a multiprocessor has two: one reads while the other computes. Their lanes hold
+ * more. */
+enum { CLUSTER_DEPTH = 2 };
+template <class OP, class M, class TEAM> constexpr int held_tiles() {
+    return (OP::reads_t || sizeof(typename M::real) == 8 ? 1 : 2) * (TEAM::ranks > 1 ? CLUSTER_DEPTH : 1);
+}
+
+/* What E against one maximum is multiplied by to be E against the row's. */
+template <class M, class R = typename M::real> XENT_HD wide<R, !M::quick> raised(R from, R to) {
+    wide<R, !M::quick> f = R(1);
+    if (-fp<R>::infinity < from && from < to)
+        f.hi = change<M>(reference_of<M>(from), reference_of<M>(to), &f.lo);
+    return f;
+}
+template <class M, int N, class R = typename M::real> XENT_HD void scale_all(R (&e)[N], wide<R, !M::quick> f) {
+    if (f.hi == R(1))
+        return;
+    XENT_UNROLL
+    for (int i = 0; i < N; i++) {
+        const R p = e[i] * f.hi;
+        e[i] = M::quick ? p : p + fma(e[i], f.lo, fma(e[i], f.hi, -p)); /* rounded once */
+    }
 }
 
 template <class OP, class M, class TEAM> struct held {
     using args = job;
     using shape = TEAM;
     using R = typename M::real;
-    static constexpr int blocks =
-        (sizeof(R) == 8 ? 256 : 512) / TEAM::threads; /* 128 registers a lane, 255 for double */
-    static constexpr int tiles = held_tiles<OP, M>(), N = held_tile<OP, M>();
+    /* 128 registers a lane; 255 for double, and for twice as many numbers of what KL's gradients keep of each */
+    static constexpr bool wide_lanes = sizeof(R) == 8 || (TEAM::ranks > 1 && OP::reduce == REDUCE_KLPAIR);
+    static constexpr int blocks = (wide_lanes ? 256 : 512) / TEAM::threads;
+    static constexpr int tiles = held_tiles<OP, M, TEAM>(), N = held_tile<OP, M>();
+
+    static int cluster(const job &j) {
+        return int(j.pieces);
+    }
 
     template <class G> static XENT_HD void run(G &g, const job &j) {
         int turn = 0;
@@ -187,40 +225,54 @@ template <class OP, class M, class TEAM> struct held {
             const bool live = mine < j.rows;
             one(g, j, live ? mine : j.rows - 1, live, &turn);
         }
+        if constexpr (G::ranks > 1)
+            await_ranks(g, &turn);
     }
 
     template <class G> static XENT_HD void one(G &g, const job &j, int64_t row, bool live, int *turn) {
         constexpr int64_t step = N * G::lanes;
-        const row_view<M> v = open_row<OP, M>(j, row, live && lane(g) == 0);
+        const row_view<M> v = open_row<OP, M>(j, row, live && leads(g));
+        const span own = own_classes(g, j);
+        const int64_t classes = own.end - own.begin;
         tile<R, N> t[tiles];
         state_of<OP, M> s;
         R mx = -fp<R>::infinity, my = mx;
         XENT_UNROLL
         for (int i = 0; i < tiles; i++) /* all in flight at once; the branch is the same for the whole row */
-            if (i * step < j.classes)
-                load_tile<OP, M, PACKS>(g, j, v, i * step, j.classes, true, &t[i]);
-        /* One reference for the row, so that the exponentials can be kept for the emit. */
+            if (i * step < classes)
+                load_tile<OP, M, PACKS>(g, j, v, own.begin + i * step, own.end, true, &t[i]);
+        /* One reference for all lanes, so that the exponentials can be kept for the emit. */
         const auto most = [](R a, R b) { return larger(a, b); };
         XENT_UNROLL
         for (int i = 0; i < tiles; i++)
-            if (i * step < j.classes) {
+            if (i * step < classes) {
                 mx = larger(mx, largest(t[i].x));
                 if constexpr (decltype(s)::leads_y)
                     my = larger(my, largest(t[i].t));
             }
         if constexpr (decltype(s)::of_x)
-            s.raise_x(across_all(g, mx, turn, most));
+            s.raise_x(mx = across_all(g, mx, turn, most));
         if constexpr (decltype(s)::leads_y)
-            s.raise_y(across_all(g, my, turn, most));
-        s.add(g, t, int((j.classes + step - 1) / step), true, turn);
+            s.raise_y(my = across_all(g, my, turn, most));
+        s.add(g, t, int((classes + step - 1) / step), true, turn);
         s.join(g, turn);
         result<M> r = finish_row<OP, M>(g, j, v, s, turn);
+        if constexpr (G::ranks > 1 && OP::of_exp) { /* blocks had each its own reference */
+            const auto fx = raised<M>(mx, r.mx), fy = raised<M>(my, r.my);
+            XENT_UNROLL
+            for (int i = 0; i < tiles; i++)
+                if (i * step < classes) {
+                    scale_all<M>(t[i].ex, fx);
+                    if constexpr (OP::log_target)
+                        scale_all<M>(t[i].ey, fy);
+                }
+        }
         if constexpr (OP::value == VALUE_JS) {
             const js_row<M> facts = js_row_of(r);
             state<REDUCE_JS, true, M> sums;
             XENT_UNROLL
             for (int i = 0; i < tiles; i++)
-                if (i * step < j.classes)
+                if (i * step < classes)
                     sums.add_js(t[i], facts);
             sums.join(g, turn);
             finish_js(v.facts, sums, &r);
@@ -228,15 +280,15 @@ template <class OP, class M, class TEAM> struct held {
         if (!live)
             return;
         if constexpr (OP::value != VALUE_NONE) {
-            if (lane(g) == 0)
+            if (leads(g))
                 put_value(j, v, row, r.value);
         }
         XENT_UNROLL
         for (int i = 0; i < tiles; i++)
-            if (i * step < j.classes) {
+            if (i * step < classes) {
                 R out[N];
                 emit<OP>(r, t[i], true, out);
-                store_tile<OP, M, PACKS>(g, j, v, r, i * step, j.classes, out);
+                store_tile<OP, M, PACKS>(g, j, v, r, own.begin + i * step, own.end, out);
             }
     }
 };

@@ -17,6 +17,16 @@ namespace xent {
 enum access_kind { PACKS, STRIDED, ANY };
 
 /* ---- 16 bytes ---- */
+/* How far an address is past a boundary of 16 bytes. */
+XENT_HD unsigned past16(const char *p) {
+    return unsigned(reinterpret_cast<uintptr_t>(p) & 15u);
+}
+/* A device ends the kernel where it is off one; so does the host. */
+XENT_HD void on_boundary(const char *p) {
+    if (past16(p) != 0)
+        __builtin_trap();
+}
+
 struct alignas(16) words {
     uint32_t w[4];
 };
@@ -26,6 +36,7 @@ XENT_HD words load16(const char *p) { /* touched once: first to leave the caches
     return {{v.x, v.y, v.z, v.w}};
 #else
     words v;
+    on_boundary(p);
     memcpy(&v, p, sizeof v);
     return v;
 #endif
@@ -34,6 +45,7 @@ XENT_HD void store16(char *p, const words &v) {
 #if defined(__CUDA_ARCH__)
     __stcs(reinterpret_cast<uint4 *>(p), make_uint4(v.w[0], v.w[1], v.w[2], v.w[3]));
 #else
+    on_boundary(p);
     memcpy(p, &v, sizeof v);
 #endif
 }
@@ -50,11 +62,8 @@ template <class S> struct alignas(16) pack {
     S v[count];
 };
 
-/* The pack at p, which its own size divides, from the two blocks of 16 bytes that it lies in; both are inside the row.
- * */
-template <class S> XENT_HD pack<S> load_across(const char *p) {
-    const unsigned at = unsigned(reinterpret_cast<uintptr_t>(p) & 15u);
-    const words a = load16(p - at), b = load16(p - at + 16);
+/* 16 of the 32 bytes of a and b, from the one at `at` < 16 on, which S's size divides. */
+template <class S> XENT_HD words between(const words &a, const words &b, unsigned at) {
     const bool two = (at & 8u) != 0, one = (at & 4u) != 0;
     uint32_t s[6], t[5];
     XENT_UNROLL
@@ -69,16 +78,14 @@ template <class S> XENT_HD pack<S> load_across(const char *p) {
     XENT_UNROLL
     for (int i = 0; i < 4; i++)
         w.w[i] = sizeof(S) < 4 ? funnel(t[i], t[i + 1], (at & 3u) * 8u) : t[i];
-    pack<S> v;
-    memcpy(&v, &w, sizeof v);
-    return v;
+    return w;
 }
 
 /* Classes [at, at + count) of the contiguous row at p; `valid` of them exist, the others are given as fill. */
 template <class S, class R> XENT_HD void load_pack(const char *row, int64_t at, int64_t classes, R fill, R *out) {
     constexpr int count = pack<S>::count;
     const char *p = row + at * int64_t(sizeof(S));
-    const unsigned off = unsigned(reinterpret_cast<uintptr_t>(p) & 15u);
+    const unsigned off = past16(p);
     pack<S> v;
     if (off == 0 && at + count <= classes) {
         const words w = load16(p);
@@ -87,7 +94,8 @@ template <class S, class R> XENT_HD void load_pack(const char *row, int64_t at, 
         for (int i = 0; i < count; i++)
             out[i] = widen(v.v[i]);
     } else if (at > 0 && at + 2 * count <= classes) {
-        v = load_across<S>(p);
+        const words w = between<S>(load16(p - off), load16(p - off + 16), off);
+        memcpy(&v, &w, sizeof v);
         XENT_UNROLL
         for (int i = 0; i < count; i++)
             out[i] = widen(v.v[i]);
@@ -97,23 +105,36 @@ template <class S, class R> XENT_HD void load_pack(const char *row, int64_t at, 
             out[i] = at + i < classes ? R(widen(load_as<S>(p + i * int(sizeof(S))))) : fill;
     }
 }
-template <class S, class R> XENT_HD void store_pack(char *row, int64_t at, int64_t classes, const R *v) {
+/* The other way, for all lanes of a row that are in one warp, with packs side by side. Of a row between boundaries a
+ * lane's pack lies in two blocks of 16 bytes: it stores the first, with the end of the pack of the lane before it, and
+ * the lane after it stores the second. What is left at both ends is stored class by class. */
+template <class S, class G, class R> XENT_HD void store_pack(G &g, char *row, int64_t at, int64_t classes, const R *v) {
     constexpr int count = pack<S>::count;
     char *p = row + at * int64_t(sizeof(S));
-    if ((reinterpret_cast<uintptr_t>(p) & 15u) == 0 && at + count <= classes) {
-        pack<S> out;
-        words w;
+    const int off = int(past16(p)), first = count - off / int(sizeof(S)); /* classes in the first block */
+    const auto whole = [&](int64_t begin, int n) { return begin + n <= classes; };
+    bool stores = whole(at, first), stored = false; /* the first block; the second, by the next lane */
+    pack<S> out;
+    words w;
+    XENT_UNROLL
+    for (int i = 0; i < count; i++)
+        narrow(v[i], &out.v[i]);
+    memcpy(&w, &out, sizeof w);
+    if (off != 0) {
+        words before;
         XENT_UNROLL
-        for (int i = 0; i < count; i++)
-            narrow(v[i], &out.v[i]);
-        memcpy(&w, &out, sizeof w);
-        store16(p, w);
-    } else {
-        XENT_UNROLL
-        for (int i = 0; i < count; i++)
-            if (at + i < classes)
-                narrow(v[i], reinterpret_cast<S *>(p) + i);
+        for (int i = 0; i < 4; i++)
+            before.w[i] = g.shfl_up(w.w[i]);
+        w = between<S>(before, w, unsigned(16 - off));
+        stores = stores && place(g) > 0;
+        stored = whole(at + count, first) && place(g) + 1 < G::width;
     }
+    if (stores)
+        store16(p - off, w);
+    XENT_UNROLL
+    for (int i = 0; i < count; i++)
+        if (at + i < classes && !(i < first ? stores : stored))
+            reinterpret_cast<S *>(p)[i] = out.v[i];
 }
 
 /* ---- a row ---- */
@@ -313,8 +334,6 @@ XENT_HD void store_tile(G &g, const job &j, const row_view<M> &v, const result<M
         XENT_UNROLL
         for (int i = 0; i < N; i += count) {
             const int64_t c = class_of<G, A, S>(base, at, i);
-            if (c >= end)
-                break;
             if (v.facts.dead || v.facts.bad) {
                 XENT_UNROLL
                 for (int k = 0; k < count; k++)
@@ -324,7 +343,7 @@ XENT_HD void store_tile(G &g, const job &j, const row_view<M> &v, const result<M
                 for (int k = 0; k < count; k++)
                     out[i + k] = v.facts.label == c + k ? r.patch : out[i + k];
             }
-            store_pack<S>(v.out, c, end, out + i);
+            store_pack<S>(g, v.out, c, end, out + i);
         }
     } else {
         XENT_UNROLL

@@ -1,4 +1,5 @@
-"""Looks into compiled kernels: none may keep registers in memory, and those that should move 16 bytes at a time must.
+"""Looks into compiled kernels: none may keep registers in memory, those that should move 16 bytes at a time must, and
+those of floats compute in nothing wider.
 
     python check_binaries.py OBJECT...
 
@@ -16,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 USAGE = re.compile(r"Function (\S+):\n\s+(REG:.*)")
+FIRST_WITH_CLUSTERS = 90
+DOUBLES = re.compile(r"\bD(ADD|MUL|FMA|SETP|MNMX)\b")
 WIDE = {"load": re.compile(r"\bLDG\.E(\.\w+)*\.128\b"), "store": re.compile(r"\bSTG\.E(\.\w+)*\.128\b")}
 
 
@@ -48,10 +51,21 @@ def readable(names):
     return dict(zip(names, done.stdout.splitlines(), strict=True))
 
 
-def wanted(kernel):
+def capability(arch):
+    """Of sm_90, sm_90a."""
+    return int(re.search(r"\d+", arch)[0])
+
+
+def shares_rows(kernel):
+    """Whether the blocks of a cluster share a row: there is no code for that on older devices."""
+    team = re.search(r"\bteam<\d+, \d+, \d+, (\d+)>", kernel)
+    return team is not None and int(team[1]) > 1
+
+
+def wanted(kernel, arch):
     """Which accesses of 16 bytes a kernel must have: (loads, stores)."""
     found = re.search(r"\b(held|stream)<xent::op_of<(\d+)>, ", kernel)
-    if not found:
+    if not found or (shares_rows(kernel) and capability(arch) < FIRST_WITH_CLUSTERS):
         return 0, 0
     packed = found[1] == "held" or re.search(r"\(xent::access_kind\)0", kernel) is not None
     if not packed:
@@ -79,7 +93,9 @@ def problems(path):
         for body in re.split(r"(?m)^\s*Function : ", part)[1:]:
             name, code = body.split("\n", 1)
             kernel = names[name.strip()]
-            for what, least in zip(WIDE, wanted(kernel), strict=True):
+            if DOUBLES.search(code) and not re.search(r"\bF64\b|\bdouble\b", kernel):
+                wrong.append(f"{arch} {kernel}: double arithmetic, in a kernel of floats")
+            for what, least in zip(WIDE, wanted(kernel, arch), strict=True):
                 there = len(WIDE[what].findall(code))
                 if there < least:
                     wrong.append(f"{arch} {kernel}: {there} {what}s of 16 bytes, at least {least} expected")

@@ -10,11 +10,21 @@
 namespace {
 
 thread_local std::string ran;
+thread_local bool has_clusters = true;
 
 } // namespace
 
 void xent_host::trace(const char *kernel, int64_t blocks) {
     ran += std::to_string(blocks) + " " + kernel + "\n";
+}
+
+bool xent_host::clusters() {
+    return has_clusters;
+}
+
+/* Whether the next calls find a device with clusters. */
+EXPORT void xent_host_clusters(int has) {
+    has_clusters = has != 0;
 }
 
 /* Kernels launched since the last call, one line each: the grid, and the kernel's type. */
@@ -31,7 +41,7 @@ EXPORT void xent_host_order(unsigned order) {
 
 /* plan.h, for a shape: what test_plan.py looks at, in this order. */
 EXPORT void xent_host_plan(int op, int is_f64, int64_t rows, int64_t classes, int access, int contiguous, int reduction,
-                           int has_labels, int multiprocessors, int64_t *said) {
+                           int has_labels, int multiprocessors, int clusters, int64_t *said) {
     xent::facts f = {};
     f.op = &xent::ops[op];
     f.is_f64 = is_f64 != 0;
@@ -45,6 +55,7 @@ EXPORT void xent_host_plan(int op, int is_f64, int64_t rows, int64_t classes, in
     f.state_reals = 16;
     f.result_reals = 8;
     f.multiprocessors = multiprocessors;
+    f.clusters = clusters != 0;
     const xent::plan p = xent::make_plan(f);
     const int64_t all[] = {p.rows,
                            p.row_pieces.count,
@@ -72,6 +83,7 @@ EXPORT int64_t xent_host_room(int op, int is_f64, int regime) {
     case xent::HELD_QUAD:
     case xent::HELD_WARP:
     case xent::HELD_BLOCK:
+    case xent::HELD_CLUSTER:
         return xent::held_classes(xent::ops[op], is_f64 != 0, static_cast<xent::regime>(regime));
     default:
         return INT64_MAX;

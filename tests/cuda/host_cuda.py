@@ -168,6 +168,10 @@ class Library:
         """In which order lanes take their turns (host_lanes.h)."""
         self.lib.xent_host_order(ctypes.c_uint(order))
 
+    def set_clusters(self, has):
+        """Whether the device that the host stands for has thread-block clusters."""
+        self.lib.xent_host_clusters(ctypes.c_int(has))
+
     def trace(self):
         """The kernels launched since the last call: (name, lanes a row, blocks)."""
         found = []

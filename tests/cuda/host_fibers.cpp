@@ -146,6 +146,7 @@ struct Block {
     Meeting whole;
     Meeting parts[MAX_THREADS]; /* shuffles, by the first lane of their mask */
     bool votes[VOTES];          /* by the meeting's round */
+    bool left;                  /* a lane has returned */
     std::vector<Array> arrays;
     size_t used;
     alignas(16) unsigned char shared[SHARED_BYTES];
@@ -155,8 +156,9 @@ struct Lane {
     Context context;
     Place place;
     const Meeting *waits; /* until its round is no longer this one */
-    unsigned round;
-    Site site; /* where it waits */
+    unsigned round, cluster_round;
+    bool arrived; /* at the cluster's meeting, and has yet to wait */
+    Site site;    /* where it waits */
     bool returned;
     alignas(16) unsigned char slots[BUFFERS][MAX_EXCHANGE];
 };
@@ -219,8 +221,10 @@ void yield(Scheduler &s) {
     switch_context(&lane->context, &s.home);
 }
 
-void arrive(Scheduler &s, Meeting &m, int count, const Site &site) {
+/* Counts the current lane in; the last one ends the round. Returns the round. */
+unsigned join(Scheduler &s, Meeting &m, int count, const Site &site) {
     Lane *lane = s.current;
+    const unsigned round = m.round;
     if (m.arrived == 0) {
         m.site = site;
         m.who = &lane->place;
@@ -233,18 +237,37 @@ void arrive(Scheduler &s, Meeting &m, int count, const Site &site) {
     if (++m.arrived == count) {
         m.arrived = 0;
         m.round++;
-        return;
     }
+    return round;
+}
+
+void wait(Scheduler &s, const Meeting &m, unsigned round, const Site &site) {
+    Lane *lane = s.current;
+    if (m.round != round)
+        return;
     lane->waits = &m;
-    lane->round = m.round;
+    lane->round = round;
     lane->site = site;
     yield(s);
+}
+
+void arrive(Scheduler &s, Meeting &m, int count, const Site &site) {
+    wait(s, m, join(s, m, count, site), site);
+}
+
+[[noreturn]] void fail(const char *why, const Lane &lane, const Site *site) {
+    std::fprintf(stderr, "%s:\n", why);
+    describe(lane.place, lane.place.thread, site);
+    std::abort();
 }
 
 void entry() {
     Scheduler &s = scheduler();
     s.body(s.argument);
-    s.current->returned = true;
+    Lane *lane = s.current;
+    if (lane->arrived)
+        fail("a lane has arrived and does not wait", *lane, nullptr);
+    lane->returned = s.blocks[lane->place.rank]->left = true;
     yield(s);
     std::abort();
 }
@@ -287,6 +310,7 @@ void run_cluster(Scheduler &s, unsigned first_block, unsigned blocks, unsigned t
         std::fill_n(b.votes, VOTES, false);
         b.arrays.clear();
         b.used = 0;
+        b.left = false;
     }
     s.all = Meeting{};
     for (size_t i = 0; i < count; i++) {
@@ -294,7 +318,7 @@ void run_cluster(Scheduler &s, unsigned first_block, unsigned blocks, unsigned t
         const unsigned rank = static_cast<unsigned>(i / threads);
         l.place = {static_cast<unsigned>(i % threads), threads, first_block + rank, blocks, rank, cluster};
         l.waits = nullptr;
-        l.returned = false;
+        l.returned = l.arrived = false;
         char *stack = s.stacks + i * STACK_BYTES;
         std::memcpy(stack, &CANARY, sizeof CANARY);
         start_context(&l.context, stack, entry);
@@ -338,22 +362,32 @@ bool meet(const Site &site, bool vote) {
     return b.votes[round % VOTES];
 }
 
-void meet_cluster(const Site &site) {
+void arrive_cluster(const Site &site) {
     Scheduler &s = scheduler();
-    arrive(s, s.all, static_cast<int>(s.current->place.cluster * s.current->place.threads), site);
+    Lane *lane = s.current;
+    if (lane->arrived)
+        fail("a lane arrives twice and has not waited", *lane, &site);
+    lane->cluster_round = join(s, s.all, static_cast<int>(lane->place.cluster * lane->place.threads), site);
+    lane->arrived = true;
+}
+
+void wait_cluster(const Site &site) {
+    Scheduler &s = scheduler();
+    Lane *lane = s.current;
+    if (!lane->arrived)
+        fail("a lane waits and has not arrived", *lane, &site);
+    lane->arrived = false;
+    wait(s, s.all, lane->cluster_round, site);
 }
 
 void exchange(const Site &site, const void *mine, void *theirs) {
     Scheduler &s = scheduler();
     Lane *lane = s.current;
-    const unsigned own = lane->place.thread % WARP_LANES, other = own ^ static_cast<unsigned>(site.distance);
+    const unsigned own = lane->place.thread % WARP_LANES, other = partner(site, own);
     const unsigned warp = lane->place.thread - own, first = static_cast<unsigned>(__builtin_ctz(site.mask));
-    const bool inside = site.distance >= 0 && other < WARP_LANES && warp + other < lane->place.threads;
-    if (!(site.mask >> own & 1) || !inside || !(site.mask >> other & 1) || site.bytes > MAX_EXCHANGE) {
-        std::fprintf(stderr, "a shuffle beyond its lanes, or of too much:\n");
-        describe(lane->place, lane->place.thread, &site);
-        std::abort();
-    }
+    const bool inside = other < WARP_LANES && warp + other < lane->place.threads;
+    if (!(site.mask >> own & 1) || !inside || !(site.mask >> other & 1) || site.bytes > MAX_EXCHANGE)
+        fail("a shuffle beyond its lanes, or of too much", *lane, &site);
     Meeting &m = s.blocks[lane->place.rank]->parts[warp + first];
     const unsigned buffer = m.round % BUFFERS;
     std::memcpy(lane->slots[buffer], mine, site.bytes);
@@ -362,7 +396,12 @@ void exchange(const Site &site, const void *mine, void *theirs) {
 }
 
 void *shared_array(unsigned rank, const void *key, size_t bytes) {
-    Block &b = *scheduler().blocks[rank];
+    const Scheduler &s = scheduler();
+    Block &b = *s.blocks[rank];
+    if (b.left && rank != s.current->place.rank) {
+        const Site site = {"shared_of", 0, static_cast<int>(rank), bytes, __FILE__, __LINE__};
+        fail("shared memory of a block that is no longer there", *s.current, &site);
+    }
     for (const Array &a : b.arrays)
         if (a.key == key)
             return b.shared + a.start;

@@ -12,10 +12,16 @@ template <class TEAM> struct host_group : TEAM {
         return static_cast<int>(xent_host::place().thread);
     }
     static int64_t block() {
-        return xent_host::place().block;
+        return xent_host::place().block / xent_host::place().cluster;
     }
     static int64_t blocks() {
-        return xent_host::place().blocks;
+        return xent_host::place().blocks / xent_host::place().cluster;
+    }
+    static int rank() {
+        return static_cast<int>(xent_host::place().rank);
+    }
+    static int size() {
+        return static_cast<int>(xent_host::place().cluster);
     }
 
     /* As device_group has it. */
@@ -35,15 +41,29 @@ template <class TEAM> struct host_group : TEAM {
         xent_host::exchange({"shfl_xor", mask(), d * TEAM::beside, sizeof v, file, line}, &v, &theirs);
         return theirs;
     }
+    template <class T> static T shfl_up(T v, const char *file = __builtin_FILE(), int line = __builtin_LINE()) {
+        T theirs;
+        xent_host::exchange({"shfl_up", mask(), -TEAM::beside, sizeof v, file, line}, &v, &theirs);
+        return theirs;
+    }
     static void sync(const char *file = __builtin_FILE(), int line = __builtin_LINE()) {
         xent_host::meet({"sync", 0, 0, 0, file, line});
     }
     static bool any(bool b, const char *file = __builtin_FILE(), int line = __builtin_LINE()) {
         return xent_host::meet({"any", 0, 0, 0, file, line}, b);
     }
-    template <class S, int N> static S *shared() {
+    static void arrive_cluster(const char *file = __builtin_FILE(), int line = __builtin_LINE()) {
+        xent_host::arrive_cluster({"arrive_cluster", 0, 0, 0, file, line});
+    }
+    static void wait_cluster(const char *file = __builtin_FILE(), int line = __builtin_LINE()) {
+        xent_host::wait_cluster({"wait_cluster", 0, 0, 0, file, line});
+    }
+    template <class S, int N> static S *shared_of(int rank) {
         static char key; /* one array for each S and N */
-        return static_cast<S *>(xent_host::shared_array(xent_host::place().rank, &key, sizeof(S) * N));
+        return static_cast<S *>(xent_host::shared_array(static_cast<unsigned>(rank), &key, sizeof(S) * N));
+    }
+    template <class S, int N> static S *shared() {
+        return shared_of<S, N>(rank());
     }
 };
 

@@ -1,5 +1,5 @@
 /* host_sanitize.cpp: a small set of calls with a thread a lane, under ThreadSanitizer or AddressSanitizer: a part of a warp,
- * a warp and blocks a row, rows side by side, pieces of rows that are merged, and the reductions over rows. */
+ * a warp, blocks and clusters a row, rows side by side, pieces of rows that are merged, and the reductions over rows. */
 #include "../../cuda/table.h"
 #include "host_launch.h"
 
@@ -10,6 +10,9 @@
 #include <vector>
 
 void xent_host::trace(const char *, int64_t) {
+}
+bool xent_host::clusters() {
+    return true;
 }
 
 /* Only some families are compiled for this program; the others are not asked for. */
@@ -84,9 +87,9 @@ int main() {
         call(name, 3, 40, false, XENT_NONE);
         call(name, 2, 300, true, XENT_NONE);
         call(name, 1, 5003, false, XENT_NONE);
-        call(name, 1, 33'000, false, XENT_NONE);
+        call(name, 1, 70'000, false, XENT_NONE);
     }
-    call("softmax", 1, 10'007, false, XENT_NONE);
+    call("softmax", 2, 10'007, false, XENT_NONE);
     call("kl_div", 3, 40, false, XENT_MEAN);
     call("cross_entropy_terms", 66, 20, false, XENT_PER_CLASS);
     std::printf("ok\n");

@@ -76,6 +76,8 @@ struct Cluster {
 
 thread_local Place here;
 thread_local Cluster *cluster_here;
+thread_local Site arrived_at; /* at the cluster's meeting: what is null there, a lane has waited since */
+thread_local unsigned arrived_round;
 
 UNSEEN void fail(const char *why, const Site &mine, const Site *other) {
     std::fprintf(stderr, "block %u, lane %u at %s(%d) of %zu bytes among %08x, %s:%d: %s\n", here.block, here.thread,
@@ -110,8 +112,9 @@ UNSEEN void wake(const unsigned *word) {
 #endif
 }
 
-/* Waits until `count` lanes are here. Builtins and not std::atomic, whose functions the sanitizer would see. */
-UNSEEN void arrive(Meeting *m, int count, const Site *site) {
+/* Counts this lane in; the last of `count` ends the round. Returns the round. Builtins and not std::atomic, whose functions
+ * the sanitizer would see. */
+UNSEEN unsigned join(Meeting *m, int count, const Site *site) {
     const unsigned round = __atomic_load_n(&m->round, __ATOMIC_ACQUIRE);
     const Site *first = nullptr;
     if (!__atomic_compare_exchange_n(&m->site, &first, site, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE) &&
@@ -122,14 +125,21 @@ UNSEEN void arrive(Meeting *m, int count, const Site *site) {
         __atomic_store_n(&m->site, nullptr, __ATOMIC_RELAXED);
         __atomic_store_n(&m->round, round + 1, __ATOMIC_RELEASE);
         wake(&m->round);
-        return;
     }
+    return round;
+}
+
+UNSEEN void wait(const Meeting *m, unsigned round, const Site *site) {
     const auto start = std::chrono::steady_clock::now();
     while (__atomic_load_n(&m->round, __ATOMIC_ACQUIRE) == round) {
         sleep_while(&m->round, round);
         if (std::chrono::steady_clock::now() - start > std::chrono::seconds(PATIENCE_SECONDS))
             fail("waits for others that do not come", *site, nullptr);
     }
+}
+
+UNSEEN void arrive(Meeting *m, int count, const Site *site) {
+    wait(m, join(m, count, site), site);
 }
 
 UNSEEN void put(uint64_t *slot, const void *mine, size_t bytes) {
@@ -174,14 +184,28 @@ bool meet(const Site &site, bool vote) {
     return b.votes[round % VOTES].load(std::memory_order_relaxed);
 }
 
-void meet_cluster(const Site &site) {
-    meet_at(&cluster_here->all, static_cast<int>(here.cluster * here.threads), site);
+void arrive_cluster(const Site &site) {
+    if (arrived_at.what)
+        fail("arrives twice and has not waited", site, &arrived_at);
+    arrived_at = site; /* outlives this call, as the meeting needs it */
+    Meeting *m = &cluster_here->all;
+    m->seen.fetch_add(1, std::memory_order_acq_rel);
+    arrived_round = join(m, static_cast<int>(here.cluster * here.threads), &arrived_at);
+}
+
+void wait_cluster(const Site &site) {
+    if (!arrived_at.what)
+        fail("waits and has not arrived", site, nullptr);
+    Meeting *m = &cluster_here->all;
+    wait(m, arrived_round, &site);
+    m->seen.fetch_add(1, std::memory_order_acq_rel);
+    arrived_at.what = nullptr;
 }
 
 void exchange(const Site &site, const void *mine, void *theirs) {
-    const unsigned own = here.thread % WARP_LANES, other = own ^ static_cast<unsigned>(site.distance);
+    const unsigned own = here.thread % WARP_LANES, other = partner(site, own);
     const unsigned warp = here.thread - own, first = static_cast<unsigned>(__builtin_ctz(site.mask));
-    const bool inside = site.distance >= 0 && other < WARP_LANES && warp + other < here.threads;
+    const bool inside = other < WARP_LANES && warp + other < here.threads;
     if (!(site.mask >> own & 1) || !inside || !(site.mask >> other & 1) || site.bytes > MAX_EXCHANGE)
         fail("a shuffle beyond its lanes, or of too much", site, nullptr);
     Meeting *m = &cluster_here->blocks[here.rank]->parts[warp + first];
@@ -239,6 +263,8 @@ void run(unsigned blocks, unsigned threads, unsigned cluster, void (*body)(const
                 here = {i % threads, threads, first + i / threads, blocks, i / threads, cluster};
                 cluster_here = &c;
                 body(argument);
+                if (arrived_at.what)
+                    fail("has arrived and does not wait", arrived_at, nullptr);
             });
         for (std::thread &lane : lanes)
             lane.join();

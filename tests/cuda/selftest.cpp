@@ -14,6 +14,7 @@ namespace {
 
 template <int LANES, int THREADS = LANES < WARP ? WARP : LANES, int BESIDE = 1>
 using group = host_group<team<LANES, THREADS, BESIDE>>;
+template <int LANES> using cluster = host_group<team<LANES, LANES, 1, 4>>;
 
 long value_of(const Place &p) {
     return 1 + static_cast<long>(p.block) * 1000 + p.thread * p.thread;
@@ -44,20 +45,23 @@ template <class G> void votes(const void *argument) {
     *output(argument) = said;
 }
 
+/* The same over the blocks of a cluster. */
+template <class G> long over_ranks(G &g, long v, int *turn) {
+    v = across_all(g, v, turn, plus);
+    return across<G::ranks>(g, exchange_ranks(g, v, 0l, turn), plus);
+}
 template <class G> void clusters(const void *argument) {
-    const Place &p = xent_host::place();
-    static char key;
     G g;
     int turn = 0;
-    const long sum = across_all(g, value_of(p), &turn, plus);
-    long total = 0;
-    if (g.thread() == 0)
-        *static_cast<long *>(xent_host::shared_array(p.rank, &key, sizeof sum)) = sum;
-    xent_host::meet_cluster({"sync_cluster", 0, 0, 0, __FILE__, __LINE__});
-    for (unsigned r = 0; r < p.cluster; r++)
-        total += *static_cast<long *>(xent_host::shared_array(r, &key, sizeof sum));
-    xent_host::meet_cluster({"sync_cluster", 0, 0, 0, __FILE__, __LINE__});
-    *output(argument) = 2 * total;
+    const long once = over_ranks(g, value_of(xent_host::place()), &turn);
+    *output(argument) = once + over_ranks(g, once, &turn) / (g.size() * G::lanes);
+    await_ranks(g, &turn);
+}
+
+/* The lane before, and the first one itself. */
+template <class G> void neighbours(const void *argument) {
+    G g;
+    *output(argument) = g.shfl_up(value_of(xent_host::place()));
 }
 
 using body = void(const void *);
@@ -67,11 +71,26 @@ using body = void(const void *);
     std::exit(1);
 }
 
+template <class G> void check_neighbours(const char *what) {
+    std::vector<long> out(G::threads);
+    long *data = out.data();
+    xent_host::run(1, G::threads, 1, neighbours<G>, &data);
+    for (unsigned t = 0; t < G::threads; t++) {
+        const unsigned before = G::place_of(int(t)) > 0 ? t - G::beside : t;
+        const long expected = value_of({before, G::threads, 0, 1, 0, 1});
+        if (out[t] != expected)
+            wrong_number(what, 0, t, out[t], expected);
+    }
+}
+
 template <class G> void check_rows(const char *what, unsigned blocks, unsigned cluster = 1) {
     constexpr unsigned threads = G::threads;
     std::vector<long> out(blocks * threads);
     long *data = out.data();
-    xent_host::run(blocks, threads, cluster, cluster > 1 ? clusters<G> : rows<G>, &data);
+    if constexpr (G::ranks > 1)
+        xent_host::run(blocks, threads, cluster, clusters<G>, &data);
+    else
+        xent_host::run(blocks, threads, 1, rows<G>, &data);
     for (unsigned b = 0; b < blocks; b++)
         for (unsigned t = 0; t < threads; t++) {
             long expected = 0;
@@ -136,8 +155,24 @@ void one_returned(const void *) {
 }
 
 void not_in_cluster(const void *) {
-    if (xent_host::place().rank == 0)
-        xent_host::meet_cluster({"sync_cluster", 0, 0, 0, __FILE__, __LINE__});
+    cluster<32> g;
+    if (g.rank() == 0) {
+        g.arrive_cluster();
+        g.wait_cluster();
+    }
+}
+
+/* What await_ranks is for. */
+void does_not_wait(const void *) {
+    cluster<32> g;
+    int turn = 0;
+    exchange_ranks(g, 1, 0, &turn);
+}
+void gone_from_cluster(const void *) {
+    cluster<32> g;
+    g.arrive_cluster();
+    g.wait_cluster();
+    g.shared_of<int, 1>(1 - g.rank());
 }
 
 void too_much_shared(const void *) {
@@ -187,6 +222,8 @@ int main(int argc, char **argv) {
         {"far", too_far, 1, 32, 1},
         {"returned", one_returned, 1, 32, 1},
         {"cluster", not_in_cluster, 2, 32, 2},
+        {"gone", gone_from_cluster, 2, 32, 2},
+        {"leaves", does_not_wait, 2, 32, 2},
         {"shared", too_much_shared, 1, 32, 1},
     };
     const std::string_view asked = argc > 1 ? argv[1] : "";
@@ -206,9 +243,12 @@ int main(int argc, char **argv) {
         check_rows<group<32, 128, 4>>("32 lanes, 4 rows beside each other", 2);
         check_rows<group<64>>("a block of 64", 3);
         check_rows<group<1024>>("a block of 1024", 1);
-        check_rows<group<64>>("clusters of 2", 6, 2);
-        check_rows<group<32>>("clusters of 4", 8, 4);
+        check_rows<cluster<64>>("clusters of 2, which might be 4", 6, 2);
+        check_rows<cluster<32>>("clusters of 4", 8, 4);
         check_votes();
+        check_neighbours<group<4, 64>>("the lane before, of 4");
+        check_neighbours<group<64>>("the lane before, of 64");
+        check_neighbours<group<4, 64, 8>>("the lane before, of 4 with 8 rows beside each other");
     }
     std::printf("ok\n");
     return 0;

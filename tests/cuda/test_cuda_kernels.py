@@ -51,6 +51,7 @@ pytestmark = pytest.mark.skipif(host_cuda.compiler() is None, reason="needs a C+
 def cuda(cuda_build):
     library = host_cuda.Library(cuda_build / "libxent_cuda_host.so")
     library.set_order(0)
+    library.set_clusters(True)
     library.trace()
     return library
 
@@ -121,6 +122,79 @@ def test_near_equal_rows(case, classes, rng):
     test_accuracy.test_near_equal_rows(case, classes, rng)
 
 
+# ---- blocks of a cluster --------------------------------------------------------------------------------------------
+
+# Operations whose results have the length of the row, and that fold it: what clusters hold.
+HELD = [n for n in (*cases.ARRAY_NAMES, *cases.GRAD_NAMES) if not n.startswith("nll")]
+# What each eighth of a row lies at, from one of two ends: so far apart that only one block counts, or that all do; and
+# where references are powers of two, or the maxima themselves.
+LEVELS = {
+    "all count": [0, 3, -2, 5, 1, -4, 2, 0],
+    "one counts": [0, -60, 500, -500, 1500, -1500, 90, 30],
+    "far from 0": [1e4, 1e4 + 8, 1e4 - 5, 1e4 - 200, 1e4 + 2, 1e4, 1e4 + 1, 9e3],
+    "on both sides": [2040, 2052, 2047, 2044, 2060, 2030, 2050, 2049],
+}
+
+
+def ran(cuda, regime):
+    return [kernel for kernel, _ in cuda.trace() if f"{regime}<" in kernel]
+
+
+def levels_of(case):
+    """The exact oracle, which float64 needs and Jensen-Shannon's terms of probabilities of 0, is slow."""
+    if case.dtype == "f4":
+        return ["all count", "on both sides"] + ["one counts"] * (not case.name.startswith("js"))
+    return {"f8": ["far from 0"], "bfloat16": ["one counts"] * (not case.name.startswith("js")), "f2": []}[case.dtype]
+
+
+@pytest.mark.parametrize(
+    ("case", "levels"),
+    [pytest.param(c, k, id=f"{c.id}-{k}") for c in cases.ROW_CASES if c.name in HELD for k in levels_of(c)],
+)
+def test_blocks_whose_maxima_differ(case, levels, cuda, rng):
+    exact = case.dtype == "f8"
+    rows, classes = (1, 2_103) if exact else (2, 9_003)
+    x, *second = cases.operands(case.name, "random", rows, classes, np.float64, rng)
+    steps = np.repeat(LEVELS[levels], -(-classes // 8))[:classes]
+    x += np.stack([steps, steps[::-1]])[:rows]
+    arrays = tuple(a.astype(case.type) if a.ndim == 2 else a for a in (x, *second))
+    refs = oracle.evaluate(case.name, *arrays, wide=not exact)
+    hold(case, call(cuda, case.name, arrays), refs, levels)
+    kernels = ran(cuda, "held")
+    assert len(kernels) == 1
+    assert "256, 256, 1, 8" in kernels[0], kernels
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_blocks_without_a_finite_maximum(name, cuda, rng):
+    """A block all -inf, one with +inf, one with NaN: as where one block has the whole row."""
+    classes = 9_003
+    arrays = cases.operands(name, "random", 6, classes, np.float32, rng)
+    for row, (begin, end, value) in enumerate(
+        [(0, 4000, -np.inf), (5000, classes, -np.inf), (8000, 8001, np.inf), (10, 11, np.nan), (0, classes, -np.inf)]
+    ):
+        arrays[0][row, begin:end] = value
+    found = []
+    for has in (True, False):
+        cuda.set_clusters(has)
+        found.append(call(cuda, name, arrays))
+    for got, expected in zip(*found, strict=True):
+        for same in (np.isnan, np.isposinf, np.isneginf, lambda a: a == 0):
+            np.testing.assert_array_equal(same(got), same(expected))
+        finite = np.isfinite(expected)
+        numbers, wanted = np.where(finite, got, 0), np.where(finite, expected, 0)
+        scale = np.abs(wanted).max(axis=-1, keepdims=True)
+        assert (np.abs(numbers - wanted) <= 4 * np.finfo(np.float32).eps * scale).all()
+
+
+@pytest.mark.parametrize("case", [c for c in cases.ROW_CASES if c.name in HELD and c.dtype == "f4"], ids=lambda c: c.id)
+def test_devices_without_clusters(case, cuda, rng):
+    cuda.set_clusters(False)
+    arrays = cases.operands(case.name, "random", 1, 9_003, case.type, rng)
+    hold(case, call(cuda, case.name, arrays), oracle.evaluate(case.name, *arrays, wide=True), "one block")
+    assert ran(cuda, "stream")
+
+
 # ---- layouts and alignment ------------------------------------------------------------------------------------------
 
 
@@ -131,8 +205,10 @@ def misalignments(size):
     yield from ((0, 1, 0), (1, 0, per_pack - 1), (0, 0, 1), (per_pack - 1, 1, 0))
 
 
-@pytest.mark.parametrize("classes", [33, 515])
-@pytest.mark.parametrize("name", cases.ROW_NAMES)
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [*itertools.product(cases.ROW_NAMES, [33, 515]), *itertools.product(["softmax", "kl_div_terms"], [8_197])],
+)
 @pytest.mark.parametrize("dtype", cases.DTYPES)
 def test_alignment_changes_no_bit(name, dtype, classes, cuda, rng):
     arrays = cases.operands(name, "random", 3, classes, dtype, rng)
@@ -583,6 +659,9 @@ def test_every_kernel_is_reached(cuda, rng):
             cuda(name, *arrays, axis=axis, **hidden)
             if name.endswith("_terms"):
                 cuda(name, *arrays, axis=axis, reduction="per_class")
+        cuda.set_clusters(False)
+        cuda(name, *cases.operands(name, "random", 1, 9001, np.float32, rng))
+        cuda.set_clusters(True)
         reached |= {kernel for kernel, _ in cuda.trace()}
     for name in cases.NAMES:
         index, *_ = host_cuda.OPERATIONS[name]

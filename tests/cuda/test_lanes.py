@@ -31,7 +31,9 @@ def test_rows_votes_and_clusters_add_up_in_any_order(programs):
         ("line", ["different collectives", "lane 0: sync", "lane 32: sync"]),
         ("far", ["a shuffle beyond its lanes", "shfl_xor(8)"]),
         ("returned", ["lanes wait for others", "lane 0 to 6: sync", "lane 7: returned", "lane 8 to 31: sync"]),
-        ("cluster", ["lanes wait", "block 0, lane 0 to 31: sync_cluster", "block 1, lane 0 to 31: returned"]),
+        ("cluster", ["lanes wait", "block 0, lane 0 to 31: wait_cluster", "block 1, lane 0 to 31: returned"]),
+        ("gone", ["shared memory of a block that is no longer there", "block 0, lane 0: shared_of(1)"]),
+        ("leaves", ["a lane has arrived and does not wait", "block 1, lane 31: returned"]),
         ("shared", ["a block has 49152 bytes of shared memory"]),
     ],
 )

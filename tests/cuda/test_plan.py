@@ -13,6 +13,7 @@ ACCESS = {"packs": 0, "strided": 1, "any": 2}
 LIES = [("packs", 1), ("strided", 0), ("any", 0), ("any", 1)]  # and whether the class axis is contiguous
 MAX_GRID = 2**31 - 1
 MAX_PIECES = 256
+HELD_CLUSTER, MAX_CLUSTER = 3, 8
 LENGTHS = [0, 1, 2, 3, 4, 31, 33, 63, 64, 65, 127, 129, 511, 513, 1024, 2048, 2049, 4096, 8191, 8193, 16384, 32768]
 LENGTHS += [32769, 50257, 128256, 262144, 2**20 + 1, 2**22 + 1, 2**33 + 5, 2**40]
 
@@ -36,7 +37,9 @@ def plan(cuda_build):
     library = ctypes.CDLL(str(cuda_build / "libxent_cuda_host.so"))
     longs = ctypes.c_int64 * len(Plan._fields)
 
-    def make(op, rows, classes, *, f64=0, access="packs", contiguous=1, reduction="none", labels=0, sms=132):
+    def make(
+        op, rows, classes, *, f64=0, access="packs", contiguous=1, reduction="none", labels=0, sms=132, clusters=1
+    ):
         said = longs()
         library.xent_host_plan(
             ctypes.c_int(host_cuda.OPERATIONS[op][0]),
@@ -48,6 +51,7 @@ def plan(cuda_build):
             ctypes.c_int(host_cuda.REDUCTIONS[reduction]),
             ctypes.c_int(labels),
             ctypes.c_int(sms),
+            ctypes.c_int(clusters),
             said,
         )
         return Plan(*said)
@@ -58,27 +62,36 @@ def plan(cuda_build):
 
 
 def lies():
-    return [(access, contiguous, f64) for (access, contiguous), f64 in itertools.product(LIES, (0, 1))]
+    """The keywords of all ways in which a row may lie, on all devices."""
+    return [
+        {"access": access, "contiguous": contiguous, "f64": f64, "clusters": clusters}
+        for (access, contiguous), f64, clusters in itertools.product(LIES, (0, 1), (0, 1))
+    ]
 
 
 @pytest.mark.parametrize("op", host_cuda.OPERATIONS)
 def test_how_a_row_is_added_follows_from_its_classes_alone(op, plan):
     """Neither the batch nor the device: a row's bits must not know them."""
-    for classes, (access, contiguous, f64) in itertools.product(LENGTHS, lies()):
+    for classes, how in itertools.product(LENGTHS, lies()):
         made = {
-            plan(op, rows, classes, f64=f64, access=access, contiguous=contiguous, sms=sms)[:3]
+            plan(op, rows, classes, sms=sms, **how)[:3]
             for rows, sms in itertools.product((1, 7, 300, 10**6, 2**40), (1, 4, 132, 1000))
         }
-        assert len(made) == 1, (classes, access, contiguous, f64)
+        assert len(made) == 1, (classes, how)
 
 
 @pytest.mark.parametrize("op", host_cuda.OPERATIONS)
 def test_every_class_of_a_row_has_one_lane(op, plan):
-    for classes, (access, contiguous, f64) in itertools.product(LENGTHS, lies()):
-        p = plan(op, 3, classes, f64=f64, access=access, contiguous=contiguous)
-        index = ctypes.c_int(host_cuda.OPERATIONS[op][0])
-        assert plan.library.xent_host_exists(index, ctypes.c_int(p.regime)) == 1, (classes, access, p)
-        assert classes <= plan.library.xent_host_room(index, ctypes.c_int(f64), ctypes.c_int(p.regime))
+    for classes, how in itertools.product(LENGTHS, lies()):
+        p = plan(op, 3, classes, **how)
+        index, f64, regime = map(ctypes.c_int, (host_cuda.OPERATIONS[op][0], how["f64"], p.regime))
+        assert plan.library.xent_host_exists(index, regime) == 1, (classes, how, p)
+        room = plan.library.xent_host_room(index, f64, regime)
+        assert classes <= room
+        if p.regime == HELD_CLUSTER:
+            assert how["clusters"]
+            assert p.pieces in (2, 4, MAX_CLUSTER)
+            assert p.piece <= room // MAX_CLUSTER
         assert 1 <= p.pieces <= MAX_PIECES
         # Pieces end where the next begins, and the last one is not empty.
         assert p.pieces * p.piece >= classes
@@ -87,21 +100,37 @@ def test_every_class_of_a_row_has_one_lane(op, plan):
 
 @pytest.mark.parametrize("op", host_cuda.OPERATIONS)
 def test_grids(op, plan):
-    for rows, classes, (access, contiguous, f64) in itertools.product(
-        (0, 1, 5, 263, 264, 10**6, 2**31, 2**40), LENGTHS, lies()
-    ):
-        p = plan(op, rows, classes, f64=f64, access=access, contiguous=contiguous)
+    for rows, classes, how in itertools.product((0, 1, 5, 263, 264, 10**6, 2**31, 2**40), LENGTHS, lies()):
+        p = plan(op, rows, classes, **how)
         units = rows * p.pieces if p.split else rows
         assert p.blocks <= MAX_GRID
+        each = p.pieces if p.regime == HELD_CLUSTER else 1
+        teams = p.blocks // each
+        assert p.blocks % each == 0
         # One round of the grid suffices, or the grid is as large as it may be.
-        assert p.blocks * p.rows_a_block >= units or p.blocks == MAX_GRID
-        assert (p.blocks - 1) * p.rows_a_block < max(units, 1), (rows, classes, p)
+        assert teams * p.rows_a_block >= units or teams == MAX_GRID // each
+        assert (teams - 1) * p.rows_a_block < max(units, 1), (rows, classes, p)
 
 
 def test_few_long_rows_are_split(plan):
     assert plan("logsumexp", 64, 128_256).split
     assert not plan("logsumexp", 64, 4096).split
     assert not plan("logsumexp", 4096, 128_256).split
+
+
+def test_rows_that_clusters_hold(plan):
+    """Arrays of results alone: a value is read for once however long the row is."""
+    for classes, blocks in [(8193, 2), (16385, 4), (32769, 8), (50257, 8), (65536, 8)]:
+        p = plan("softmax", 10, classes)
+        assert (p.regime, p.pieces, p.blocks, p.split) == (HELD_CLUSTER, blocks, 10 * blocks, 0)
+    for name, rows, classes, options in [
+        ("softmax", 10, 8192, {}),
+        ("softmax", 10, 65537, {}),
+        ("softmax", 10, 50257, {"clusters": 0}),
+        ("logsumexp", 10, 50257, {}),
+        ("kl_div_terms", 10, 20_000, {"reduction": "per_class"}),
+    ]:
+        assert plan(name, rows, classes, **options).regime != HELD_CLUSTER, (name, classes, options)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 63, 64, 65, 10**4, 10**9])
