@@ -162,16 +162,14 @@ static void fold_again(work *w, const row_group *g, group_state *s, group_result
 }
 
 /* Jensen-Shannon: with log sum exp of both operands known, the rows are folded for their values. */
-static void fold_js(work *w, row_group *g, group_result *r) {
-    group_state s;
-    xent_clear_states(&s, g->rows);
+static void fold_js(work *w, row_group *g, group_state *s, group_result *r) {
     g->first = r;
-    reduce_group(w, g, REDUCE_JS, &s, NULL);
+    reduce_group(w, g, REDUCE_JS, s, NULL);
     for (int l = 0; l < g->rows; l++) {
-        double v = s.b.s[l] + s.b.e[l];
+        double v = s->b.s[l] + s->b.e[l];
         v = v > LN2 ? LN2 : v; /* rounding alone gets there */
         r->value[l] = g->any_dead && g->dead[l] ? 0.0 : v * g->weight[l];
-        r->gain[l] = s.t.s[l] + s.t.e[l];
+        r->gain[l] = s->t.s[l] + s->t.e[l];
     }
 }
 
@@ -221,7 +219,7 @@ static void do_rows(work *w, ptrdiff_t r0, ptrdiff_t r1, xent_sum *sum, xent_sum
             if (r.any_again)
                 fold_again(w, &g, &s, &r);
             if (job->op->value == VALUE_JS)
-                fold_js(w, &g, &r);
+                fold_js(w, &g, &s, &r);
             if (value->data)
                 store_values(value, &g, r.value);
             for (int l = 0; sum && l < g.rows; l++)

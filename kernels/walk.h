@@ -87,7 +87,7 @@ static void FN(emit_some)(const xent_job *job, const row_group *g, int at, ptrdi
                 labels[patches++] = l;
     /* What is patched streams afterwards: a store to a streamed line would read it back. */
     const bool later = stream && patches > 0 && job->across;
-    char *const place = o->data + g->off[OPERAND_OUT][at] + c * o->cs;
+    char *const place = straight ? o->data + g->off[OPERAND_OUT][at] + c * o->cs : NULL;
     char *base = straight && !later ? place : (char *)obuf;
     const ptrdiff_t os = straight && !later && job->across ? o->cs : (ptrdiff_t)sizeof(V);
     if (keep)
@@ -116,9 +116,9 @@ static void FN(walk_emit)(const xent_job *job, const row_group *g, ptrdiff_t c0,
         for (ptrdiff_t c = c0; c < c1; c += most)
             for (int at = 0; at < g->rows; at += VN) {
                 const bool straight = plain && FN(in_place)(job, g, at, OPERAND_OUT);
-                const uintptr_t misplaced = (uintptr_t)(o->data + g->off[OPERAND_OUT][at]) | (uintptr_t)o->cs;
-                FN(emit_some)(job, g, at, c, c1 - c < most ? c1 - c : most, r, keep, straight,
-                              job->streams && straight && !keep && misplaced % sizeof(V) == 0, acc);
+                const bool stream = job->streams && straight && !keep && o->cs % (ptrdiff_t)sizeof(V) == 0 &&
+                                    (uintptr_t)(o->data + g->off[OPERAND_OUT][at]) % sizeof(V) == 0;
+                FN(emit_some)(job, g, at, c, c1 - c < most ? c1 - c : most, r, keep, straight, stream, acc);
             }
         vstream_end();
         return;
