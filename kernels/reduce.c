@@ -280,7 +280,8 @@ static void write_sum(work *w) {
 static void choose_group(const xent_job *job, work *w) {
     const int size = job->is_f32 ? 4 : 8, tiles = xent_kept_tiles(job);
     const ptrdiff_t tile = TILE_BYTES / (job->across ? size * w->k->lanes : size);
-    ptrdiff_t rows = ROWS_ALONG_BYTES / ((job->classes + 1) * size);
+    const int inputs = job->op->target == XENT_TARGET_NONE || job->op->target == XENT_TARGET_LABELS ? 1 : 2;
+    ptrdiff_t rows = ROWS_ALONG_BYTES / ((job->classes + 1) * size * inputs);
     w->keeps = !job->few && (job->op->emit == EMIT_P || job->op->emit == EMIT_GRAD) && job->classes <= tile;
     w->lanes = rows < 1 ? 1 : rows > MAX_ROWS_ALONG ? MAX_ROWS_ALONG : (int)rows;
     if (w->keeps && w->lanes > KEEP_BYTES / (TILE_BYTES * tiles))

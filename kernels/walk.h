@@ -6,10 +6,11 @@ INLINE R *FN(kept)(const xent_job *job, void *keep, int at) {
     return keep ? (R *)keep + (job->across ? at / VN : at) * tiles * TILE_REALS : NULL;
 }
 
-/* Bytes to the next tile of the same place in the flight: of the same row, or of one n rows on. */
-INLINE ptrdiff_t FN(next_tile)(const xent_job *job, int which, int n, ptrdiff_t along) {
+/* Bytes from classes c and following to what is reduced next in their place: the next tile, or after a row's last, the first of
+ * the row that follows the flight's n. */
+INLINE ptrdiff_t FN(next_tile)(const xent_job *job, int which, int n, ptrdiff_t c, bool last, ptrdiff_t along) {
     const operand *o = &job->at[which];
-    return job->across || job->classes > TILE_REALS || !o->data || !job->ndim ? along : n * o->rs[job->ndim - 1];
+    return job->across || !last || !o->data || !job->ndim ? along : n * o->rs[job->ndim - 1] - c * o->cs;
 }
 
 /* A row's part of the output is written as soon as it is reduced, in a burst that would wait for memory line by line: it is
@@ -46,11 +47,11 @@ static void FN(walk_reduce)(const xent_job *job, const row_group *g, ptrdiff_t c
         }
         for (ptrdiff_t c = c0; c < c1; c += step) {
             const ptrdiff_t count = c1 - c < step ? c1 - c : step;
-            const bool first = c == c0;
+            const bool first = c == c0, last = c + count == job->classes;
             for (int q = 0; q < n; q++) {
                 T[q] = FN(load_tile)(job, g, at + q * width, c, count, true, xbuf, tbuf, wbuf);
-                T[q].x_next = FN(next_tile)(job, OPERAND_X, n, TILE_VECTORS * T[q].xs);
-                T[q].t_next = FN(next_tile)(job, OPERAND_T, n, TILE_VECTORS * T[q].ts);
+                T[q].x_next = FN(next_tile)(job, OPERAND_X, n, c, last, TILE_VECTORS * T[q].xs);
+                T[q].t_next = FN(next_tile)(job, OPERAND_T, n, c, last, TILE_VECTORS * T[q].ts);
                 FN(fetch_out)(job, g, at + q * width, c, count, keep != NULL);
                 if (q == 0 && (T[0].x == (const char *)xbuf || T[0].t == (const char *)tbuf))
                     n = 1;
