@@ -26,7 +26,7 @@ INLINE void FN(fetch_out)(const xent_job *job, const row_group *g, int at, ptrdi
 /* Rows, or vectors of rows, that are in flight together: each step is done for all of them before the next, since only another
  * row's work fills the time that a row's maximum and sums take on their way across the lanes. Those that pass through a buffer
  * go alone, and so do KL's rows, whose centred sums are vectors of rows that are not there yet. */
-enum { FN(FLIGHT) = GROUP_LANES / VN > MAX_ROWS_ALONG ? GROUP_LANES / VN : MAX_ROWS_ALONG };
+enum { FN(FLIGHT) = 4 };
 
 static void FN(walk_reduce)(const xent_job *job, const row_group *g, ptrdiff_t c0, ptrdiff_t c1, reduce_kind kind,
                             group_state *rows, void *keep) {
