@@ -43,7 +43,7 @@ demo: $(VENV)/installed
 # python -m pytest is run from here, where no directory is called xent: what is imported is the installed package. A file's
 # tests stay in one process: some share what is slow to make.
 test: $(VENV)/test
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # No compiler is on the path there, and nothing of src/ beside the tests.
 wheel: $(VENV)/wheel
