@@ -34,7 +34,7 @@ enum {
     MAX_VECTOR = 16,    /* lanes of the widest vector */
     MAX_ROWS_ALONG = 8, /* short rows along that are worked on together: what fits a vector of states */
     GROUP_LANES = 32,   /* rows across whose states are finished together */
-    MAX_LANES = 48      /* ... where class axes that are not last are written: see reduce.c's choose_group */
+    MAX_LANES = 48      /* ... where class axes that are not last are written: see reduce.c's rows_across */
 };
 
 /* One number a row of the group, or of a vector of rows. */

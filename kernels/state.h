@@ -52,8 +52,8 @@ typedef struct FN(tile) {
 #define EACH(T, ...) RUNS(T, BLOCK(__VA_ARGS__), )
 #undef GET
 #define GET(p, part, fill) ((part) ? vloadn(p, part, vset(fill)) : vload(p))
-/* The next tile's line at this place, which is not always the next in memory: a walk alternates bursts of loads with arithmetic, which the hardware's own
- * prefetching does not follow. */
+/* The next tile's line at this place, which is not always the next in memory: a walk alternates bursts of loads with
+ * arithmetic, which the hardware's own prefetching does not follow. */
 #undef AHEAD
 #define AHEAD(T, which) __builtin_prefetch((T)->which + (T)->which##_next + i * (T)->which##s)
 #undef GET_X

@@ -121,7 +121,8 @@ static void FN(walk_emit)(const xent_job *job, const row_group *g, ptrdiff_t c0,
                                     (uintptr_t)(o->data + g->off[OPERAND_OUT][at]) % sizeof(V) == 0;
                 FN(emit_some)(job, g, at, c, c1 - c < most ? c1 - c : most, r, keep, straight, stream, acc);
             }
-        vstream_end();
+        if (job->streams)
+            vstream_end();
         return;
     }
     for (int at = 0; at < g->rows; at++) {
