@@ -23,6 +23,7 @@ typedef struct work {
     xent_request *req;
     int lanes, threads;
     ptrdiff_t unit_rows, units;
+    ptrdiff_t skew; /* rows by which the first unit, and its first group, are shorter than the others */
     bool split, keeps;
     /* scratch */
     double *piece_states; /* of each piece, its rows' states, field by field */
@@ -42,6 +43,18 @@ static int rows_across(const xent_job *job) {
     return wide && job->rows >= WIDE_GROUPS * MAX_LANES ? MAX_LANES : GROUP_LANES;
 }
 
+/* Rows from the start of a line of memory to the first row, where rows are neighbours: when the first group is shorter by
+ * these, every other one reads and writes whole lines. Arrays hardly ever start with a line (NumPy's large ones are 16 bytes
+ * off); without this a vector of rows is two lines in every class. Sums keep what they round to far below the last bit of
+ * the result: where a unit starts does not show. */
+static ptrdiff_t skew_of(const xent_job *job) {
+    const operand *o = &job->at[job->at[OPERAND_OUT].data ? OPERAND_OUT : OPERAND_X];
+    if (!job->across || job->ndim == 0 || !o->data || o->rs[job->ndim - 1] != o->size || o->cs % LINE != 0)
+        return 0;
+    const ptrdiff_t rows = LINE / o->size < MAX_VECTOR ? LINE / o->size : MAX_VECTOR;
+    return (ptrdiff_t)((uintptr_t)o->data / (uintptr_t)o->size) % rows;
+}
+
 static void size_up(const xent_job *job, work *w) {
     const int across = rows_across(job);
     ptrdiff_t rows = UNIT_ELEMENTS / (job->classes > 0 ? job->classes : 1);
@@ -49,10 +62,10 @@ static void size_up(const xent_job *job, work *w) {
     if (job->across)
         rows = ceil_div(rows, across) * across;
     w->unit_rows = rows;
-    w->units = ceil_div(job->rows, rows);
+    w->units = ceil_div(job->rows + w->skew, rows);
     w->class_units = job->rows / ROWS_PER_CLASS_SUM;
     w->class_units = w->class_units < 1 ? 1 : w->class_units > MAX_CLASS_SUMS ? MAX_CLASS_SUMS : w->class_units;
-    w->class_rows = ceil_div(ceil_div(job->rows, w->class_units), across) * across;
+    w->class_rows = ceil_div(ceil_div(job->rows + w->skew, w->class_units), across) * across;
 }
 
 static bool sums_rows(const xent_request *req) {
@@ -70,7 +83,7 @@ static bool folds_pieces(const xent_job *job) {
 }
 
 size_t xent_job_scratch(const xent_job *job, const xent_request *req) {
-    work w;
+    work w = {.skew = MAX_VECTOR}; /* the most: where the operands will be need not be known yet */
     size_t size = 0;
     size_up(job, &w);
     if (folds_pieces(job))
@@ -185,9 +198,11 @@ static void store_values(const operand *o, const row_group *g, const double *v) 
             xent_store_scalar(o->data + off[l], o->dtype, o->swapped, v[l]);
 }
 
-/* Rows [r0, r1): everything that is done with a row. */
+/* Rows [r0, r1), of which the first are before the job's: everything that is done with a row. */
 static void do_rows(work *w, ptrdiff_t r0, ptrdiff_t r1, xent_sum *sum, xent_sum *acc) {
     const xent_job *job = w->job;
+    const ptrdiff_t first = r0 < 0 ? 0 : r0;
+    ptrdiff_t end = r0; /* of a group */
     const operand *value = &job->at[OPERAND_VALUE];
     row_cursor cur;
     row_group g;
@@ -199,9 +214,11 @@ static void do_rows(work *w, ptrdiff_t r0, ptrdiff_t r1, xent_sum *sum, xent_sum
     xent_start_group(job, whole < MAX_LANES ? (int)whole : MAX_LANES, &g);
     if (!job->across)
         xent_clear_states(&s, MAX_ROWS_ALONG);
-    cursor_seek(job, &cur, r0);
-    for (ptrdiff_t row = r0; row < r1; row += w->lanes) {
-        xent_open_group(job, &cur, (int)(r1 - row < w->lanes ? r1 - row : w->lanes), &g);
+    cursor_seek(job, &cur, first);
+    while (end <= first)
+        end += w->lanes;
+    for (ptrdiff_t row = first; row < r1; row = end, end += w->lanes) {
+        xent_open_group(job, &cur, (int)((r1 < end ? r1 : end) - row), &g);
         if (job->into_states) {
             reduce_group(w, &g, xent_state_kind(job->op), &s, NULL);
             xent_keep_states(job, w->isa, &g, &s);
@@ -237,7 +254,7 @@ static void do_rows(work *w, ptrdiff_t r0, ptrdiff_t r1, xent_sum *sum, xent_sum
 
 static void do_unit(void *ctx, ptrdiff_t unit) {
     work *w = ctx;
-    ptrdiff_t r0 = unit * w->unit_rows, r1 = r0 + w->unit_rows;
+    ptrdiff_t r0 = unit * w->unit_rows - w->skew, r1 = r0 + w->unit_rows;
     xent_sum *sum = sums_rows(w->req) ? &w->sums[unit] : NULL;
     if (sum)
         sum->s = sum->e = 0.0;
@@ -246,7 +263,7 @@ static void do_unit(void *ctx, ptrdiff_t unit) {
 
 static void do_class_unit(void *ctx, ptrdiff_t unit) {
     work *w = ctx;
-    ptrdiff_t r0 = unit * w->class_rows, r1 = r0 + w->class_rows;
+    ptrdiff_t r0 = unit * w->class_rows - w->skew, r1 = r0 + w->class_rows;
     xent_sum *acc = w->class_sums + unit * w->job->classes;
     for (ptrdiff_t c = 0; c < w->job->classes; c++)
         acc[c].s = acc[c].e = 0.0;
@@ -299,7 +316,7 @@ static double cost(const xent_job *job) {
 }
 
 void xent_do_job(const xent_job *job, xent_request *req, const isa_entry *isa) {
-    work w = {.job = job, .k = job->is_f32 ? isa->f32 : isa->f64, .isa = isa, .req = req};
+    work w = {.job = job, .k = job->is_f32 ? isa->f32 : isa->f64, .isa = isa, .req = req, .skew = skew_of(job)};
     double elements = (double)job->rows * (double)job->classes * cost(job);
     choose_group(job, &w);
     w.threads = xent_threads_for(elements, req->threads);

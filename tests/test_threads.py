@@ -157,6 +157,38 @@ def test_columns_that_stream(shift, rng, isa):
         assert (room[start + x.nbytes :] == 0xA5).all()
 
 
+@pytest.mark.parametrize("name", cases.ROW_NAMES)
+def test_columns_start_anywhere_in_a_line(name, rng, isa):
+    """The first group of rows is shorter, so that the others are whole lines: no row, and no row's bits, are lost to it."""
+    for dtype in (*cases.DTYPES, "f2"):
+        for classes in (5, 40):
+            whole = [np.asfortranarray(a) for a in cases.operands(name, "random", 256, classes, dtype, rng)]
+            expected = [np.ascontiguousarray(r) for r in cases.as_tuple(getattr(xent, name)(*whole))]
+            for start, rows in ((1, 15), (2, 3), (3, 100), (4, 252), (7, 64), (12, 96), (15, 49)):
+                part = slice(start, start + rows)
+                got = cases.as_tuple(getattr(xent, name)(*(a[part] for a in whole)))
+                assert bits(got) == bits(tuple(e[part] for e in expected)), (dtype, classes, start, rows)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean", "per_class"])
+def test_columns_start_anywhere_and_are_summed(reduction, rng, isa):
+    """Images, channels first: the sums over all positions are the same wherever the array begins."""
+    x = rng.standard_normal((3, 6, 16, 16)).astype(np.float32) * 3
+    t = np.exp(x - np.logaddexp.reduce(x, axis=1, keepdims=True)).astype(np.float32)
+    expected = losses.cross_entropy(x, t, axis=1, reduction=reduction)
+    exact = -(t * (x.astype(float) - np.logaddexp.reduce(x.astype(float), axis=1, keepdims=True)))
+    exact = exact.sum(axis=(0, 2, 3)) if reduction == "per_class" else exact.sum() / (768 if reduction == "mean" else 1)
+    np.testing.assert_allclose(expected, exact, rtol=1e-6)
+    for shift in range(4, 64, 4):
+        room = [np.empty(a.nbytes + 128, np.uint8) for a in (x, t)]
+        moved = []
+        for space, a in zip(room, (x, t), strict=True):
+            start = -space.ctypes.data % 64 + shift
+            moved.append(space[start : start + a.nbytes].view(np.float32).reshape(a.shape))
+            moved[-1][...] = a
+        assert bits(losses.cross_entropy(*moved, axis=1, reduction=reduction)) == bits(expected), shift
+
+
 @pytest.mark.parametrize("classes", [3, 10, 37, 1000])
 @pytest.mark.parametrize("name", cases.ROW_NAMES)
 def test_alignment(name, classes, rng, isa):
