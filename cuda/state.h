@@ -214,7 +214,8 @@ template <reduce_kind K, bool LOG, class M> struct state {
         const bool known = y.m > -fp<R>::infinity;
         const R d = known ? y.m - m : R(0), f = y.raise(m);
         if constexpr (is_pair) {
-            scale(b, f);
+            if (b.hi != fp<R>::infinity) /* it stays, where f is 0, too */
+                scale(b, f);
             if (known)
                 add_to(b, d * (plain * y.r.value()));
         }
@@ -323,7 +324,9 @@ template <reduce_kind K, bool LOG, class M> struct state {
                     R lo;
                     const R hi = two_sum(v[k].x[i], -lt, &lo);
                     v[k].p[i] = (hi - c) + (lo - c_lo); /* NaN where t or q is 0 */
-                    each[i] = v[k].w[i] != R(0) ? v[k].w[i] * v[k].p[i] : R(0);
+                    /* KL is infinite, also where t is too small for R: the direct sum says so */
+                    const bool live = v[k].w[i] != R(0) || (LOG && hi == none);
+                    each[i] = live ? v[k].w[i] * v[k].p[i] : R(0);
                 }
                 add_tile<M>(sum_w, v[k].w);
                 add_tile<M>(sum_d, each);

@@ -54,41 +54,80 @@ INLINE void FN(few_fetch)(const xent_job *job, const row_group *g) {
             __builtin_prefetch(o->data + off[0] + GATHER_AHEAD + b, 1);
 }
 
+/* The first of walk_reduce's two steps for a tile that is all of its rows. */
+INLINE FN(state) FN(few_lead)(const FN(tile) * T, const reduce_kind kind, const bool log_target) {
+    FN(state) s = FN(start)();
+    if (kind != REDUCE_ENT && kind != REDUCE_KL)
+        FN(lead_x)(T, kind, log_target, true, &s);
+    if (log_target) {
+        s.y.m = FN(tile_max)(T->t, T->ts, T);
+        s.y.ref = FN(vref_of)(s.y.m);
+    }
+    return s;
+}
+
+INLINE void FN(few_pair)(const FN(tile) * T, const bool log_target, FN(state) * s, R *keep) {
+    if (log_target)
+        FN(reduce_logs)(T, true, s, keep);
+    else
+        FN(reduce_probs)(T, true, true, s, keep);
+}
+
+/* KL of rows whose centred sums left their range. */
+static V FN(few_again)(const xent_job *job, const FN(tile) * T, const FN(row) * row) {
+    const bool log_target = xent_target_is_log(job);
+    FN(state) s = FN(few_lead)(T, REDUCE_PAIR, log_target);
+    FN(few_pair)(T, log_target, &s, NULL);
+    return FN(finish_state)(job, REDUCE_PAIR, job->op->target, VALUE_KL, EMIT_NONE, false, &s, NULL, row).value;
+}
+
 INLINE void FN(few_rows)(const xent_job *job, const row_group *g, double *values, void *room, const reduce_kind kind,
                          const xent_target target, const value_kind value, const emit_kind emit) {
     enum { ROOM = ACROSS_CLASSES * VN };
     _Alignas(64) R x[FN(FEW)][ROOM], t[FN(FEW)][ROOM];
-    R(*const keep)[ROOM * (XENT_REAL == 64 ? 2 : 1)] = room;
-    const bool keeps = emit == EMIT_P || emit == EMIT_GRAD, soft = target == XENT_TARGET_PROBS;
+    R(*const keep)[2 * ROOM] = room; /* at most KEEP_BYTES */
+    const bool log_target = target == XENT_TARGET_LOGITS || target == XENT_TARGET_LOG_PROBS;
+    const bool keeps = emit == EMIT_P || emit == EMIT_GRAD, soft = log_target || target == XENT_TARGET_PROBS;
+    const bool is_kl = kind == REDUCE_KL || kind == REDUCE_KLPAIR;
     const int vectors = (g->rows + VN - 1) / VN;
     const V zero = vset((R)0), one = vset((R)1);
     FN(tile) T[FN(FEW)];
     FN(state) s[FN(FEW)];
+    FN(kl) kl[FN(FEW)];
     FN(finished) f[FN(FEW)];
     if (emit != EMIT_NONE)
         FN(few_fetch)(job, g);
     for (int q = 0; q < vectors; q++)
         T[q] = FN(load_tile)(job, g, q * VN, 0, job->classes, true, x[q], t[soft ? q : 0], NULL);
     for (int q = 0; q < vectors; q++) {
-        FN(state) now = FN(start)();
-        FN(lead_x)(&T[q], kind, false, true, &now);
+        FN(state) now = FN(few_lead)(&T[q], kind, log_target);
         if (kind == REDUCE_LSE)
             FN(reduce_lse)(&T[q], true, emit == EMIT_LOGP, &now, keeps ? keep[q] : NULL);
+        else if (kind == REDUCE_ENT)
+            FN(reduce_ent)(&T[q], &now);
         else if (kind == REDUCE_SENT)
             FN(reduce_sent)(&T[q], true, &now);
-        else
+        else if (kind == REDUCE_CE)
             FN(reduce_probs)(&T[q], true, false, &now, keeps ? keep[q] : NULL);
+        if (is_kl)
+            FN(reduce_kl)(&T[q], log_target, &now, true, NULL, 0, &kl[q]);
+        if (kind == REDUCE_PAIR || kind == REDUCE_KLPAIR)
+            FN(few_pair)(&T[q], log_target, &now, keeps ? keep[q] : NULL);
         s[q] = now;
     }
     for (int q = 0; q < vectors; q++) {
         FN(row) row = {one, one, zero, zero};
         if (job->at[OPERAND_WEIGHT].data || job->class_weight.data)
             row.weight = FN(spread)(g->weight + q * VN, true);
+        if (job->at[OPERAND_TEMPERATURE].data)
+            row.temperature = FN(spread)(g->temperature + q * VN, true);
         if (target == XENT_TARGET_LABELS) {
             row.known = FN(spread)(g->known + q * VN, true);
             row.x_label = FN(spread)(g->x_label + q * VN, true);
         }
-        f[q] = FN(finish_state)(job, kind, target, value, emit, false, &s[q], NULL, &row);
+        f[q] = FN(finish_state)(job, kind, target, value, emit, false, &s[q], is_kl ? &kl[q] : NULL, &row);
+        if (kind == REDUCE_KL && many(f[q].again))
+            f[q].value = vsel(f[q].again, FN(few_again)(job, &T[q], &row), f[q].value);
     }
     for (int q = 0; q < vectors && value != VALUE_NONE; q++)
         FN(few_store)(job, g, q * VN, f[q].value, value != VALUE_LSE, values);
@@ -98,7 +137,7 @@ INLINE void FN(few_rows)(const xent_job *job, const row_group *g, double *values
 
 #define OP(name, REDUCE, TARGET, VALUE, EMIT)                                                                          \
     static void FN(few_##name)(const xent_job *job, const row_group *g, double *values, void *room) {                  \
-        if (XENT_HAS_FEW(REDUCE_##REDUCE))                                                                             \
+        if (XENT_HAS_FEW(REDUCE_##REDUCE, VALUE_##VALUE, EMIT_##EMIT))                                                 \
             FN(few_rows)(job, g, values, room, REDUCE_##REDUCE, XENT_TARGET_##TARGET, VALUE_##VALUE, EMIT_##EMIT);     \
     }
 #include "ops.def"

@@ -13,6 +13,60 @@ typedef struct FN(kl) {
     FN(sum) w, u, a;
 } FN(kl);
 
+/* c - a b with the product exact. */
+INLINE V FN(vresidual)(V a, V b, V c) {
+#if VEC_FMA
+    return vfnma(a, b, c);
+#else /* Dekker's product, from halves of a significand */
+    const V half = vset(XENT_REAL == 32 ? (R)4097 : (R)134217729);
+    V ta = vmul(half, a), tb = vmul(half, b);
+    V ah = vsub(ta, vsub(ta, a)), bh = vsub(tb, vsub(tb, b)), al = vsub(a, ah), bl = vsub(b, bh), p = vmul(a, b);
+    V e = vadd(vsub(vmul(ah, bh), p), vadd(vmul(ah, bl), vadd(vmul(al, bh), vmul(al, bl))));
+    return vsub(vsub(c, p), e);
+#endif
+}
+
+/* What a tile adds to them, about an anchor at first: see kl.h. */
+typedef struct FN(kl_tile) {
+    FN(sum) w, d, a;         /* sum t, sum t (u + mean), A */
+    V hi, lo, most, top;     /* the anchor's x - log t; the largest x and y */
+    V xc, xk, tc, tk;        /* references of exp(x) and of t */
+    V mean, factor, c, c_lo; /* c = hi + lo + mean; E(x) factor = t exp(u) */
+} FN(kl_tile);
+
+/* The sum of a and b, exactly, in two parts. */
+INLINE V FN(two_sum)(V a, V b, V *low) {
+    V sum = vadd(a, b), back = vsub(sum, a);
+    *low = vadd(vsub(a, vsub(sum, back)), vsub(b, back));
+    return sum;
+}
+
+/* Its c, and the factor. The mean is rounded to what a float tile holds. */
+INLINE void FN(kl_centre)(FN(kl_tile) * p, bool is_f32) {
+    const V zero = vset((R)0), inf = vset(INF), most_d = vset((R)8000);
+    /* With no target in this tile its largest exp(x - c) becomes about 1. */
+    V m = vsel(mne(p->w.s, zero), vdiv(FN(value)(p->d), FN(value)(p->w)), vsub(vsub(p->most, p->top), p->hi)), lost,
+      low;
+    if (is_f32)
+        m = FN(vfirst24)(m);
+    p->mean = m = vif(mlt(vabs(m), inf), m);
+    V rest = FN(two_sum)(p->lo, m, &lost);
+    p->c = FN(two_sum)(p->hi, rest, &low);
+    p->c_lo = vadd(low, lost);
+    /* x's reference less t's less c, each difference with what it rounds: references may be far from 0 and near c */
+    V gap = FN(two_sum)(p->xc, vsub(zero, p->tc), &lost), near = FN(two_sum)(gap, vsub(zero, p->c), &low);
+    V d = FN(two_sum)(near, vsub(vadd(lost, low), p->c_lo), &lost);
+    V e = FN(vexp2ref)(vmin(most_d, vmax(vsub(zero, most_d), d)), vsub(p->tk, p->xk));
+    p->factor = vif(mne(p->most, vset(-INF)), vfma(e, vif(mlt(vabs(lost), vset((R)1)), lost), e));
+}
+
+/* Its sums. U from the first pass: what its products rounded counts in KL only times KL itself. */
+INLINE FN(kl) FN(kl_of_tile)(const FN(kl_tile) * p) {
+    FN(kl)
+    v = {p->c, p->c_lo, p->w, {FN(vresidual)(p->w.s, p->mean, p->d.s), FN(vresidual)(p->w.e, p->mean, p->d.e)}, p->a};
+    return v;
+}
+
 /* ---- log sum exp, 1 / sum, and what else follows from x's or y's sums ---- */
 typedef struct FN(lse) {
     V lse, lse_lo; /* log sum exp x                                            */
@@ -34,19 +88,6 @@ INLINE V FN(vlog1p_low)(V z, bool wide, V *low) {
 INLINE V FN(vlog1p)(V z) {
     V low;
     return FN(vlog1p_low)(z, false, &low);
-}
-
-/* c - a b with the product exact. */
-INLINE V FN(vresidual)(V a, V b, V c) {
-#if VEC_FMA
-    return vfnma(a, b, c);
-#else /* Dekker's product, from halves of a significand */
-    const V half = vset(XENT_REAL == 32 ? (R)4097 : (R)134217729);
-    V ta = vmul(half, a), tb = vmul(half, b);
-    V ah = vsub(ta, vsub(ta, a)), bh = vsub(tb, vsub(tb, b)), al = vsub(a, ah), bl = vsub(b, bh), p = vmul(a, b);
-    V e = vadd(vsub(vmul(ah, bh), p), vadd(vmul(ah, bl), vadd(vmul(al, bh), vmul(al, bl))));
-    return vsub(vsub(c, p), e);
-#endif
 }
 
 /* Infinite maxima, NaN and rows of nothing but -inf. */
@@ -112,13 +153,16 @@ INLINE V FN(vlog1pmx)(V z) {
  * away from the mean (|c| > 2^50 or so), or the row holds NaN or a true infinity. */
 INLINE V FN(kl_of)(const FN(kl) * s) {
     const V zero = vset((R)0), nan = vset((R)NAN);
-    V w = FN(value)(s->w), u = FN(value)(s->u), a = FN(value)(s->a);
-    V z = vdiv(vadd(a, u), w);
+    V w = FN(value)(s->w), u = FN(value)(s->u), a = FN(value)(s->a), inv = vdiv(vset((R)1), w);
+    V z = vmul(vadd(a, u), inv);
     M near = mlt(vabs(z), vset((R)0.4));
-    V v = vadd(vdiv(a, w), FN(vlog1pmx)(z));
+    /* A/W, and what rounding that takes away, from the exact remainder */
+    V mean = vmul(a, inv), rest = vmul(vadd(FN(vresidual)(mean, s->w.s, s->a.s), vfnma(mean, s->w.e, s->a.e)), inv);
+    rest = vif(mlt(vabs(rest), vset(INF)), rest);
+    V v = vadd(mean, vadd(FN(vlog1pmx)(z), rest));
     if (!mall(near)) {
         V log1 = FN(vlog1p)(z);
-        V negative = vadd(vdiv(a, w), vsub(log1, z)), large = vsub(log1, vdiv(u, w));
+        V negative = vadd(mean, vadd(vsub(log1, z), rest)), large = vsub(log1, vmul(u, inv));
         v = vsel(near, v, vsel(mlt(z, zero), negative, large));
     }
     v = vsel(mlt(v, zero), zero, v); /* only the rounding of equal rows falls below zero */

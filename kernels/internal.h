@@ -204,15 +204,13 @@ typedef struct row_group {
     const struct group_result *first; /* for REDUCE_JS: what followed from REDUCE_PAIR */
 } row_group;
 
-/* A tile's share of KL's sums on its way to a group's state; see kl.h. */
+/* A tile's share of KL's sums on its way to a group's state: finish.h's kl_tile. */
 typedef struct vector_sums {
     vector_lanes s, e;
 } vector_sums;
 typedef struct kl_part {
-    vector_sums w, d, a;            /* sum t, sum t (u + mean), A */
-    vector_lanes hi, lo, most, top; /* the anchor's x - log t; the largest x and y */
-    vector_lanes xc, xk, tc, tk;    /* references of exp(x) and of t */
-    vector_lanes mean, factor, c, c_lo;
+    vector_sums w, d, a;
+    vector_lanes hi, lo, most, top, xc, xk, tc, tk, mean, factor, c, c_lo;
 } kl_part;
 
 /* What follows from a group's states. Of Jensen-Shannon, x_hi and y_hi are the maxima, x_lo and y_lo the difference of
@@ -268,8 +266,10 @@ static inline bool xent_sums_x(reduce_kind kind) {
 static inline bool xent_sums_y(const xent_job *job, reduce_kind kind) {
     return xent_target_is_log(job) && (kind == REDUCE_PAIR || kind == REDUCE_KLPAIR);
 }
-/* Which reductions few.h has: a macro, for what is not to be compiled at all. */
-#define XENT_HAS_FEW(kind) ((kind) == REDUCE_LSE || (kind) == REDUCE_SENT || (kind) == REDUCE_CE)
+/* Which operations few.h has: a macro, for what is not to be compiled at all. */
+#define XENT_HAS_FEW(reduce, value, emit)                                                                              \
+    ((reduce) != REDUCE_NONE && (reduce) != REDUCE_LABEL && (reduce) != REDUCE_BCE && (value) != VALUE_JS &&           \
+     (emit) != EMIT_JS_TERM)
 static inline bool xent_is_kl(reduce_kind kind) {
     return kind == REDUCE_KL || kind == REDUCE_KLPAIR;
 }

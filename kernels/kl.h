@@ -38,16 +38,18 @@ static void FN(lead_y)(const FN(tile) * T, reduce_kind kind, FN(state) * s, grou
  * accuracy, differences are taken exactly (two-difference) and from those of an anchor, the tile's most probable element,
  * which is all that counts in a confident row. With u, an element adds t (exp(u) - 1 - u): t phi(u) where -1 <= u <= 2, else
  * q - t (1 + u) with q = t exp(u) = exp(x - c), which is taken from x alone, as E(x) against x's own largest times a factor
- * a row: nothing is rounded that exp would magnify. */
+ * a row: nothing is rounded that exp would magnify. What is done once a tile is done in double, in the group's state, or
+ * (own: rows across of one tile each) stays in the tile's vectors. */
 INLINE void FN(reduce_kl)(const FN(tile) * T, const bool log_target, const FN(state) * s, bool first, group_state *rows,
-                          int at) {
+                          int at, FN(kl) * own) {
     _Alignas(64) R ts[TILE_REALS], ds[TILE_REALS]; /* t, and x - log t less the anchor's */
     const V zero = vset((R)0), none = vset(-INF);
     V r0[RUN] = {zero, zero, zero, zero}, r1[RUN] = {zero, zero, zero, zero}, most = none, anchor_x, anchor_lt;
     FN(sum) w = {zero, zero}, d_sum = w, a_sum = w;
     FN(vref) fy = s->y.ref, fx;
+    FN(kl_tile) mine;
     kl_part part;
-    if (!T->across)
+    if (!own && !T->across)
         memset(&part, 0, sizeof part); /* one row of several that are worked on */
 
     FN(tile_anchor)(T, log_target ? -INF : (R)0, &anchor_x, &anchor_lt);
@@ -73,8 +75,11 @@ INLINE void FN(reduce_kl)(const FN(tile) * T, const bool log_target, const FN(st
              V hi = vsub(x, lt), back = vsub(hi, x); /* x - log t, exactly hi + lo */
              V lo = vsub(vsub(x, vsub(hi, back)), vadd(lt, back));
              V d = vadd(vsub(hi, hi_a), vsub(lo, lo_a)); /* NaN where t or q is 0; t = 0 adds exp(x - c) alone */
+             M live = mne(t, zero);
+             if (log_target) /* KL is infinite, also where t is too small for the tile: the direct sum says so */
+                 live = mor(live, meq(hi, none));
              r0[j] = t;
-             r1[j] = vif(mne(t, zero), vmul(t, d));
+             r1[j] = vif(live, vmul(t, d));
              most = vmax(x, most);
              vstore(ts + i * VN, t);
              vstore(ds + i * VN, d);
@@ -85,18 +90,30 @@ INLINE void FN(reduce_kl)(const FN(tile) * T, const bool log_target, const FN(st
          }));
     most = FN(new_max)(most, none, T);
     fx = FN(vref_of)(most);
-    FN(put_sum)(w, T, 0, part.w.s, part.w.e);
-    FN(put_sum)(d_sum, T, 0, part.d.s, part.d.e);
-    FN(put)(most, T, 0, part.most);
-    FN(put)(fx.c, T, 0, part.xc);
-    FN(put)(fx.k, T, 0, part.xk);
-    FN(put)(hi_a, T, 0, part.hi);
-    FN(put)(lo_a, T, 0, part.lo);
-    FN(put)(log_target ? vif(mlt(none, s->y.m), s->y.m) : zero, T, 0, part.top);
-    FN(put)(log_target ? fy.c : zero, T, 0, part.tc);
-    FN(put)(log_target ? fy.k : zero, T, 0, part.tk);
-    FN64(kl_centre)(T->across ? VN : 1, XENT_REAL == 32, &part);
-    const V vm = FN(spread)(part.mean, T->across), f = FN(spread)(part.factor, T->across);
+    mine = (FN(kl_tile)){.w = w, .d = d_sum, .hi = hi_a, .lo = lo_a, .most = most, .xc = fx.c, .xk = fx.k};
+    mine.top = log_target ? vif(mlt(none, s->y.m), s->y.m) : zero;
+    mine.tc = log_target ? fy.c : zero;
+    mine.tk = log_target ? fy.k : zero;
+    if (own) {
+        FN(kl_centre)(&mine, XENT_REAL == 32);
+    } else {
+        FN(put_sum)(w, T, 0, part.w.s, part.w.e);
+        FN(put_sum)(d_sum, T, 0, part.d.s, part.d.e);
+#define PUT_PART(field) FN(put)(mine.field, T, 0, part.field)
+        PUT_PART(hi);
+        PUT_PART(lo);
+        PUT_PART(most);
+        PUT_PART(top);
+        PUT_PART(xc);
+        PUT_PART(xk);
+        PUT_PART(tc);
+        PUT_PART(tk);
+#undef PUT_PART
+        FN64(kl_centres)(T->across ? VN : 1, XENT_REAL == 32, &part);
+        mine.mean = FN(spread)(part.mean, T->across);
+        mine.factor = FN(spread)(part.factor, T->across);
+    }
+    const V vm = mine.mean, f = mine.factor;
 
     r0[0] = zero;
     RUNS(T, BLOCK({
@@ -110,6 +127,11 @@ INLINE void FN(reduce_kl)(const FN(tile) * T, const bool log_target, const FN(st
              r0[j] = a;
          }),
          BLOCK({ FN(flush)(r0, &a_sum); }));
+    mine.a = a_sum;
+    if (own) {
+        *own = FN(kl_of_tile)(&mine);
+        return;
+    }
     FN(put_sum)(a_sum, T, 0, part.a.s, part.a.e);
     FN64(kl_add)(T->across ? VN : 1, at, first, &part, rows);
 }
@@ -160,9 +182,9 @@ static void FN(reduce_tile)(const xent_job *job, const row_group *g, reduce_kind
     case REDUCE_KL:
     case REDUCE_KLPAIR:
         if (log_target)
-            FN(reduce_kl)(T, true, s, first, rows, at);
+            FN(reduce_kl)(T, true, s, first, rows, at, NULL);
         else
-            FN(reduce_kl)(T, false, s, first, rows, at);
+            FN(reduce_kl)(T, false, s, first, rows, at, NULL);
         if (kind == REDUCE_KL)
             break;
         /* fall through */

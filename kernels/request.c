@@ -380,8 +380,8 @@ xent_status xent_make_job(const xent_request *req, xent_job *job) {
         job->across = op->target != XENT_TARGET_POINT && (!contiguous || job->classes <= ACROSS_CLASSES);
         job->streams =
             op->emit != EMIT_NONE && (job->across || row >= STREAM_ROW) && (double)job->rows * row >= STREAM_BYTES;
-        job->few = job->across && job->classes > 0 && job->classes <= ACROSS_CLASSES && XENT_HAS_FEW(op->reduce) &&
-                   !job->per_class && !job->at[OPERAND_WHERE].data && !job->at[OPERAND_TEMPERATURE].data;
+        job->few = job->across && job->classes > 0 && job->classes <= ACROSS_CLASSES &&
+                   XENT_HAS_FEW(op->reduce, op->value, op->emit) && !job->per_class && !job->at[OPERAND_WHERE].data;
     }
     {
         const ptrdiff_t last = job->classes > 0 ? job->classes - 1 : 0;

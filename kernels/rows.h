@@ -55,19 +55,23 @@ INLINE void FN(store_kl)(const FN(kl) * v, group_state *s, int l) {
     FN(store_sum)(v->a, s->a.s, s->a.e, l);
 }
 
-/* The sums against c - e instead of c. A small e is added as a difference, so that thousands of small shifts round no more
- * than one; a large one is a factor, which must not cancel. */
-INLINE void FN(kl_shift)(FN(kl) * s, V e) {
+/* The sums against c - (e + low) instead of c. A small e is added as a difference, so that thousands of small shifts round
+ * no more than one; a large one is a factor, which must not cancel, and whose own rounding (low) counts. */
+INLINE void FN(kl_shift)(FN(kl) * s, V e, V low) {
     const V zero = vset(0.0);
     V w = FN(value)(s->w), a = FN(value)(s->a), m1, mx;
-    M some = mne(w, zero), small = mlt(vabs(e), vset(0.5)), none = meq(e, zero);
+    M some = mne(w, zero), small = mlt(vabs(e), vset(0.5)), none = mand(meq(e, zero), meq(low, zero));
     V all = FN(vexpm1s)(e, &m1, &mx);
+    low = vif(mlt(vabs(low), vset(1.0)), low);
+    V change = vmul(all, low);
+    mx = vfma(m1, low, mx);
+    m1 = vadd(m1, change);
     V more = vif(some, vadd(vmul(m1, FN(value)(s->u)), vmul(mx, w)));
-    V f = vsel(small, vset(1.0), all);
+    V f = vsel(small, vset(1.0), vadd(all, change));
     FN(scale)(&s->a, f);
     FN(add_to)(&s->a, vif(mand(small, mnot(none)), vmul(m1, a)));
     FN(add_to)(&s->a, vif(mnot(none), more));
-    FN(add_to)(&s->u, vif(some, vmul(e, w)));
+    FN(add_to)(&s->u, vif(some, vfma(e, w, vmul(low, w))));
 }
 
 /* Both against the same reference of t, about their common mean. */
@@ -75,20 +79,20 @@ INLINE void FN(kl_merge)(FN(kl) * a, FN(kl) b) {
     const V zero = vset(0.0);
     V wa = FN(value)(a->w), wb = FN(value)(b.w), sa = FN(value)(a->a);
     M empty = mand(meq(wa, zero), meq(sa, zero)), no_a = meq(wa, zero), no_b = meq(wb, zero);
-    FN(kl) merged = *a;
-    V gap = vadd(vsub(b.c, a->c), vsub(b.c_lo, a->c_lo));
-    V sum_u = vadd(vadd(FN(value)(a->u), vmul(wb, gap)), FN(value)(b.u));
+    FN(kl) merged = *a, other = b;
+    V low, lost, gap = FN(two_sum)(b.c, vsub(zero, a->c), &low);
+    low = vadd(low, vsub(b.c_lo, a->c_lo));
+    V sum_u = vadd(vadd(FN(value)(a->u), vmul(wb, vadd(gap, low))), FN(value)(b.u));
     V move = vsel(no_b, zero, vsel(no_a, gap, vdiv(sum_u, vadd(wa, wb))));
-    FN(kl) other = b;
-    FN(kl_shift)(&merged, vsub(zero, move));
-    FN(kl_shift)(&other, vsub(gap, move));
+    FN(kl_shift)(&merged, vsub(zero, move), zero);
+    V e = FN(two_sum)(gap, vsub(zero, move), &lost);
+    e = FN(two_sum)(e, vadd(lost, low), &low); /* both may be tiny: low has to be what e rounds */
+    FN(kl_shift)(&other, e, low);
     FN(merge_sum)(&merged.w, other.w);
     FN(merge_sum)(&merged.u, other.u);
     FN(merge_sum)(&merged.a, other.a);
-    move = vadd(move, a->c_lo);
-    V c = vadd(a->c, move), back = vsub(c, a->c);
-    merged.c_lo = vadd(vsub(a->c, vsub(c, back)), vsub(move, back));
-    merged.c = c;
+    merged.c = FN(two_sum)(a->c, move, &lost);
+    merged.c = FN(two_sum)(merged.c, vadd(a->c_lo, lost), &merged.c_lo);
 #define EITHER(field) a->field = vsel(empty, b.field, merged.field)
     EITHER(c);
     EITHER(c_lo);
@@ -106,48 +110,59 @@ static void FN(kl_follow)(int rows, int at, const double *factor, const double *
     const V zero = vset(0.0);
     for (int l = 0; l < rows; l += VN) {
         FN(kl) v = FN(load_kl)(s, at + l);
-        V f = vload(factor + l), move = vadd(vload(dc + l), vmul(vload(dk + l), vset(XENT_LN2_A + XENT_LN2_B)));
+        V f = vload(factor + l), k = vload(dk + l), low, lower;
         M no_t = meq(FN(value)(v.w), zero), empty = mand(no_t, meq(FN(value)(v.a), zero));
         f = vsel(no_t, vset(1.0), f);
         FN(scale)(&v.w, f);
         FN(scale)(&v.u, f);
         FN(scale)(&v.a, f);
         /* only exp(x - c) so far: move c, so that it cannot underflow */
-        v.c = vadd(v.c, vif(mand(no_t, mnot(empty)), move));
+        M moves = mand(no_t, mnot(empty));
+        V c = FN(two_sum)(FN(two_sum)(v.c, vload(dc + l), &low), vmul(k, vset(XENT_LN2_A)), &lower);
+        v.c = vsel(moves, c, v.c);
+        v.c_lo = vadd(v.c_lo, vif(moves, vadd(vfma(k, vset(XENT_LN2_B), low), lower)));
         FN(store_kl)(&v, s, at + l);
     }
 }
 
-/* A tile's c = hi + lo + mean, and the factor from E(x) to t exp(u). */
-static void FN(kl_centre)(int rows, bool is_f32, kl_part *p) {
-    const V zero = vset(0.0), inf = vset(INF), most_d = vset(8000.0);
+INLINE FN(kl_tile) FN(load_part)(const kl_part *p, int l) {
+    FN(kl_tile)
+    v = {.w = FN(load_sum)(p->w.s, p->w.e, l),
+         .d = FN(load_sum)(p->d.s, p->d.e, l),
+         .a = FN(load_sum)(p->a.s, p->a.e, l)};
+#define LOAD(field) v.field = vload(p->field + l)
+    LOAD(hi);
+    LOAD(lo);
+    LOAD(most);
+    LOAD(top);
+    LOAD(xc);
+    LOAD(xk);
+    LOAD(tc);
+    LOAD(tk);
+    LOAD(mean);
+    LOAD(c);
+    LOAD(c_lo);
+#undef LOAD
+    return v;
+}
+
+/* The centres of rows' tiles. */
+static void FN(kl_centres)(int rows, bool is_f32, kl_part *p) {
     for (int l = 0; l < rows; l += VN) {
-        FN(sum) ws = FN(load_sum)(p->w.s, p->w.e, l), ds = FN(load_sum)(p->d.s, p->d.e, l);
-        V hi = vload(p->hi + l), lo = vload(p->lo + l), most = vload(p->most + l);
-        /* With no target in this tile its largest exp(x - c) becomes about 1. */
-        V m = vsel(mne(ws.s, zero), vdiv(FN(value)(ds), FN(value)(ws)), vsub(vsub(most, vload(p->top + l)), hi));
-        if (is_f32) /* as the tile will hold it: the first 24 bits */
-            m = FN(vfirst24)(m);
-        m = vif(mlt(vabs(m), inf), m);
-        V rest = vadd(lo, m), c = vadd(hi, rest), back = vsub(c, hi);
-        V c_lo = vadd(vsub(hi, vsub(c, back)), vsub(rest, back));
-        V d0 = vsub(vsub(vload(p->xc + l), vload(p->tc + l)), c), d = vsub(d0, c_lo), lost = vsub(vsub(d0, d), c_lo);
-        V e = FN(vexp2ref)(vmin(most_d, vmax(vsub(zero, most_d), d)), vsub(vload(p->tk + l), vload(p->xk + l)));
-        vstore(p->factor + l, vif(mne(most, vset(-INF)), vfma(e, vif(mlt(vabs(lost), vset(1.0)), lost), e)));
-        vstore(p->mean + l, m);
-        vstore(p->c + l, c);
-        vstore(p->c_lo + l, c_lo);
+        FN(kl_tile) v = FN(load_part)(p, l);
+        FN(kl_centre)(&v, is_f32);
+        vstore(p->factor + l, v.factor);
+        vstore(p->mean + l, v.mean);
+        vstore(p->c + l, v.c);
+        vstore(p->c_lo + l, v.c_lo);
     }
 }
 
-/* A tile's sums, added to rows at and following. */
+/* The tiles' sums, added to rows at and following. */
 static void FN(kl_add)(int rows, int at, bool first, const kl_part *p, group_state *s) {
     for (int l = 0; l < rows; l += VN) {
-        FN(kl)
-        v = {vload(p->c + l), vload(p->c_lo + l), FN(load_sum)(p->w.s, p->w.e, l), FN(load_sum)(p->d.s, p->d.e, l),
-             FN(load_sum)(p->a.s, p->a.e, l)};
-        /* U from the first pass: what its products rounded counts in KL only times KL itself */
-        FN(add_to)(&v.u, vsub(vset(0.0), vmul(FN(value)(v.w), vload(p->mean + l))));
+        const FN(kl_tile) tile = FN(load_part)(p, l);
+        FN(kl) v = FN(kl_of_tile)(&tile);
         if (!first) {
             FN(kl) sum = FN(load_kl)(s, at + l);
             FN(kl_merge)(&sum, v);

@@ -162,6 +162,26 @@ def test_near_equal_long_rows(dtype, shape, offset, rng, isa):
     assert (oracle.errors(value, ref) <= cases.near_equal_allowance("logits", dtype, ref.hi, None)).all()
 
 
+@pytest.mark.parametrize(("classes", "rows"), [(2, 40), (10, 40), (40, 40), (1000, 12), (2500, 6)])
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+def test_tiny_divergences_of_confident_rows(dtype, classes, rows, rng):
+    """Both rows sure of the same class, wherever it is, and anywhere on the line: what is left is tiny, and right
+    relative to itself."""
+    for offset in (0.0, 1000.0, -1e4):
+        x, y = (rng.standard_normal((2, rows, classes)) + offset).astype(dtype)
+        gap = np.linspace(20.0, 60.0, rows).astype(dtype)
+        top = np.linspace(0, classes - 1, rows).astype(int)
+        rng.shuffle(top)
+        x[np.arange(rows), top] += gap
+        y[np.arange(rows), top] += gap[::-1]
+        ref = oracle.evaluate("kl_div_with_logits", x, y)[0]
+        for isa in ISAS:
+            xent.set_isa(isa)
+            for layout, views, options in layouts((x, y)):
+                wrong = oracle.errors(xent.kl_div_with_logits(*views, **options), ref) / np.abs(ref.hi)
+                assert wrong.max() <= 4 * np.finfo(dtype).eps, (isa, layout, offset, wrong.max() / np.finfo(dtype).eps)
+
+
 @pytest.mark.parametrize("name", ["kl_div_with_logits", "kl_div", "kl_div_with_log_probs"])
 @pytest.mark.parametrize("dtype", ["f8", "f4"])
 def test_kl_is_never_negative(name, dtype, rng, isa):

@@ -159,7 +159,7 @@ def test_columns_that_stream(shift, rng, isa):
 
 @pytest.mark.parametrize("name", cases.ROW_NAMES)
 def test_columns_start_anywhere_in_a_line(name, rng, isa):
-    """The first group of rows is shorter, so that the others are whole lines: no row, and no row's bits, are lost to it."""
+    """The first group of rows is shorter, so that the others are whole lines: no row and no bit is lost to it."""
     for dtype in (*cases.DTYPES, "f2"):
         for classes in (5, 40):
             whole = [np.asfortranarray(a) for a in cases.operands(name, "random", 256, classes, dtype, rng)]

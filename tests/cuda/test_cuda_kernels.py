@@ -122,6 +122,12 @@ def test_near_equal_rows(case, classes, rng):
     test_accuracy.test_near_equal_rows(case, classes, rng)
 
 
+@pytest.mark.parametrize(("classes", "rows"), [(2, 12), (40, 12), (1000, 6), (9000, 2)])
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+def test_tiny_divergences_of_confident_rows(dtype, classes, rows, rng):
+    test_accuracy.test_tiny_divergences_of_confident_rows(dtype, classes, rows, rng)
+
+
 # ---- blocks of a cluster --------------------------------------------------------------------------------------------
 
 # Operations whose results have the length of the row, and that fold it: what clusters hold.
