@@ -26,14 +26,20 @@ INLINE void FN(few_store)(const xent_job *job, const row_group *g, int at, V val
             xent_store_scalar(o->data + g->off[OPERAND_VALUE][at + l], o->dtype, o->swapped, (double)v[l]);
 }
 
-INLINE void FN(few_emit)(const xent_job *job, const row_group *g, int at, const FN(tile) * T, const FN(finished) * f,
+/* Whether stores streamed. */
+INLINE bool FN(few_emit)(const xent_job *job, const row_group *g, int at, const FN(tile) * T, const FN(finished) * f,
                          const xent_target target, const emit_kind emit, const R *keep) {
     _Alignas(64) R buf[ACROSS_CLASSES * VN];
     const operand *o = &job->at[OPERAND_OUT];
     const bool straight = !g->any_dead && FN(in_place)(job, g, at, OPERAND_OUT);
     char *base = straight ? o->data + g->off[OPERAND_OUT][at] : (char *)buf;
     const ptrdiff_t step = straight ? o->cs : (ptrdiff_t)sizeof(V);
-    FN(emit_tile)(emit, target, T, NULL, at, f, base, step, false, keep != NULL, keep);
+    const bool stream = job->streams && straight && target != XENT_TARGET_LABELS && step % (ptrdiff_t)sizeof(V) == 0 &&
+                        (uintptr_t)base % sizeof(V) == 0;
+    if (stream)
+        FN(emit_tile)(emit, target, T, NULL, at, f, base, step, true, keep != NULL, keep);
+    else
+        FN(emit_tile)(emit, target, T, NULL, at, f, base, step, false, keep != NULL, keep);
     if (target == XENT_TARGET_LABELS) {
         R patch[VN];
         vstore(patch, f->patch);
@@ -43,6 +49,7 @@ INLINE void FN(few_emit)(const xent_job *job, const row_group *g, int at, const 
     }
     if (!straight)
         FN(unpack_tile)(job, g, at, 0, job->classes, buf, NULL);
+    return stream;
 }
 
 /* The lines that the next groups write, where rows follow each other in memory. */
@@ -131,8 +138,11 @@ INLINE void FN(few_rows)(const xent_job *job, const row_group *g, double *values
     }
     for (int q = 0; q < vectors && value != VALUE_NONE; q++)
         FN(few_store)(job, g, q * VN, f[q].value, value != VALUE_LSE, values);
+    bool streamed = false;
     for (int q = 0; q < vectors && emit != EMIT_NONE; q++)
-        FN(few_emit)(job, g, q * VN, &T[q], &f[q], target, emit, keeps ? keep[q] : NULL);
+        streamed |= FN(few_emit)(job, g, q * VN, &T[q], &f[q], target, emit, keeps ? keep[q] : NULL);
+    if (streamed)
+        vstream_end();
 }
 
 #define OP(name, REDUCE, TARGET, VALUE, EMIT)                                                                          \
