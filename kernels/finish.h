@@ -26,7 +26,7 @@ INLINE V FN(vresidual)(V a, V b, V c) {
 #endif
 }
 
-/* What a tile adds to them, about an anchor at first: see kl.h. */
+/* What a tile adds to KL's sums, about an anchor at first: see kl.h. */
 typedef struct FN(kl_tile) {
     FN(sum) w, d, a;         /* sum t, sum t (u + mean), A */
     V hi, lo, most, top;     /* the anchor's x - log t; the largest x and y */
@@ -41,7 +41,7 @@ INLINE V FN(two_sum)(V a, V b, V *low) {
     return sum;
 }
 
-/* Its c, and the factor. The mean is rounded to what a float tile holds. */
+/* A tile's mean, c and factor. The mean is rounded to what a float tile holds. */
 INLINE void FN(kl_centre)(FN(kl_tile) * p, bool is_f32) {
     const V zero = vset((R)0), inf = vset(INF), most_d = vset((R)8000);
     /* With no target in this tile its largest exp(x - c) becomes about 1. */
@@ -60,7 +60,7 @@ INLINE void FN(kl_centre)(FN(kl_tile) * p, bool is_f32) {
     p->factor = vif(mne(p->most, vset(-INF)), vfma(e, vif(mlt(vabs(lost), vset((R)1)), lost), e));
 }
 
-/* Its sums. U from the first pass: what its products rounded counts in KL only times KL itself. */
+/* A tile's sums. U from the first pass: what its products rounded counts in KL only times KL itself. */
 INLINE FN(kl) FN(kl_of_tile)(const FN(kl_tile) * p) {
     FN(kl)
     v = {p->c, p->c_lo, p->w, {FN(vresidual)(p->w.s, p->mean, p->d.s), FN(vresidual)(p->w.e, p->mean, p->d.e)}, p->a};

@@ -1,6 +1,6 @@
-/* reduce.c: a job's work: groups of rows are reduced, finished and emitted; values are written, or added in an order
- * that the shape alone decides. A long row is folded in pieces, in order, whether one thread does them
- * all or several share them (split), so that the bits are the same. */
+/* reduce.c: a job's work: groups of rows are reduced, finished and emitted; values are written, or added in units and an
+ * order that do not depend on the threads. A long row is folded in pieces, in order, whether one thread does them all or
+ * several share them (split), so that the bits are the same. */
 #include "internal.h"
 #include "plan.h"
 

@@ -182,6 +182,12 @@ def test_keras_clips_what_is_infinite():
     assert call.relation == "clipped at 1e-7 (2 of 6 elements), else KL"
 
 
+def test_where_it_is_infinite_for_a_target_that_is_too_small_for_a_float():
+    found = explain(np.array([[0.0, -np.inf], [0.3, 1.0]]), np.array([[3000.0, 0.0], [0.2, 1.0]]))
+    assert found.kl == np.inf
+    assert "1 of 4 elements, the first at (0, 1)" in " ".join(found.pitfalls)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Relations
 

@@ -778,10 +778,13 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call]) -> list[st
             "which may be negative; SciPy's entropy divides by T silently."
         )
     if math.isinf(m.kl):
-        empty = (p.converted("probs")[1] == 0) & (t.converted("probs")[1] > 0)
+        # Not by their probabilities: those of finite logits may be too small for a float.
+        empty = (p.converted("logits")[1] == -np.inf) & (t.converted("logits")[1] > -np.inf)
         found.append(
             f"KL is infinite: the target is positive where the prediction is 0 ({first_place(empty)}). "
             "Keras' clipping hides that."
+            if empty.any()
+            else "KL is beyond the largest float."
         )
     if t.kind == "labels" and t.array.dtype.kind == "f":
         found.append(f"{b.name} holds labels of dtype {b.dtype}; most calls take integers only.")
