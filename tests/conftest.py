@@ -6,6 +6,13 @@ import xent
 # A package of somebody else's: built and installed elsewhere before it is looked at (make embed).
 collect_ignore = ["embed/cython_package"]
 
+# A file's tests stay in one process (make test): what keeps one busy for minutes must not be left for the end.
+FIRST = "test_embed.py"
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name != FIRST)
+
 
 @pytest.fixture(autouse=True)
 def _leave_settings_alone():
