@@ -99,29 +99,29 @@ INLINE void FN(emit_tile)(const emit_kind emit, const xent_target target, const 
         const V x_hi = ROW(x_hi), x_lo = ROW(x_lo), g = ROW(g), poison = ROW(poison);
         WRITE(T, {
             V x = GET_X(T), t = GET_T(T, (R)0);
-            V v = vmul(vmul(t, g), vadd(x_lo, vsub(x_hi, x)));
-            PUT(vadd(vif(mne(t, zero), v), poison));
+            V w = vmul(t, g), v = vmul(w, vadd(x_lo, vsub(x_hi, x)));
+            PUT(vadd(vif(mne(w, zero), v), poison));
         });
         break;
     }
     case EMIT_KL_TERM: {
         REF(fy, y);
         const V x_hi = ROW(x_hi), x_lo = ROW(x_lo), y_hi = ROW(y_hi), y_lo = ROW(y_lo);
-        const V py = ROW(py), g = ROW(g), poison = ROW(poison);
+        const V py = ROW(py), g = ROW(g), poison = ROW(poison), endless = FN(weigh)(inf, g);
         if (log_target)
             WRITE(T, {
                 V x = GET_X(T), y = GET_T(T, -INF);
                 V d = vsub(vsub(vsub(y, y_hi), y_lo), vsub(vsub(x, x_hi), x_lo));
-                V t = vmul(FN(vexp_ref)(y, fy), py), v = vmul(t, d);
-                M live = mne(y, none);
-                v = vsel(mand(live, meq(x, none)), vadd(vadd(t, x_lo), inf), v); /* NaN where either row is */
-                PUT(vadd(vif(live, v), poison));
+                V t = vmul(FN(vexp_ref)(y, fy), py), v = vif(mne(t, zero), vmul(t, d));
+                M beyond = mand(mne(y, none), meq(x, none)); /* infinite, also where t is too small for the tile */
+                v = vsel(beyond, vadd(vmul(vadd(t, x_lo), zero), endless), v); /* NaN where either row is */
+                PUT(vadd(v, poison));
             });
         else
             WRITE(T, {
                 V x = GET_X(T), t = GET_T(T, (R)0);
-                V v = vmul(vmul(t, g), vadd(FN(vlog)(t), vadd(vsub(x_hi, x), x_lo)));
-                PUT(vadd(vif(mne(t, zero), v), poison));
+                V w = vmul(t, g), v = vmul(w, vadd(FN(vlog)(t), vadd(vsub(x_hi, x), x_lo)));
+                PUT(vadd(vif(mne(w, zero), v), poison));
             });
         break;
     }
@@ -132,7 +132,7 @@ INLINE void FN(emit_tile)(const emit_kind emit, const xent_target target, const 
         const V g = ROW(g);
         WRITE(T, {
             V x = GET_X(T), t = GET_T(T, (R)0);
-            PUT(vmul(g, FN(bce_term)(x, t, GET_W(T), GET_P(T))));
+            PUT(FN(weigh)(FN(bce_term)(x, t, GET_W(T), GET_P(T)), g));
         });
         break;
     }

@@ -12,6 +12,16 @@ INLINE void FN(few_store)(const xent_job *job, const row_group *g, int at, V val
     if (g->any_dead && clear)
         for (int l = 0; l < rows; l++)
             v[l] = g->dead[at + l] ? (R)0 : v[l];
+    if (job->at[OPERAND_WEIGHT].data || job->class_weight.data) { /* in double: floats do not hold every weight */
+        for (int l = 0; l < rows; l++) {
+            const double weighed = xent_weigh((double)v[l], g->weight[at + l]);
+            if (values)
+                values[at + l] = weighed;
+            if (o->data)
+                xent_store_scalar(o->data + g->off[OPERAND_VALUE][at + l], o->dtype, o->swapped, weighed);
+        }
+        return;
+    }
     for (int l = 0; values && l < rows; l++)
         values[at + l] = (double)v[l];
     if (!o->data)
@@ -31,7 +41,7 @@ INLINE bool FN(few_emit)(const xent_job *job, const row_group *g, int at, const 
                          const xent_target target, const emit_kind emit, const R *keep) {
     _Alignas(64) R buf[ACROSS_CLASSES * VN];
     const operand *o = &job->at[OPERAND_OUT];
-    const bool straight = !g->any_dead && FN(in_place)(job, g, at, OPERAND_OUT);
+    const bool straight = !g->any_dead && !g->any_after && FN(in_place)(job, g, at, OPERAND_OUT);
     char *base = straight ? o->data + g->off[OPERAND_OUT][at] : (char *)buf;
     const ptrdiff_t step = straight ? o->cs : (ptrdiff_t)sizeof(V);
     const bool stream = job->streams && straight && target != XENT_TARGET_LABELS && step % (ptrdiff_t)sizeof(V) == 0 &&
@@ -97,6 +107,7 @@ INLINE void FN(few_rows)(const xent_job *job, const row_group *g, double *values
     const bool keeps = emit == EMIT_P || emit == EMIT_GRAD, soft = log_target || target == XENT_TARGET_PROBS;
     const bool is_kl = kind == REDUCE_KL || kind == REDUCE_KLPAIR;
     const int vectors = (g->rows + VN - 1) / VN;
+    const bool optional = job->at[OPERAND_WEIGHT].data || job->class_weight.data || job->at[OPERAND_TEMPERATURE].data;
     const V zero = vset((R)0), one = vset((R)1);
     FN(tile) T[FN(FEW)];
     FN(state) s[FN(FEW)];
@@ -123,11 +134,9 @@ INLINE void FN(few_rows)(const xent_job *job, const row_group *g, double *values
         s[q] = now;
     }
     for (int q = 0; q < vectors; q++) {
-        FN(row) row = {one, one, zero, zero};
-        if (job->at[OPERAND_WEIGHT].data || job->class_weight.data)
-            row.weight = FN(spread)(g->weight + q * VN, true);
-        if (job->at[OPERAND_TEMPERATURE].data)
-            row.temperature = FN(spread)(g->temperature + q * VN, true);
+        FN(row) row = {one, vset((R)g->scale[0]), zero, zero}; /* few_store weighs */
+        if (emit != EMIT_NONE && optional)
+            row.scale = FN(spread)(g->scale + q * VN, true);
         if (target == XENT_TARGET_LABELS) {
             row.known = FN(spread)(g->known + q * VN, true);
             row.x_label = FN(spread)(g->x_label + q * VN, true);

@@ -44,9 +44,10 @@ INLINE V FN(two_sum)(V a, V b, V *low) {
 /* A tile's mean, c and factor. The mean is rounded to what a float tile holds. */
 INLINE void FN(kl_centre)(FN(kl_tile) * p, bool is_f32) {
     const V zero = vset((R)0), inf = vset(INF), most_d = vset((R)8000);
-    /* With no target in this tile its largest exp(x - c) becomes about 1. */
-    V m = vsel(mne(p->w.s, zero), vdiv(FN(value)(p->d), FN(value)(p->w)), vsub(vsub(p->most, p->top), p->hi)), lost,
-      low;
+    /* With no target in this tile, or so little that t exp(u) leaves the range, its largest exp(x - c) becomes about 1. */
+    const V faint = vset((R)(is_f32 ? 0x1p-100 : 0x1p-960));
+    V mean = vdiv(FN(value)(p->d), FN(value)(p->w)), lost, low;
+    V m = vsel(mlt(p->w.s, faint), vsub(vsub(p->most, p->top), p->hi), mean);
     if (is_f32)
         m = FN(vfirst24)(m);
     p->mean = m = vif(mlt(vabs(m), inf), m);
@@ -178,9 +179,14 @@ INLINE void FN(split_lse)(const FN(lse) * f, V m, bool wide, V *hi, V *lo) {
     *lo = vsel(known, wide ? vadd(vsub(m, h), f->log1) : f->lse_lo, f->log1);
 }
 
+/* xent_weigh */
+INLINE V FN(weigh)(V v, V weight) {
+    return vif(mor(mne(weight, vset((R)0)), mne(v, v)), vmul(v, weight));
+}
+
 /* What a row is finished with besides its state. */
 typedef struct FN(row) {
-    V weight, temperature, known, x_label; /* as in row_group */
+    V weight, scale, known, x_label; /* as in row_group */
 } FN(row);
 
 /* ... and what comes of it: group_result's fields. */
@@ -286,14 +292,11 @@ INLINE FN(finished) FN(finish_state)(const xent_job *job, const reduce_kind kind
         }
         break;
     }
-    f.value = vmul(v, row->weight);
+    f.value = FN(weigh)(v, row->weight);
     if (!emits)
         return f;
 
-    /* the quotient in double: exact where a batch's mean is over a power of two, rounded once elsewhere */
-    V scale = vmul(row->weight, vset((R)(job->grad_scale / job->divisor)));
-    if (job->at[OPERAND_TEMPERATURE].data)
-        scale = vdiv(scale, row->temperature);
+    const V scale = row->scale;
     FN(split_lse)(&x, mx, wide, &f.x_hi, &f.x_lo);
     if (of_y && target != XENT_TARGET_LOG_PROBS) /* those are taken as they are */
         FN(split_lse)(&y, my, wide, &f.y_hi, &f.y_lo);
@@ -336,16 +339,14 @@ INLINE FN(finished) FN(finish_state)(const xent_job *job, const reduce_kind kind
         f.poison = vif(mne(seen, seen), nan);
         if (target == XENT_TARGET_LOGITS)
             f.poison = vsel(meq(my, none), nan, f.poison);
-        f.g = row->weight;
-        py = vmul(py, row->weight);
+        f.g = scale;
+        py = vmul(py, scale);
         break;
     }
     case EMIT_AT_LABEL: /* the slope of what has a value, else the term itself */
-        f.patch = vsub(zero, value == VALUE_NLL ? scale : vmul(row->weight, row->x_label));
+        f.patch = vsub(zero, value == VALUE_NLL ? scale : FN(weigh)(row->x_label, scale));
         break;
     case EMIT_BCE_TERM:
-        f.g = row->weight;
-        break;
     case EMIT_BCE_GRAD:
         f.g = scale;
         break;
@@ -353,7 +354,7 @@ INLINE FN(finished) FN(finish_state)(const xent_job *job, const reduce_kind kind
     case EMIT_JS_TERM:
     case EMIT_JS_GRAD:
         f.px = x.inv;
-        f.g = emit == EMIT_JS_GRAD ? vmul(vset((R)0.5), scale) : row->weight;
+        f.g = emit == EMIT_JS_GRAD ? vmul(vset((R)0.5), scale) : scale;
         break;
     default:
         f.px = wide ? FN(vfirst24)(x.inv) : x.inv;

@@ -127,6 +127,7 @@ typedef struct xent_job {
     bool per_class, streams; /* streams: the output is too large to be found in a cache later */
     double divisor;          /* of mean; 1 elsewhere */
     ptrdiff_t pieces, piece; /* how many, and classes in each but the last */
+    double class_scale;      /* a power of two that class weights are divided by and rows' weights multiplied */
     ptrdiff_t first_class;   /* labels count from here: not 0 for a piece of rows */
     bool into_states;        /* the values are states (states.c), and this is a piece of rows */
     bool shares_no_row;      /* there is no scratch for that */
@@ -179,6 +180,11 @@ static inline void cursor_skip(const xent_job *job, row_cursor *c, ptrdiff_t row
     }
 }
 
+/* v times its weight: what weighs nothing adds nothing, be it infinite. */
+static inline double xent_weigh(double v, double weight) {
+    return weight == 0.0 && v == v ? 0.0 : v * weight;
+}
+
 /* Before vectors of rows are merged or finished whole, be there fewer. */
 static inline void xent_clear_states(group_state *s, int rows) {
     enum { SOME = 8 }; /* doubles in the widest vector: a size that needs no call */
@@ -191,7 +197,7 @@ static inline void xent_clear_states(group_state *s, int rows) {
  * leaves alone is set once, by xent_start_group. */
 typedef struct row_group {
     int rows;
-    bool any_dead;
+    bool any_dead, any_after;
     bool adjacent[OPERANDS]; /* consecutive rows lie one storage element apart */
     ptrdiff_t off[OPERANDS][MAX_LANES];
     ptrdiff_t label[MAX_LANES]; /* -1: none, ignored, or its class is masked */
@@ -201,6 +207,9 @@ typedef struct row_group {
     lanes temperature;
     lanes uniform; /* label smoothing's share of each class */
     lanes weight;  /* sample weight, times the label's class weight where the target is labels alone */
+    /* What the row's outputs are multiplied by: its weight and, of gradients, what follows from mean and temperature. Where
+     * the tile's real cannot hold that, scale is 1 and it comes after, on the way out; else after is 1. */
+    lanes scale, after;
     const struct group_result *first; /* for REDUCE_JS: what followed from REDUCE_PAIR */
 } row_group;
 
@@ -212,6 +221,11 @@ typedef struct kl_part {
     vector_sums w, d, a;
     vector_lanes hi, lo, most, top, xc, xk, tc, tk, mean, factor, c, c_lo;
 } kl_part;
+
+/* y's references before and after they rose. */
+typedef struct kl_rise {
+    vector_lanes old_c, old_k, new_c, new_k;
+} kl_rise;
 
 /* What follows from a group's states. Of Jensen-Shannon, x_hi and y_hi are the maxima, x_lo and y_lo the difference of
  * log sum exp(x - x_hi) and log sum exp(y - y_hi), in two parts. */
@@ -270,6 +284,11 @@ static inline bool xent_sums_y(const xent_job *job, reduce_kind kind) {
 #define XENT_HAS_FEW(reduce, value, emit)                                                                              \
     ((reduce) != REDUCE_NONE && (reduce) != REDUCE_LABEL && (reduce) != REDUCE_BCE && (value) != VALUE_JS &&           \
      (emit) != EMIT_JS_TERM)
+/* Whether an operation's output is the gradient of its value: what mean divides and a temperature, too. */
+static inline bool xent_is_gradient(const op_entry *op) {
+    return op->emit == EMIT_GRAD || op->emit == EMIT_BCE_GRAD || op->emit == EMIT_JS_GRAD ||
+           (op->emit == EMIT_AT_LABEL && op->value != VALUE_NONE);
+}
 static inline bool xent_is_kl(reduce_kind kind) {
     return kind == REDUCE_KL || kind == REDUCE_KLPAIR;
 }

@@ -24,13 +24,16 @@ static void FN(lead_y)(const FN(tile) * T, reduce_kind kind, FN(state) * s, grou
     if (!many(mlt(s->y.m, most)))
         return;
     const FN(vref) old = s->y.ref;
-    V f = FN(raise_y)(s, FN(new_max)(most, s->y.m, T));
+    FN(raise_y)(s, FN(new_max)(most, s->y.m, T));
     if (xent_is_kl(kind)) {
-        vector_lanes factor, dc, dk;
-        FN(put)(f, T, 0, factor);
-        FN(put)(vsub(old.c, s->y.ref.c), T, 0, dc);
-        FN(put)(vsub(old.k, s->y.ref.k), T, 0, dk);
-        FN64(kl_follow)(T->across ? VN : 1, at, factor, dc, dk, rows);
+        kl_rise rise;
+        if (!T->across)
+            memset(&rise, 0, sizeof rise); /* one row of several that are worked on */
+        FN(put)(old.c, T, 0, rise.old_c);
+        FN(put)(old.k, T, 0, rise.old_k);
+        FN(put)(s->y.ref.c, T, 0, rise.new_c);
+        FN(put)(s->y.ref.k, T, 0, rise.new_k);
+        FN64(kl_follow)(T->across ? VN : 1, at, &rise, rows);
     }
 }
 

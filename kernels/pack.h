@@ -142,7 +142,8 @@ static void FN(shape_tile)(const xent_job *job, const row_group *g, int at, bool
         if (shaped && cw->data)
             for (ptrdiff_t j = 0; j < count; j++)
                 d[j * dcs] =
-                    (R)((double)d[j * dcs] * xent_load_scalar(cw->data + (c0 + j) * cw->cs, XENT_F64, cw->swapped));
+                    (R)((double)d[j * dcs] *
+                        (xent_load_scalar(cw->data + (c0 + j) * cw->cs, XENT_F64, cw->swapped) / job->class_scale));
         if (where->data) {
             const char *w = where->data + g->off[OPERAND_WHERE][l] + c0 * where->cs;
             for (ptrdiff_t j = 0; j < count; j++)
@@ -196,7 +197,7 @@ static const char *FN(load_operand)(const xent_job *job, const row_group *g, int
 }
 
 /* Weights of classes, as vectors beside those of a tile; 1 where there are none. */
-static const char *FN(load_weights)(const operand *o, bool across, ptrdiff_t c0, ptrdiff_t count, R *buf,
+static const char *FN(load_weights)(const operand *o, double over, bool across, ptrdiff_t c0, ptrdiff_t count, R *buf,
                                     ptrdiff_t *step) {
     const char *p = o->data + (o->data ? c0 * o->cs : 0);
     *step = o->data ? (ptrdiff_t)sizeof(V) : 0;
@@ -204,16 +205,17 @@ static const char *FN(load_weights)(const operand *o, bool across, ptrdiff_t c0,
         vstore(buf, vset((R)1));
     } else if (across) {
         for (ptrdiff_t j = 0; j < count; j++)
-            vstore(buf + j * VN, vset((R)xent_load_scalar(p + j * o->cs, XENT_F64, o->swapped)));
+            vstore(buf + j * VN, vset((R)(xent_load_scalar(p + j * o->cs, XENT_F64, o->swapped) / over)));
     } else {
-        if (o->cs == sizeof(double) && !o->swapped)
+        if (o->cs == sizeof(double) && !o->swapped && over == 1.0)
             for (ptrdiff_t j = 0; j < count; j++) { /* a stride that the compiler knows: whole vectors */
                 double w;
                 memcpy(&w, p + j * (ptrdiff_t)sizeof w, sizeof w);
                 buf[j] = (R)w;
             }
         else
-            FN(pack_row)(p, o->cs, XENT_F64, o->swapped, count, buf, 1);
+            for (ptrdiff_t j = 0; j < count; j++)
+                buf[j] = (R)(xent_load_scalar(p + j * o->cs, XENT_F64, o->swapped) / over);
         for (ptrdiff_t j = count; j % VN; j++)
             buf[j] = (R)1;
     }
@@ -232,13 +234,13 @@ static FN(tile) FN(load_tile)(const xent_job *job, const row_group *g, int at, p
     if (target == XENT_TARGET_PROBS || target == XENT_TARGET_POINT || (logits && xent_target_is_log(job)))
         T.t = FN(load_operand)(job, g, at, OPERAND_T, c0, count, tbuf, &T.ts);
     if (job->op->reduce == REDUCE_BCE) {
-        T.w = FN(load_weights)(&job->class_weight, job->across, c0, count, wbuf, &T.ws);
-        T.p = FN(load_weights)(&job->pos_weight, job->across, c0, count, wbuf + TILE_REALS, &T.ps);
+        T.w = FN(load_weights)(&job->class_weight, job->class_scale, job->across, c0, count, wbuf, &T.ws);
+        T.p = FN(load_weights)(&job->pos_weight, 1.0, job->across, c0, count, wbuf + TILE_REALS, &T.ps);
     }
     return T;
 }
 
-/* An emitted tile on its way out: dead rows and masked classes, then storage or the sums over rows. */
+/* An emitted tile on its way out: dead rows and masked classes, factors that the tile's real does not hold, then storage or the sums over rows. */
 static void FN(unpack_tile)(const xent_job *job, const row_group *g, int at, ptrdiff_t c0, ptrdiff_t count, R *src,
                             xent_sum *acc) {
     const operand *o = &job->at[OPERAND_OUT], *where = &job->at[OPERAND_WHERE];
@@ -248,8 +250,9 @@ static void FN(unpack_tile)(const xent_job *job, const row_group *g, int at, ptr
     /* Whether rows go out together: the classes of each are neighbours, or its rows are. */
     const bool half = !acc && FN(is_half)(o), contiguous = !acc && o->cs == o->size && (half || FN(is_real)(o));
     const bool together = job->across && (contiguous || (half && g->adjacent[OPERAND_OUT]));
-    for (int l = at; l < (together && !g->any_dead && !where->data ? at : at + rows); l++) {
+    for (int l = at; l < (together && !g->any_dead && !g->any_after && !where->data ? at : at + rows); l++) {
         R *s = src + (l - at);
+        const double after = g->any_after ? g->after[l] : 1.0;
         if (g->any_dead && g->dead[l]) {
             for (ptrdiff_t j = 0; j < count; j++)
                 s[j * scs] = none;
@@ -261,9 +264,11 @@ static void FN(unpack_tile)(const xent_job *job, const row_group *g, int at, ptr
         }
         if (acc) {
             for (ptrdiff_t j = 0; j < count; j++)
-                xent_sum_add(&acc[c0 + j], (double)s[j * scs]);
+                xent_sum_add(&acc[c0 + j], (double)s[j * scs] * after);
             continue;
         }
+        for (ptrdiff_t j = 0; after != 1.0 && j < count; j++)
+            s[j * scs] = (R)((double)s[j * scs] * after);
         if (together)
             continue;
         char *p = o->data + g->off[OPERAND_OUT][l] + c0 * o->cs;

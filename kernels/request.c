@@ -206,15 +206,34 @@ static ptrdiff_t count_where(const xent_job *job, ptrdiff_t off, bool any) {
 }
 
 /* ---- groups of rows ---- */
+/* row_group's scale and after. */
+static void scale_rows(const xent_job *job, row_group *g) {
+    const bool gradient = xent_is_gradient(job->op), tempered = job->at[OPERAND_TEMPERATURE].data != NULL;
+    g->any_after = false;
+    for (int l = 0; l < g->rows; l++) {
+        double s = g->weight[l], size;
+        if (gradient)
+            s = s / job->divisor * job->grad_scale / (tempered ? g->temperature[l] : 1.0);
+        size = fabs(s);
+        const bool after = job->is_f32 && size < INFINITY && (size > 0x1p60 || size < 0x1p-60) && size != 0.0;
+        g->scale[l] = after ? 1.0 : s;
+        g->after[l] = after ? s : 1.0;
+        g->any_after = g->any_after || after;
+    }
+}
+
 void xent_start_group(const xent_job *job, int rows, row_group *g) {
     const double uniform = job->classes > 0 ? job->label_smoothing / (double)job->classes : 0.0;
+    g->rows = rows;
     for (int l = 0; l < rows; l++) {
         g->label[l] = -1;
         g->dead[l] = false;
         g->known[l] = g->x_label[l] = 0.0;
-        g->temperature[l] = g->weight[l] = 1.0;
+        g->temperature[l] = 1.0;
+        g->weight[l] = job->class_scale;
         g->uniform[l] = uniform;
     }
+    scale_rows(job, g);
 }
 
 /* The logits at the labels, as the tiles hold them. */
@@ -252,7 +271,8 @@ static void open_rows(const xent_job *job, row_group *g) {
     for (int l = 0; l < g->rows; l++)
         g->dead[l] = false;
     for (int l = 0; sw->data && l < g->rows; l++)
-        g->weight[l] = xent_load_scalar(sw->data + g->off[OPERAND_WEIGHT][l], XENT_F64, sw->swapped);
+        g->weight[l] =
+            xent_load_scalar(sw->data + g->off[OPERAND_WEIGHT][l], XENT_F64, sw->swapped) * job->class_scale;
     for (int l = 0; temperature->data && l < g->rows; l++)
         g->temperature[l] =
             xent_load_scalar(temperature->data + g->off[OPERAND_TEMPERATURE][l], XENT_F64, temperature->swapped);
@@ -285,6 +305,7 @@ static void open_rows(const xent_job *job, row_group *g) {
     }
     if (job->op->target == XENT_TARGET_LABELS && job->classes > 0)
         label_logits(job, g);
+    scale_rows(job, g);
 }
 
 void xent_open_group(const xent_job *job, row_cursor *cur, int rows, row_group *g) {
@@ -333,6 +354,21 @@ static double weights_that_count(const xent_job *job) {
         xent_sum_add(&sum, weight);
     }
     return xent_sum_value(sum);
+}
+
+/* Weights of classes that floats do not hold are halved or doubled as often as it takes for the largest to be about 1. */
+static double scale_of_classes(const xent_job *job) {
+    const operand *cw = &job->class_weight;
+    double most = 0.0;
+    int exponent;
+    if (!cw->data || !job->is_f32 || job->op->target != XENT_TARGET_PROBS)
+        return 1.0;
+    for (ptrdiff_t c = 0; c < job->classes; c++)
+        most = fmax(most, fabs(xent_load_scalar(cw->data + c * cw->cs, XENT_F64, cw->swapped)));
+    if (most == 0.0 || most == INFINITY || (most > 0x1p-60 && most < 0x1p60))
+        return 1.0;
+    frexp(most, &exponent);
+    return ldexp(1.0, exponent < 1000 ? exponent : 1000);
 }
 
 xent_status xent_make_job(const xent_request *req, xent_job *job) {
@@ -388,7 +424,7 @@ xent_status xent_make_job(const xent_request *req, xent_job *job) {
         job->piece = PIECE_CLASSES * (last / ((ptrdiff_t)PIECE_CLASSES * MAX_PIECES) + 1);
         job->pieces = last / job->piece + 1;
     }
-    job->divisor = 1.0;
+    job->divisor = job->class_scale = 1.0;
     job->first_class = 0;
     job->into_states = job->shares_no_row = false;
     return XENT_OK;
@@ -399,5 +435,6 @@ xent_status xent_read_job(xent_request *req, xent_job *job) {
         return XENT_ERR_LABEL;
     if (req->reduction == XENT_MEAN)
         job->divisor = weights_that_count(job);
+    job->class_scale = scale_of_classes(job);
     return XENT_OK;
 }

@@ -83,7 +83,7 @@ INLINE void FN(kl_merge)(FN(kl) * a, FN(kl) b) {
     V low, lost, gap = FN(two_sum)(b.c, vsub(zero, a->c), &low);
     low = vadd(low, vsub(b.c_lo, a->c_lo));
     V sum_u = vadd(vadd(FN(value)(a->u), vmul(wb, vadd(gap, low))), FN(value)(b.u));
-    V move = vsel(no_b, zero, vsel(no_a, gap, vdiv(sum_u, vadd(wa, wb))));
+    V move = vsel(no_b, vif(no_a, vmax(gap, zero)), vsel(no_a, gap, vdiv(sum_u, vadd(wa, wb))));
     FN(kl_shift)(&merged, vsub(zero, move), zero);
     V e = FN(two_sum)(gap, vsub(zero, move), &lost);
     e = FN(two_sum)(e, vadd(lost, low), &low); /* both may be tiny: low has to be what e rounds */
@@ -105,22 +105,30 @@ INLINE void FN(kl_merge)(FN(kl) * a, FN(kl) b) {
 #undef EITHER
 }
 
-/* y's reference changes: t is held against one 1/factor as large, which lies dc + dk ln 2 lower. */
-static void FN(kl_follow)(int rows, int at, const double *factor, const double *dc, const double *dk, group_state *s) {
-    const V zero = vset(0.0);
+/* y's reference rises: t is held against one exp(d) as large from now on. Where nothing is left of t beside what comes, or
+ * nothing was there, the sums are exp(x - c) alone, and c falls by as much as the reference rises: they must not become 0 with
+ * t, because x may still be anything there. */
+static void FN(kl_follow)(int rows, int at, const kl_rise *r, group_state *s) {
+    const V zero = vset(0.0), least = vset(-8000.0);
     for (int l = 0; l < rows; l += VN) {
         FN(kl) v = FN(load_kl)(s, at + l);
-        V f = vload(factor + l), k = vload(dk + l), low, lower;
-        M no_t = meq(FN(value)(v.w), zero), empty = mand(no_t, meq(FN(value)(v.a), zero));
-        f = vsel(no_t, vset(1.0), f);
+        V rise = vsub(vload(r->old_k + l), vload(r->new_k + l)), low, lower;
+        V d = FN(two_sum)(vload(r->old_c + l), vsub(zero, vload(r->new_c + l)), &low);
+        V f = FN(vexp2ref)(vmin(zero, vmax(least, d)), vsub(zero, rise));
+        M no_t = meq(FN(value)(v.w), zero), moves = mor(no_t, mlt(f, vset(KL_FAINT)));
+        FN(sum) e = v.a; /* sum t exp(u) */
+        FN(merge_sum)(&e, v.u);
+        FN(merge_sum)(&e, v.w);
+        v.a.s = vsel(moves, e.s, vmul(v.a.s, f));
+        v.a.e = vsel(moves, e.e, vmul(v.a.e, f));
+        f = vif(mnot(moves), f);
         FN(scale)(&v.w, f);
         FN(scale)(&v.u, f);
-        FN(scale)(&v.a, f);
-        /* only exp(x - c) so far: move c, so that it cannot underflow */
-        M moves = mand(no_t, mnot(empty));
-        V c = FN(two_sum)(FN(two_sum)(v.c, vload(dc + l), &low), vmul(k, vset(XENT_LN2_A)), &lower);
+        moves = mand(moves, mne(FN(value)(v.a), zero));
+        V c = FN(two_sum)(FN(two_sum)(v.c, d, &lower), vmul(rise, vset(XENT_LN2_A)), &e.e);
+        low = vadd(vadd(low, lower), vfma(rise, vset(XENT_LN2_B), e.e));
         v.c = vsel(moves, c, v.c);
-        v.c_lo = vadd(v.c_lo, vif(moves, vadd(vfma(k, vset(XENT_LN2_B), low), lower)));
+        v.c_lo = vadd(v.c_lo, vif(moves, low));
         FN(store_kl)(&v, s, at + l);
     }
 }
@@ -181,6 +189,15 @@ static void FN(kl_none)(int rows, int at, group_state *s) {
 }
 
 /* ---- merging pieces ---- */
+INLINE kl_rise FN(rise_of)(FN(vref) old, FN(vref) new) {
+    kl_rise r;
+    vstore(r.old_c, old.c);
+    vstore(r.old_k, old.k);
+    vstore(r.new_c, new.c);
+    vstore(r.new_k, new.k);
+    return r;
+}
+
 static void FN(merge)(const xent_job *job, reduce_kind kind, int rows, group_state *a, const group_state *b) {
     const bool log_target = xent_target_is_log(job);
     for (int l = 0; l < rows; l += VN) {
@@ -205,16 +222,11 @@ static void FN(merge)(const xent_job *job, reduce_kind kind, int rows, group_sta
         if (xent_is_kl(kind)) {
             group_state other = *b;
             const FN(vref) pr = p.y.ref, qr = q.y.ref;
-            V pf = FN(raise_y)(&p, my), qf = FN(raise_y)(&q, my);
-            vector_lanes f, dc, dk;
-            vstore(f, pf);
-            vstore(dc, vsub(pr.c, p.y.ref.c));
-            vstore(dk, vsub(pr.k, p.y.ref.k));
-            FN(kl_follow)(VN, l, f, dc, dk, a);
-            vstore(f, qf);
-            vstore(dc, vsub(qr.c, q.y.ref.c));
-            vstore(dk, vsub(qr.k, q.y.ref.k));
-            FN(kl_follow)(VN, l, f, dc, dk, &other);
+            FN(raise_y)(&p, my);
+            FN(raise_y)(&q, my);
+            const kl_rise up = FN(rise_of)(pr, p.y.ref), other_up = FN(rise_of)(qr, q.y.ref);
+            FN(kl_follow)(VN, l, &up, a);
+            FN(kl_follow)(VN, l, &other_up, &other);
             FN(kl) sum = FN(load_kl)(a, l);
             FN(kl_merge)(&sum, FN(load_kl)(&other, l));
             FN(store_kl)(&sum, a, l);
@@ -256,7 +268,7 @@ INLINE FN(state) FN(load_state)(const xent_job *job, reduce_kind kind, const gro
 INLINE void FN(finish_rows)(const xent_job *job, const reduce_kind kind, const value_kind value, const emit_kind emit,
                             const row_group *g, const group_state *s, int l, const bool wide, group_result *r) {
     const FN(state) v = FN(load_state)(job, kind, s, l);
-    const FN(row) row = {vload(g->weight + l), vload(g->temperature + l), vload(g->known + l), vload(g->x_label + l)};
+    const FN(row) row = {vload(g->weight + l), vload(g->scale + l), vload(g->known + l), vload(g->x_label + l)};
     FN(kl) kl;
     if (xent_is_kl(kind))
         kl = FN(load_kl)(s, l);

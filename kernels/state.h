@@ -149,23 +149,27 @@ static V FN(raise)(FN(top) * s, V m) {
     return f;
 }
 
+/* d times what is there to be moved by it: a difference that overflows moves nothing where nothing is. */
+INLINE V FN(moved)(M which, V d, V mass) {
+    return vif(mand(which, mne(mass, vset((R)0))), vmul(d, mass));
+}
+
 /* ... and the sums that hold differences from a maximum follow. */
 static void FN(raise_x)(reduce_kind kind, bool log_target, FN(state) * s, V m) {
-    const V none = vset(-INF), zero = vset((R)0);
+    const V none = vset(-INF);
     M known = mand(mlt(s->x.m, m), mlt(none, s->x.m));
     V d = vif(known, vsub(m, s->x.m)), f = FN(raise)(&s->x, m);
     if (kind == REDUCE_LSE)
         return;
     if (kind == REDUCE_SENT) {
         FN(scale)(&s->b, f);
-        FN(add_to)(&s->b, vif(known, vmul(d, FN(value)(s->x.r))));
+        FN(add_to)(&s->b, FN(moved)(known, d, FN(value)(s->x.r)));
     } else if (!log_target) {
-        V w = FN(value)(s->t);
-        FN(add_to)(&s->b, vif(mand(known, mne(w, zero)), vmul(d, w)));
+        FN(add_to)(&s->b, FN(moved)(known, d, FN(value)(s->t)));
     } else {
         M any = mand(known, mlt(none, s->y.m));
         V w = vadd(FN(value)(s->y.r), vmul(s->y.n, FN(vexp_ref)(s->y.m, s->y.ref)));
-        FN(add_to)(&s->b, vif(any, vmul(d, w)));
+        FN(add_to)(&s->b, FN(moved)(any, d, w));
     }
 }
 static V FN(raise_y)(FN(state) * s, V m) {
@@ -174,7 +178,7 @@ static V FN(raise_y)(FN(state) * s, V m) {
     V d = vif(known, vsub(s->y.m, m)), f = FN(raise)(&s->y, m);
     FN(scale)(&s->b, f);
     s->b.s = vsel(infinite, vset(INF), s->b.s);
-    FN(add_to)(&s->b, vif(known, vmul(d, FN(value)(s->y.r))));
+    FN(add_to)(&s->b, FN(moved)(known, d, FN(value)(s->y.r)));
     return f;
 }
 
@@ -296,7 +300,7 @@ INLINE void FN(reduce_sent)(const FN(tile) * T, bool tops, FN(state) * s) {
     RUNS(T, BLOCK({
              V x = GET_X(T), e = FN(lse_step)(&s->x, tops, x, &sums[j], &n, &r.e);
              AHEAD(T, x);
-             d[j] = vif(mne(x, vset(-INF)), vmul(e, vsub(m, x)));
+             d[j] = vif(mne(e, vset((R)0)), vmul(e, vsub(m, x)));
          }),
          BLOCK({
              FN(flush)(sums, &r);
@@ -361,9 +365,8 @@ INLINE void FN(reduce_logs)(const FN(tile) * T, bool tops, FN(state) * s, R *kee
              V t = ts[j] = FN(lse_step)(&s->y, tops, y, &ys[j], &ny, &ry.e);
              es[j] = FN(lse_step)(&s->x, tops, x, &sums[j], &n, &r.e);
              V d = vmul(t, vsub(vsub(y, my), vsub(x, mx)));
-             M live = mne(y, none); /* a target of 0 adds nothing; one above 0 where q = 0 is infinite */
-             d = vsel(mand(live, meq(x, none)), vset(INF), d);
-             ds[j] = vif(live, d);
+             /* a target of 0 adds nothing, also one too small for the tile; but one above 0 where q = 0 is infinite */
+             ds[j] = vsel(mand(mne(y, none), meq(x, none)), vset(INF), vif(mne(t, vset((R)0)), d));
          }),
          BLOCK({
              KEEP(true, true, es, ts)

@@ -97,7 +97,7 @@ static void start_job(const head *h, xent_job *job) {
     job->is_f32 = h->compute == XENT_F32;
     job->classes = (ptrdiff_t)h->classes;
     job->at[OPERAND_T].dtype = h->target;
-    job->grad_scale = job->divisor = 1.0;
+    job->grad_scale = job->divisor = job->class_scale = 1.0;
 }
 
 /* ---- joining ---- */

@@ -111,7 +111,7 @@ static void FN(emit_some)(const xent_job *job, const row_group *g, int at, ptrdi
 static void FN(walk_emit)(const xent_job *job, const row_group *g, ptrdiff_t c0, ptrdiff_t c1, const group_result *r,
                           const void *keep, xent_sum *acc) {
     const operand *o = &job->at[OPERAND_OUT];
-    const bool plain = !acc && !job->at[OPERAND_WHERE].data && !g->any_dead;
+    const bool plain = !acc && !job->at[OPERAND_WHERE].data && !g->any_dead && !g->any_after;
     if (job->across) { /* neighbouring rows share a line, or several that follow each other: written while they are at hand */
         const ptrdiff_t most = g->rows > GROUP_LANES ? FN(WIDE_CLASSES) : TILE_VECTORS;
         for (ptrdiff_t c = c0; c < c1; c += most)
