@@ -79,16 +79,21 @@ INLINE FN(js_row) FN(js_row_of)(const group_result *r, int at, bool across) {
     return row;
 }
 
-/* A class's term and, where wanted, p and log(p/m). Differences from the maxima are taken exactly: what the two rows share
- * cancels without a trace. */
+/* (x - mx) - (y - my), and in *lost what the first two differences rounded: what the two rows share cancels without a trace. */
+INLINE V FN(js_apart)(V x, V y, const FN(js_row) * row, V *lost) {
+    V dx = vsub(x, row->mx), bx = vsub(dx, x), dy = vsub(y, row->my), by = vsub(dy, y);
+    V all = vsub(vsub(vsub(x, vsub(dx, bx)), vadd(row->mx, bx)), vsub(vsub(y, vsub(dy, by)), vadd(row->my, by)));
+    *lost = vif(mlt(vabs(all), vset(INF)), all);
+    return vsub(dx, dy);
+}
+
+/* A class's term and, where wanted, p and log(p/m). */
 INLINE V FN(js_term)(V x, V y, const FN(js_row) * row, const bool gains, V *p, V *gain) {
     const V zero = vset((R)0), one = vset((R)1), half = vset((R)0.5), ln2 = vset((R)(XENT_LN2_A + XENT_LN2_B));
     V q = vmul(FN(vexp_ref)(y, row->fy), row->py), own = vmul(FN(vexp_ref)(x, row->fx), row->px);
     V m = vmul(vadd(own, q), half);
-    V dx = vsub(x, row->mx), bx = vsub(dx, x), dy = vsub(y, row->my), by = vsub(dy, y);
-    V lost = vsub(vsub(vsub(x, vsub(dx, bx)), vadd(row->mx, bx)), vsub(vsub(y, vsub(dy, by)), vadd(row->my, by)));
-    lost = vif(mlt(vabs(lost), vset(INF)), lost);
-    V d = vadd(vsub(vsub(dx, dy), row->gap), vsub(lost, row->gap_lo));
+    V lost, d = FN(js_apart)(x, y, row, &lost);
+    d = vadd(vsub(d, row->gap), vsub(lost, row->gap_lo));
     V u = vmin(vset(EXP_LOW), vabs(d)), z = vmul(u, u);
     V e = FN(vexp_minus_abs)(u), away = vsub(ln2, FN(vlog1p_unit)(e));
     M near = mle(u, vset((R)1.5));
@@ -121,4 +126,30 @@ INLINE void FN(reduce_js)(const FN(tile) * T, const group_result *r, int at, con
          }));
     s->b = b;
     s->t = t;
+}
+
+/* What the difference of the two log sum exp, less that of the maxima, follows from (reduce.c). With s = (x - mx) - (y - my) a
+ * class adds (P - Q) / 2 = (P + Q) / 2 tanh(s / 2), P = exp(x - mx) and Q = exp(y - my), both over the geometric mean of their
+ * sums. Exactly odd in the order of the operands. */
+INLINE void FN(reduce_js_gap)(const FN(tile) * T, const group_result *r, int at, FN(state) * s) {
+    const FN(js_row) row = FN(js_row_of)(r, at, T->across);
+    const V zero = vset((R)0), one = vset((R)1), half = vset((R)0.5);
+    const V shift = vmul(half, row.gap), px = vmul(row.px, FN(vexp2ref)(shift, zero));
+    const V py = vmul(row.py, FN(vexp2ref)(vsub(zero, shift), zero));
+    V v[RUN] = {zero, zero, zero, zero};
+    FN(sum) b = s->b;
+    RUNS(T, BLOCK({
+             V x = GET_X(T), y = GET_T(T, -INF), lost;
+             AHEAD(T, x);
+             AHEAD(T, t);
+             V p = vmul(FN(vexp_ref)(x, row.fx), px), q = vmul(FN(vexp_ref)(y, row.fy), py);
+             V d = FN(js_apart)(x, y, &row, &lost), m = vmul(vadd(p, q), half);
+             d = vadd(d, lost);
+             V u = vmin(one, vabs(d)), grown = vadd(u, FN(vphi)(u)); /* exp(u) - 1 */
+             V near = vmul(m, vdiv(grown, vadd(grown, vset((R)2))));
+             near = vsel(mlt(d, zero), vsub(zero, near), near);
+             v[j] = vif(mne(m, zero), vsel(mle(vabs(d), one), near, vmul(vsub(p, q), half)));
+         }),
+         BLOCK({ FN(flush)(v, &b); }));
+    s->b = b;
 }

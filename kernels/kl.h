@@ -182,6 +182,9 @@ static void FN(reduce_tile)(const xent_job *job, const row_group *g, reduce_kind
         else
             FN(reduce_js)(T, g->first, at, false, s);
         break;
+    case REDUCE_JS_GAP:
+        FN(reduce_js_gap)(T, g->first, at, s);
+        break;
     case REDUCE_KL:
     case REDUCE_KLPAIR:
         if (log_target)

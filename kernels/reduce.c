@@ -174,16 +174,38 @@ static void fold_again(work *w, const row_group *g, group_state *s, group_result
             r->value[l] = direct.value[l];
 }
 
-/* Jensen-Shannon: with log sum exp of both operands known, the rows are folded for their values. */
-static void fold_js(work *w, row_group *g, group_state *s, group_result *r) {
-    g->first = r;
+/* Jensen-Shannon, once log sum exp of both operands is known: sums of terms, and what gradients need. */
+static void sum_js(work *w, const row_group *g, group_state *s, group_result *r) {
     reduce_group(w, g, REDUCE_JS, s, NULL);
     for (int l = 0; l < g->rows; l++) {
         double v = s->b.s[l] + s->b.e[l];
         v = v > LN2 ? LN2 : v; /* rounding alone gets there */
-        r->value[l] = g->any_dead && g->dead[l] ? 0.0 : v * g->weight[l];
+        r->value[l] = g->any_dead && g->dead[l] ? 0.0 : xent_weigh(v, g->weight[l]);
         r->gain[l] = s->t.s[l] + s->t.e[l];
     }
+}
+
+/* In rows that are near to each other log p - log q is small beside what the two log sum exp round. There their difference comes
+ * from those of the logits: with S = sum (P - Q) / 2 and C = sum (P + Q) / 2 it is log((C + S) / (C - S)) = 2 atanh(S / C). */
+static void fold_js(work *w, row_group *g, group_state *s, group_result *r) {
+    const double near = 0.125, apart = 0.5;
+    bool again = false;
+    g->first = r;
+    sum_js(w, g, s, r);
+    for (int l = 0; l < g->rows; l++)
+        again = again || s->b.s[l] < near;
+    if (!again)
+        return;
+    reduce_group(w, g, REDUCE_JS_GAP, s, NULL);
+    for (int l = 0; l < g->rows; l++) {
+        const double ratio = (s->b.s[l] + s->b.e[l]) / cosh(0.5 * r->x_lo[l]);
+        if (!(fabs(ratio) < apart))
+            continue;
+        const double gap = 2.0 * atanh(ratio);
+        r->x_lo[l] = w->job->is_f32 ? (double)(float)gap : gap;
+        r->y_lo[l] = gap - r->x_lo[l];
+    }
+    sum_js(w, g, s, r);
 }
 
 static void store_values(const operand *o, const row_group *g, const double *v) {
@@ -235,7 +257,7 @@ static void do_rows(work *w, ptrdiff_t r0, ptrdiff_t r1, xent_sum *sum, xent_sum
             w->isa->finish(job, job->op->reduce, &g, &s, &r);
             if (r.any_again)
                 fold_again(w, &g, &s, &r);
-            if (job->op->value == VALUE_JS)
+            if (xent_is_js(job))
                 fold_js(w, &g, &s, &r);
             if (value->data)
                 store_values(value, &g, r.value);
