@@ -108,13 +108,14 @@ INLINE void FN(emit_tile)(const emit_kind emit, const xent_target target, const 
         REF(fy, y);
         const V x_hi = ROW(x_hi), x_lo = ROW(x_lo), y_hi = ROW(y_hi), y_lo = ROW(y_lo);
         const V py = ROW(py), g = ROW(g), poison = ROW(poison), endless = FN(weigh)(inf, g);
+        const M some = mne(g, zero);
         if (log_target)
             WRITE(T, {
                 V x = GET_X(T), y = GET_T(T, -INF);
                 V d = vsub(vsub(vsub(y, y_hi), y_lo), vsub(vsub(x, x_hi), x_lo));
                 V t = vmul(FN(vexp_ref)(y, fy), py), v = vif(mne(t, zero), vmul(t, d));
                 M beyond = mand(mne(y, none), meq(x, none)); /* infinite, also where t is too small for the tile */
-                v = vsel(beyond, vadd(vmul(vadd(t, x_lo), zero), endless), v); /* NaN where either row is */
+                v = vsel(beyond, vif(some, vadd(vmul(vadd(t, x_lo), zero), endless)), v); /* NaN where either row is */
                 PUT(vadd(v, poison));
             });
         else

@@ -285,7 +285,9 @@ INLINE FN(finished) FN(finish_state)(const xent_job *job, const reduce_kind kind
             V direct = vsub(vadd(vmul(total, x.log1), bsum), vif(unit, tlogt));
             if (log_target)
                 direct = vadd(vmul(total, vadd(vsub(vmul(bsum, y.inv), y.log1), x.log1)), vif(mnot(unit), tlogt));
-            else if (kind == REDUCE_KLPAIR && target == XENT_TARGET_PROBS)
+            if (target == XENT_TARGET_LOG_PROBS) /* no target at all: 0, but for NaN in x */
+                direct = vsel(meq(my, none), vmul(zero, FN(value)(s->x.r)), direct);
+            if (kind == REDUCE_KLPAIR && target == XENT_TARGET_PROBS)
                 direct = vsub(vadd(vmul(total, x.log1), bsum),
                               vif(mand(unit, mne(total, zero)), vmul(total, FN(vlog)(total))));
             v = kind == REDUCE_PAIR ? direct : vsel(f.again, direct, v);
