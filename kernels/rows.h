@@ -74,26 +74,10 @@ INLINE void FN(kl_shift)(FN(kl) * s, V e, V low) {
     FN(add_to)(&s->u, vif(some, vfma(e, w, vmul(low, w))));
 }
 
-/* Both against the same reference of t, about their common mean. */
-INLINE void FN(kl_merge)(FN(kl) * a, FN(kl) b) {
-    const V zero = vset(0.0);
-    V wa = FN(value)(a->w), wb = FN(value)(b.w), sa = FN(value)(a->a);
-    M empty = mand(meq(wa, zero), meq(sa, zero)), no_a = meq(wa, zero), no_b = meq(wb, zero);
-    FN(kl) merged = *a, other = b;
-    V low, lost, gap = FN(two_sum)(b.c, vsub(zero, a->c), &low);
-    low = vadd(low, vsub(b.c_lo, a->c_lo));
-    V sum_u = vadd(vadd(FN(value)(a->u), vmul(wb, vadd(gap, low))), FN(value)(b.u));
-    V move = vsel(no_b, vif(no_a, vmax(gap, zero)), vsel(no_a, gap, vdiv(sum_u, vadd(wa, wb))));
-    FN(kl_shift)(&merged, vsub(zero, move), zero);
-    V e = FN(two_sum)(gap, vsub(zero, move), &lost);
-    e = FN(two_sum)(e, vadd(lost, low), &low); /* both may be tiny: low has to be what e rounds */
-    FN(kl_shift)(&other, e, low);
-    FN(merge_sum)(&merged.w, other.w);
-    FN(merge_sum)(&merged.u, other.u);
-    FN(merge_sum)(&merged.a, other.a);
-    merged.c = FN(two_sum)(a->c, move, &lost);
-    merged.c = FN(two_sum)(merged.c, vadd(a->c_lo, lost), &merged.c_lo);
-#define EITHER(field) a->field = vsel(empty, b.field, merged.field)
+/* The sums of either, by lanes. */
+INLINE FN(kl) FN(kl_select)(M m, const FN(kl) * a, const FN(kl) * b) {
+    FN(kl) v;
+#define EITHER(field) v.field = vsel(m, a->field, b->field)
     EITHER(c);
     EITHER(c_lo);
     EITHER(w.s);
@@ -103,6 +87,44 @@ INLINE void FN(kl_merge)(FN(kl) * a, FN(kl) b) {
     EITHER(a.s);
     EITHER(a.e);
 #undef EITHER
+    return v;
+}
+
+/* No exp(x - c), and no word of a t above 0 where x is -inf, either: that makes U a NaN, and the direct sum says so. */
+INLINE M FN(kl_nothing)(const FN(kl) * s) {
+    return mand(meq(FN(value)(s->a), vset(0.0)), meq(FN(value)(s->u), vset(0.0)));
+}
+
+/* Both against the same reference of t, about their common mean: that of the one with any t where the other has none, and the
+ * larger c where neither has, so that no exp(x - c) overflows. */
+INLINE void FN(kl_merge)(FN(kl) * a, FN(kl) b) {
+    const V zero = vset(0.0);
+    M no_a = meq(FN(value)(a->w), zero), none_b = FN(kl_nothing)(&b);
+    if (many(no_a)) {
+        const M some_b = mne(FN(value)(b.w), zero), none_a = FN(kl_nothing)(a);
+        const M turn = mand(no_a, mor(some_b, mor(none_a, mand(mnot(none_b), mlt(a->c, b.c)))));
+        const FN(kl) first = *a;
+        *a = FN(kl_select)(turn, &b, a);
+        b = FN(kl_select)(turn, &first, &b);
+        none_b = FN(kl_nothing)(&b);
+    }
+    V wa = FN(value)(a->w), wb = FN(value)(b.w);
+    M no_b = meq(wb, zero), empty = mand(no_b, none_b);
+    FN(kl) merged = *a, other = b;
+    V low, lost, gap = FN(two_sum)(b.c, vsub(zero, a->c), &low);
+    low = vadd(low, vsub(b.c_lo, a->c_lo));
+    V sum_u = vadd(vadd(FN(value)(a->u), vmul(wb, vadd(gap, low))), FN(value)(b.u));
+    V move = vif(mnot(no_b), vdiv(sum_u, vadd(wa, wb)));
+    FN(kl_shift)(&merged, vsub(zero, move), zero);
+    V e = FN(two_sum)(gap, vsub(zero, move), &lost);
+    e = FN(two_sum)(e, vadd(lost, low), &low); /* both may be tiny: low has to be what e rounds */
+    FN(kl_shift)(&other, e, low);
+    FN(merge_sum)(&merged.w, other.w);
+    FN(merge_sum)(&merged.u, other.u);
+    FN(merge_sum)(&merged.a, other.a);
+    merged.c = FN(two_sum)(a->c, move, &lost);
+    merged.c = FN(two_sum)(merged.c, vadd(a->c_lo, lost), &merged.c_lo);
+    *a = FN(kl_select)(empty, a, &merged);
 }
 
 /* y's reference rises: t is held against one exp(d) as large from now on. Where nothing is left of t beside what comes, or

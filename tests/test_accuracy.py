@@ -182,6 +182,50 @@ def test_tiny_divergences_of_confident_rows(dtype, classes, rows, rng):
                 assert wrong.max() <= 4 * np.finfo(dtype).eps, (isa, layout, offset, wrong.max() / np.finfo(dtype).eps)
 
 
+@pytest.mark.parametrize("classes", [2, 3, 17, 40, 90, 1200])
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+def test_js_of_near_rows(dtype, classes, rng):
+    """However near, 4 eps of itself; its gradient within its budget; the same bits the other way round."""
+    distances = [2.0, 0.5, 0.1, 1e-2, 1e-3, 1e-5, 1e-6, 1e-7, 1e-9, 1e-12]
+    x = rng.choice([0.01, 1.0, 4.0], (len(distances), 1)) * rng.standard_normal((len(distances), classes))
+    x = x.astype(dtype)
+    y = (x + np.array(distances)[:, None] * rng.standard_normal(x.shape)).astype(dtype)
+    offset = np.array(distances)[::-1, None].astype(dtype)  # which rounds, and so is a part of the question
+    y = y + offset
+    refs = oracle.evaluate("js_div_value_and_grad", x, y)
+    allowed = np.maximum(4 * float(np.finfo(dtype).eps) * refs[0].hi, float(np.finfo(dtype).tiny))
+    for isa in ISAS:
+        xent.set_isa(isa)
+        for layout, views, options in layouts((x, y)):
+            value, gradient = xent.js_div_value_and_grad(*views, **options)
+            wrong = oracle.errors(value, refs[0])
+            assert (wrong <= allowed).all(), (isa, layout, wrong / refs[0].hi)
+            np.testing.assert_array_equal(value, xent.js_div(*views, **options))
+            np.testing.assert_array_equal(value, xent.js_div(*views[::-1], **options))
+            measured = oracle.worst(gradient, refs[1], cases.subnormal_steps("js_div_value_and_grad", dtype))
+            assert measured <= cases.budget("js_div_value_and_grad", dtype)[1], (isa, layout, measured)
+
+
+@pytest.mark.parametrize("classes", [2, 17, 90, 1200, 150_000])
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+def test_js_of_shifted_rows_is_0(dtype, classes, rng, isa):
+    x = (np.round(64 * rng.standard_normal((4, classes))) / 64).astype(dtype)
+    for shift in (0.0, 1.0, -3.5, 1024.0):
+        assert xent.js_div(x, x + np.array(shift, dtype)).tolist() == [0.0] * 4
+        assert not xent.js_div_terms(x, x + np.array(shift, dtype)).any()
+        assert not xent.js_div_value_and_grad(x, x + np.array(shift, dtype))[1].any()
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+def test_js_of_long_near_rows(dtype, rng, isa):
+    """However the row is split. Repeating the classes of a row leaves its divergence as it was."""
+    x = (2 * rng.standard_normal((2, 400))).astype(dtype)
+    y = (x + np.array([[1e-5], [1e-3]]) * rng.standard_normal(x.shape) + 1.0).astype(dtype)
+    ref = oracle.evaluate("js_div", x, y)[0]
+    value = xent.js_div(np.tile(x, 400), np.tile(y, 400))
+    assert (oracle.errors(value, ref) <= 4 * np.finfo(dtype).eps * ref.hi).all()
+
+
 @pytest.mark.parametrize("name", ["kl_div_with_logits", "kl_div", "kl_div_with_log_probs"])
 @pytest.mark.parametrize("dtype", ["f8", "f4"])
 def test_kl_is_never_negative(name, dtype, rng, isa):
