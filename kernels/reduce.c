@@ -97,6 +97,8 @@ size_t xent_job_scratch(const xent_job *job, const xent_request *req) {
 
 static void lay_out(const xent_job *job, xent_request *req, work *w) {
     char *p = req->scratch;
+    if (!p)
+        return;
     p += (64 - (uintptr_t)p % 64) % 64;
     w->piece_states = (double *)(void *)p;
     if (folds_pieces(job))
