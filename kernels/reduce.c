@@ -320,6 +320,8 @@ static double cost(const xent_job *job) {
 void xent_do_job(const xent_job *job, xent_request *req, const isa_entry *isa) {
     work w = {.job = job, .k = job->is_f32 ? isa->f32 : isa->f64, .isa = isa, .req = req, .skew = skew_of(job)};
     double elements = (double)job->rows * (double)job->classes * cost(job);
+    if (job->per_class && job->classes == 0) /* nothing to write, and no scratch for its sums */
+        return;
     choose_group(job, &w);
     w.threads = xent_threads_for(elements, req->threads);
     size_up(job, &w);
