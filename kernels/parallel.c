@@ -91,9 +91,10 @@ static struct team {
     /* A signal wakes any one of those that wait, so nobody waits beside those whom it is meant for. */
     pthread_cond_t wake;    /* helpers: there is a job, or another size is wanted */
     pthread_cond_t resized; /* thread 0 of the region: another size is wanted */
-    pthread_cond_t done;    /* callers, each for a job of its own, so it is always broadcast: a helper was the last inside */
-    job *jobs;            /* each on its caller's stack; the latest first */
-    atomic_int posted;    /* counts jobs, for helpers that spin */
+    pthread_cond_t
+        done;          /* callers, each for a job of its own, so it is always broadcast: a helper was the last inside */
+    job *jobs;         /* each on its caller's stack; the latest first */
+    atomic_int posted; /* counts jobs, for helpers that spin */
     atomic_int waiting;   /* callers that sleep */
     int asleep;           /* helpers that sleep */
     int64_t began, ended; /* the present run of calls, one soon after the other; and its latest */

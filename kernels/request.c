@@ -362,11 +362,11 @@ enum { READ_ROWS = 8192, MOST_READS = 64, SOME = 256 };
 
 typedef struct reading {
     const xent_job *job;
-    uint64_t labels;  /* from here on they are out of range */
-    bool weighs;      /* the rows' weights are wanted */
-    bool by_label;    /* ... and have a class weight in them */
-    ptrdiff_t rows;   /* of a unit */
-    struct {          /* of each unit, so that neither its sums nor what it finds first depend on the threads */
+    uint64_t labels; /* from here on they are out of range */
+    bool weighs;     /* the rows' weights are wanted */
+    bool by_label;   /* ... and have a class weight in them */
+    ptrdiff_t rows;  /* of a unit */
+    struct {         /* of each unit, so that neither its sums nor what it finds first depend on the threads */
         ptrdiff_t bad_row, bad_temperature; /* -1: none */
         int64_t bad_label;
         ptrdiff_t count; /* rows that count, where all weigh the same */

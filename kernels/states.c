@@ -6,9 +6,9 @@
 
 enum { MARK = 0x78 };
 enum {
-    SEEN = 1,  /* a piece holds the row's label */
-    KNOWN = 2, /* ... and does not mask it      */
-    COUNTS = 4, /* a piece has classes that count, and the label is not ignored */
+    SEEN = 1,    /* a piece holds the row's label */
+    KNOWN = 2,   /* ... and does not mask it      */
+    COUNTS = 4,  /* a piece has classes that count, and the label is not ignored */
     LABELLED = 8 /* a piece came with the row's label, which is not ignored */
 };
 /* What a row may have in all, so that counting its classes cannot overflow. */

@@ -553,8 +553,7 @@ static bool run_states(void) {
     if (rows > 0)
         hostile_states((size_t)rows, size, states, others, operands[OUT].memory.begin);
     else
-        CHECK(xent_state_merge(0, NULL, NULL) == XENT_OK &&
-              xent_state_finish(0, NULL, dtype, NULL, NULL) == XENT_OK);
+        CHECK(xent_state_merge(0, NULL, NULL) == XENT_OK && xent_state_finish(0, NULL, dtype, NULL, NULL) == XENT_OK);
     CHECK(errno == ERRNO);
     return true;
 }
