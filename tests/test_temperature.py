@@ -19,7 +19,7 @@ def best_isa_again():
 @pytest.mark.parametrize("classes", [3, 100])
 @pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512", "neon"])
 def test_rows_are_those_of_the_quotients(isa, classes, dtype):
-    """The divided logits are what NumPy divides: a row's bits are those of its quotients, whoever its neighbours are."""
+    """The divided logits are NumPy's quotients: a row's bits are those of them, whoever its neighbours are."""
     try:
         xent.set_isa(isa)
     except (RuntimeError, ValueError):
