@@ -5,6 +5,7 @@ XENT_CUDA       0, the default: no CUDA. 1: xent._cuda, or an error. auto: xent.
 CUDA_HOME       where the toolkit is, if nvcc on the PATH is not the one.
 XENT_CUDA_ARCHS compute capabilities, as "80 90"; native: those of this machine's GPUs. Without it those of 80, 90, 100
                 and 120 that nvcc knows, and PTX of the newest for what comes after them.
+XENT_OPENMP     1, the default: threads, or an error where the compiler has no OpenMP. 0: one thread a call.
 MAX_JOBS        how many compilers at a time; as many as there are processors, otherwise.
 """
 
@@ -32,7 +33,11 @@ INCLUDE_DIRS = ["kernels/include", "kernels"]
 # Apple's clang has no OpenMP of its own: XENT_LIBOMP names the directory of one (of Homebrew's libomp, say); without it
 # the library is serial there.
 LIBOMP = os.environ.get("XENT_LIBOMP")
-if sys.platform == "darwin":
+if os.environ.get("XENT_OPENMP", "1") not in ("0", "1"):
+    sys.exit(f"XENT_OPENMP={os.environ['XENT_OPENMP']} is neither 0 nor 1")
+if os.environ.get("XENT_OPENMP") == "0":
+    OPENMP = OPENMP_LIBS = []
+elif sys.platform == "darwin":
     OPENMP = ["-Xpreprocessor", "-fopenmp", f"-I{LIBOMP}/include"] if LIBOMP else []
     OPENMP_LIBS = [f"-L{LIBOMP}/lib", "-lomp"] if LIBOMP else []
 else:
@@ -160,10 +165,30 @@ def cuda_extension():
     )
 
 
+def check_openmp(compiler):
+    """Says what is missing in the last line, where a compiler without it would end in the middle of its own."""
+    command = [*compiler, *OPENMP, "-fsyntax-only", "-x", "c", "-"]
+    if OPENMP and subprocess.run(command, input="#include <omp.h>\n", text=True, check=False).returncode:
+        sys.exit(
+            f"xent: {compiler[0]} has no OpenMP: no omp.h (of Clang, in libomp-dev). XENT_OPENMP=0 builds xent for one "
+            "thread a call"
+        )
+
+
+def runtime(archive):
+    """What the archive is linked with, whoever does it: another compiler's -fopenmp may ask for another OpenMP."""
+    if sys.platform == "darwin":
+        return [*OPENMP_LIBS, "-lm"]
+    code = archive.read_bytes()
+    openmp = "omp" if b"__kmpc_fork_call" in code else "gomp" if b"GOMP_parallel" in code else None
+    return [*([f"-l{openmp}", "-lpthread"] if openmp else []), "-lm"]
+
+
 class BuildKernels(build_clib):
     """build_clib, one compiler process a core: an instruction set's file takes long enough to matter."""
 
     def build_libraries(self, libraries):
+        check_openmp(self.compiler.compiler_so)
         compile_some = self.compiler.compile
 
         def compile_all(sources, **options):
@@ -192,7 +217,7 @@ def ship(built, package):
         re.search(rf"^#define XENT_VERSION_{part} (\d+)", header.read_text(encoding="utf-8"), re.MULTILINE)[1]
         for part in ("MAJOR", "MINOR", "PATCH")
     ]
-    libs = [*OPENMP_LIBS, "-lm"]
+    libs = runtime(built / LIBRARY)
     values = {
         "VERSION": ".".join(numbers),
         "UP": "../..",

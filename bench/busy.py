@@ -33,7 +33,8 @@ from bench.run import RESULTS, available_processors, busy_ticks, processor
 
 LIBRARIES = ("xent", "torch")
 WORK = (0.1e-3, 1e-3, 10e-3)  # seconds of a serial call
-GAPS = (0.0, 5e-3, 20e-3)
+GAPS = (0.0, 1e-3, 5e-3, 20e-3, 100e-3)
+HELPED = 0.8  # a call had a helper where it took less than so much of the median serial one
 SLOW = 3.0  # a stall is a call of so many times the median serial one
 WINDOW = 0.25  # seconds; serial and threaded calls take turns
 QUIET = 0.12  # processors that other programs may use in a window that counts
@@ -107,6 +108,7 @@ def percentiles(times: list[float], serial: float) -> dict[str, float]:
         "p50": float(np.quantile(ratios, 0.5)),
         "p99": float(np.quantile(ratios, 0.99)),
         "max": float(ratios.max()),
+        "helped": float((ratios < HELPED).mean()),
         "slow": float((ratios > SLOW).mean()),
     }
 
@@ -147,13 +149,13 @@ def line(row: dict[str, Any]) -> str:
     return (
         f"{row['library']:8}{row['busy']:5}{row['serial_seconds'] * 1e3:11.3f}{row['gap'] * 1e3:8.0f}"
         f"{threaded['calls']:8}{threaded['p50']:9.2f}{threaded['p99']:9.2f}{threaded['max']:9.1f}"
-        f"{threaded['slow']:10.2%}{row['serial']['slow']:10.2%}{mark}"
+        f"{threaded['helped']:8.0%}{threaded['slow']:10.2%}{row['serial']['slow']:10.2%}{mark}"
     )
 
 
 HEADING = (
     f"{'library':8}{'busy':>5}{'serial ms':>11}{'gap ms':>8}{'calls':>8}{'p50':>9}{'p99':>9}{'max':>9}"
-    f"{f'>{SLOW:.0f}x':>10}{'serial':>10}"
+    f"{f'<{HELPED}x':>8}{f'>{SLOW:.0f}x':>10}{'serial':>10}"
 )
 
 

@@ -183,12 +183,14 @@ xent_status xent_run(xent_request *req) {
     if (!isa)
         return XENT_ERR_ISA;
     status = xent_make_job(req, &job);
-    if (status == XENT_OK)
-        status = xent_read_job(req, &job);
     if (status != XENT_OK)
         return status;
+    /* before labels and weights are read: callers may ask for the size only then */
     if (xent_job_scratch(&job, req) > (req->scratch ? req->scratch_size : 0))
         return XENT_ERR_SCRATCH;
+    status = xent_read_job(req, &job);
+    if (status != XENT_OK)
+        return status;
     xent_do_job(&job, req, isa);
     return XENT_OK;
 }

@@ -93,15 +93,24 @@ static void FN(pack_tile)(const xent_job *job, const row_group *g, int at, int w
     }
 }
 
-/* a / t, rounded once: with inv = 1 / t, a quotient and its exact remainder give it without a division. */
-INLINE V FN(vquotient)(V a, V t, V inv) {
+/* Where a quotient and the reciprocal that it comes from keep all their bits, and the remainder its own. */
+#define EASY_LOW ((R)(XENT_REAL == 32 ? 0x1p-40 : 0x1p-300))
+#define EASY_HIGH ((R)(XENT_REAL == 32 ? 0x1p40 : 0x1p300))
+INLINE M FN(easy)(V v) {
+    return mand(mle(vset(EASY_LOW), v), mle(v, vset(EASY_HIGH)));
+}
+
+/* a / t, rounded once: with inv = 1 / t, a quotient and its exact remainder give it without a division, or with one where
+ * they would not: the bits are the same. */
+INLINE V FN(vquotient)(V a, V t, V inv, bool easy) {
 #if VEC_FMA
-    V q = vmul(a, inv), better = vfma(vfnma(q, t, a), inv, q);
-    return vsel(mlt(vabs(q), vset(INF)), better, q);
+    V q = vmul(a, inv);
+    if (easy && mall(FN(easy)(vabs(q))))
+        return vfma(vfnma(q, t, a), inv, q);
 #else
-    (void)inv;
-    return vdiv(a, t);
+    (void)inv, (void)easy;
 #endif
+    return vdiv(a, t);
 }
 
 /* The tile divided by its rows' temperatures, from src (dst itself, or storage) to dst. */
@@ -111,14 +120,15 @@ static void FN(temper_tile)(const xent_job *job, const row_group *g, int at, con
     const int tail = job->across ? 0 : (int)(count % VN), rows = FN(rows_at)(job, g, at);
     const V one = vset((R)1);
     V t = FN(spread)(g->temperature + at, job->across), inv = vdiv(one, t);
+    const bool easy = mall(FN(easy)(t));
     bool exact = true;
     for (int l = at; l < at + rows; l++)
         exact = exact && (double)(R)g->temperature[l] == g->temperature[l];
     for (ptrdiff_t i = 0; i < vectors; i++)
-        vstore(dst + i * VN, exact ? FN(vquotient)(vload(src + i * ss), t, inv) : vload(src + i * ss));
+        vstore(dst + i * VN, exact ? FN(vquotient)(vload(src + i * ss), t, inv, easy) : vload(src + i * ss));
     if (tail) {
         V a = vloadn(src + vectors * ss, tail, one);
-        vstoren(dst + vectors * VN, tail, exact ? FN(vquotient)(a, t, inv) : a);
+        vstoren(dst + vectors * VN, tail, exact ? FN(vquotient)(a, t, inv, easy) : a);
     }
     if (!exact) /* float logits and a temperature that is no float: divided in double */
         for (int l = 0; l < rows; l++)
@@ -199,7 +209,7 @@ static const char *FN(load_operand)(const xent_job *job, const row_group *g, int
 /* Weights of classes, as vectors beside those of a tile; 1 where there are none. */
 static const char *FN(load_weights)(const operand *o, double over, bool across, ptrdiff_t c0, ptrdiff_t count, R *buf,
                                     ptrdiff_t *step) {
-    const char *p = o->data + (o->data ? c0 * o->cs : 0);
+    const char *p = o->data ? o->data + c0 * o->cs : NULL;
     *step = o->data ? (ptrdiff_t)sizeof(V) : 0;
     if (!o->data) {
         vstore(buf, vset((R)1));

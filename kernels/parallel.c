@@ -88,10 +88,13 @@ typedef struct job {
 
 static struct team {
     pthread_mutex_t lock; /* for all but the atomics, and for the jobs' room */
-    pthread_cond_t wake;  /* helpers: there is a job, or another size is wanted */
-    pthread_cond_t done;  /* callers: a helper was the last inside a job */
-    job *jobs;            /* each on its caller's stack; the latest first */
-    atomic_int posted;    /* counts jobs, for helpers that spin */
+    /* A signal wakes any one of those that wait, so nobody waits beside those whom it is meant for. */
+    pthread_cond_t wake;    /* helpers: there is a job, or another size is wanted */
+    pthread_cond_t resized; /* thread 0 of the region: another size is wanted */
+    pthread_cond_t
+        done;          /* callers, each for a job of its own, so it is always broadcast: a helper was the last inside */
+    job *jobs;         /* each on its caller's stack; the latest first */
+    atomic_int posted; /* counts jobs, for helpers that spin */
     atomic_int waiting;   /* callers that sleep */
     int asleep;           /* helpers that sleep */
     int64_t began, ended; /* the present run of calls, one soon after the other; and its latest */
@@ -100,7 +103,10 @@ static struct team {
     bool hosted, leaving; /* the host is there, and is on its way out */
     bool forking;         /* which is why it leaves */
     pthread_t host;
-} team = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
+} team = {.lock = PTHREAD_MUTEX_INITIALIZER,
+          .wake = PTHREAD_COND_INITIALIZER,
+          .resized = PTHREAD_COND_INITIALIZER,
+          .done = PTHREAD_COND_INITIALIZER};
 
 static int64_t nanoseconds(void) {
     struct timespec t;
@@ -172,8 +178,14 @@ static void help(void) {
 static void sleep_until_resized(void) {
     pthread_mutex_lock(&team.lock);
     while (team.wanted == team.size)
-        pthread_cond_wait(&team.wake, &team.lock);
+        pthread_cond_wait(&team.resized, &team.lock);
     pthread_mutex_unlock(&team.lock);
+}
+
+/* All that sleep in the region find out, with the lock, that another size is wanted. */
+static void end_region(void) {
+    pthread_cond_broadcast(&team.wake);
+    pthread_cond_signal(&team.resized);
 }
 
 #if defined(__GNUC__) && !defined(__clang__)
@@ -212,7 +224,7 @@ static void want(int helpers) {
         return;
     team.wanted = helpers;
     if (team.hosted)
-        pthread_cond_broadcast(&team.wake);
+        end_region();
     else if (pthread_create(&team.host, NULL, host, NULL) == 0)
         team.hosted = true;
     else
@@ -225,7 +237,7 @@ static void dismiss(bool forking) {
         team.leaving = true;
         team.forking = forking;
         team.wanted = 0;
-        pthread_cond_broadcast(&team.wake);
+        end_region();
         pthread_mutex_unlock(&team.lock);
         pthread_join(team.host, NULL);
         pthread_mutex_lock(&team.lock);
@@ -256,6 +268,7 @@ static void after_fork(void) {
 static void in_child(void) {
     pthread_mutex_init(&team.lock, NULL);
     pthread_cond_init(&team.wake, NULL);
+    pthread_cond_init(&team.resized, NULL);
     pthread_cond_init(&team.done, NULL);
     team.jobs = NULL;
     atomic_store(&team.waiting, 0);

@@ -6,8 +6,10 @@
 
 /* Checks everything but labels: the data is not looked at. On XENT_OK the job is complete, but for the divisor of mean. */
 xent_status xent_make_job(const xent_request *req, xent_job *job);
-/* Checks the labels, and finds the divisor. Nothing has been written before this returns XENT_OK. */
+/* Checks labels and temperatures, and finds the divisor. Nothing has been written before this returns XENT_OK. */
 xent_status xent_read_job(xent_request *req, xent_job *job);
+/* The same of a piece of rows, whose labels may be of other pieces. */
+xent_status xent_read_piece(xent_request *piece, const xent_job *job);
 size_t xent_job_scratch(const xent_job *job, const xent_request *req);
 void xent_do_job(const xent_job *job, xent_request *req, const isa_entry *isa);
 

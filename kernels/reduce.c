@@ -97,6 +97,8 @@ size_t xent_job_scratch(const xent_job *job, const xent_request *req) {
 
 static void lay_out(const xent_job *job, xent_request *req, work *w) {
     char *p = req->scratch;
+    if (!p)
+        return;
     p += (64 - (uintptr_t)p % 64) % 64;
     w->piece_states = (double *)(void *)p;
     if (folds_pieces(job))
@@ -340,6 +342,8 @@ static double cost(const xent_job *job) {
 void xent_do_job(const xent_job *job, xent_request *req, const isa_entry *isa) {
     work w = {.job = job, .k = job->is_f32 ? isa->f32 : isa->f64, .isa = isa, .req = req, .skew = skew_of(job)};
     double elements = (double)job->rows * (double)job->classes * cost(job);
+    if (job->per_class && job->classes == 0) /* nothing to write, and no scratch for its sums */
+        return;
     choose_group(job, &w);
     w.threads = xent_threads_for(elements, req->threads);
     size_up(job, &w);

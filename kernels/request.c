@@ -145,10 +145,21 @@ static void set_batch(xent_job *job, const xent_request *req) {
         job->at[o].rs = job->strides[o];
 }
 
-static operand operand_of(const xent_view *v, const ptrdiff_t *rs) {
+/* A stride that takes nobody anywhere may be any number, and an operand without elements any pointer: neither is used in an
+ * address. */
+static operand operand_of(const xent_view *v, const ptrdiff_t *rs, ptrdiff_t classes) {
     operand o = {.data = v->data, .cs = v->class_stride, .rs = rs, .dtype = v->dtype, .swapped = v->swapped};
     o.size = xent_dtype_size(v->dtype);
+    if (classes <= 1)
+        o.cs = o.size;
     return o;
+}
+
+/* Of no classes: there, if it should be, but all rows are in one place. */
+static void make_empty(operand *o, bool wanted) {
+    static const char nothing;
+    o->data = wanted || o->data ? (char *)(uintptr_t)&nothing : NULL; /* never written */
+    o->rs = NULL;
 }
 
 /* Labels at p and following; those types that labels mostly have are not asked for their type each time. */
@@ -165,33 +176,6 @@ static void load_labels(const char *p, ptrdiff_t step, const operand *t, ptrdiff
     else
         for (ptrdiff_t i = 0; i < count; i++)
             y[i] = xent_load_label(p + i * step, t->dtype, t->swapped);
-}
-
-/* The first label out of range, if any. */
-static bool check_labels(const xent_job *job, xent_request *req) {
-    enum { SOME = 256 };
-    const operand *t = &job->at[OPERAND_T];
-    const ptrdiff_t inner = job->ndim > 0 ? job->shape[job->ndim - 1] : 1,
-                    step = job->ndim > 0 ? t->rs[job->ndim - 1] : 0;
-    const uint64_t classes = (uint64_t)job->classes;
-    int64_t y[SOME];
-    row_cursor cur;
-    cursor_seek(job, &cur, 0);
-    for (ptrdiff_t row = 0, count; row < job->rows; row += count, cursor_skip(job, &cur, count)) {
-        ptrdiff_t left = inner - row % inner;
-        bool bad = false;
-        count = left < SOME ? left : SOME;
-        load_labels(t->data + cur.off[OPERAND_T], step, t, count, y);
-        for (ptrdiff_t i = 0; i < count; i++)
-            bad |= (uint64_t)y[i] >= classes;
-        for (ptrdiff_t i = 0; bad && i < count; i++)
-            if ((uint64_t)y[i] >= classes && !(job->has_ignore && y[i] == job->ignore_index)) {
-                req->bad_row = row + i;
-                req->bad_label = y[i];
-                return false;
-            }
-    }
-    return true;
 }
 
 static ptrdiff_t count_where(const xent_job *job, ptrdiff_t off, bool any) {
@@ -331,31 +315,6 @@ void xent_open_group(const xent_job *job, row_cursor *cur, int rows, row_group *
         open_rows(job, g);
 }
 
-/* Mean divides by the weights of the rows that count. */
-static double weights_that_count(const xent_job *job) {
-    const operand *t = &job->at[OPERAND_T], *cw = &job->class_weight;
-    const bool by_label = job->has_labels && cw->data;
-    xent_sum sum = {0.0, 0.0};
-    row_cursor cur;
-    row_group g;
-    if (!by_label && !job->at[OPERAND_WEIGHT].data && !job->has_ignore && !job->at[OPERAND_WHERE].data)
-        return (double)job->rows;
-    cursor_seek(job, &cur, 0);
-    xent_start_group(job, 1, &g);
-    for (ptrdiff_t row = 0; row < job->rows; row++) {
-        xent_open_group(job, &cur, 1, &g);
-        double weight = g.weight[0];
-        if (g.dead[0])
-            continue;
-        if (by_label && job->op->target != XENT_TARGET_LABELS)
-            weight *= xent_load_scalar(
-                cw->data + (ptrdiff_t)xent_load_label(t->data + g.off[OPERAND_T][0], t->dtype, t->swapped) * cw->cs,
-                XENT_F64, cw->swapped);
-        xent_sum_add(&sum, weight);
-    }
-    return xent_sum_value(sum);
-}
-
 /* Weights of classes that floats do not hold are halved or doubled as often as it takes for the largest to be about 1. */
 static double scale_of_classes(const xent_job *job) {
     const operand *cw = &job->class_weight;
@@ -384,9 +343,15 @@ xent_status xent_make_job(const xent_request *req, xent_job *job) {
         return status;
     job->op = op;
     job->classes = req->classes;
+    job->has_labels =
+        op->target == XENT_TARGET_LABELS || (op->target == XENT_TARGET_PROBS && is_label(req->target.dtype));
     for (int o = 0; o < OPERANDS; o++) {
         bool of_result = o == OPERAND_VALUE || o == OPERAND_OUT;
-        job->at[o] = operand_of(view_of(req, o), view_of(req, o)->strides);
+        const bool has_classes = o != OPERAND_VALUE && o != OPERAND_WEIGHT && o != OPERAND_TEMPERATURE &&
+                                 !(o == OPERAND_T && job->has_labels);
+        job->at[o] = operand_of(view_of(req, o), view_of(req, o)->strides, has_classes ? job->classes : 0);
+        if (job->classes == 0 && has_classes)
+            make_empty(&job->at[o], o != OPERAND_WHERE);
         if ((o == OPERAND_VALUE && (req->reduction != XENT_NONE || op->value == VALUE_NONE)) ||
             (o == OPERAND_OUT && (req->reduction == XENT_PER_CLASS || op->emit == EMIT_NONE)) ||
             (o == OPERAND_T && op->target == XENT_TARGET_NONE) || (of_result && !job->at[o].data)) {
@@ -399,14 +364,12 @@ xent_status xent_make_job(const xent_request *req, xent_job *job) {
         if (job->at[o].data)
             job->used[job->n_used++] = o;
     set_batch(job, req);
-    job->class_weight = operand_of(&req->class_weight, NULL);
-    job->pos_weight = operand_of(&req->pos_weight, NULL);
+    job->class_weight = operand_of(&req->class_weight, NULL, job->classes);
+    job->pos_weight = operand_of(&req->pos_weight, NULL, job->classes);
     job->label_smoothing = req->label_smoothing;
     job->grad_scale = req->grad_scale;
     job->ignore_index = req->ignore_index;
     job->has_ignore = req->has_ignore_index != 0;
-    job->has_labels =
-        op->target == XENT_TARGET_LABELS || (op->target == XENT_TARGET_PROBS && is_label(req->target.dtype));
     job->is_f32 = req->compute == XENT_F32;
     job->per_class = req->reduction == XENT_PER_CLASS;
     /* The walk depends on the class axis alone, so that a row's bits do not depend on its batch. */
@@ -430,11 +393,160 @@ xent_status xent_make_job(const xent_request *req, xent_job *job) {
     return XENT_OK;
 }
 
-xent_status xent_read_job(xent_request *req, xent_job *job) {
-    if (job->has_labels && !check_labels(job, req))
-        return XENT_ERR_LABEL;
-    if (req->reduction == XENT_MEAN)
-        job->divisor = weights_that_count(job);
-    job->class_scale = scale_of_classes(job);
+/* ---- what is read before anything is written: labels, temperatures, and the weights that mean divides by ---- */
+enum { READ_ROWS = 8192, MOST_READS = 64, SOME = 256 };
+
+typedef struct reading {
+    const xent_job *job;
+    uint64_t labels; /* from here on they are out of range */
+    bool weighs;     /* the rows' weights are wanted */
+    bool by_label;   /* ... and have a class weight in them */
+    ptrdiff_t rows;  /* of a unit */
+    struct {         /* of each unit, so that neither its sums nor what it finds first depend on the threads */
+        ptrdiff_t bad_row, bad_temperature; /* -1: none */
+        int64_t bad_label;
+        ptrdiff_t count; /* rows that count, where all weigh the same */
+        xent_sum sum;
+    } units[MOST_READS];
+} reading;
+
+static bool weighs_the_same(const reading *r) {
+    return !r->by_label && !r->job->at[OPERAND_WEIGHT].data;
+}
+
+/* A row's temperature divides its logits: they are to have an order and a limit. */
+static bool is_temperature(double t) {
+    return t > 0.0 && t < INFINITY;
+}
+
+/* Whether all rows have one and the same element of an operand. */
+static bool is_repeated(const xent_job *job, int which) {
+    bool moves = false;
+    for (int d = 0; d < job->ndim; d++)
+        moves = moves || job->at[which].rs[d] != 0;
+    return !moves;
+}
+
+static void read_unit(void *ctx, ptrdiff_t unit) {
+    reading *r = ctx;
+    const xent_job *job = r->job;
+    const operand *t = &job->at[OPERAND_T], *where = &job->at[OPERAND_WHERE], *cw = &job->class_weight;
+    const operand *sw = &job->at[OPERAND_WEIGHT], *temperature = &job->at[OPERAND_TEMPERATURE];
+    const int inner = job->ndim - 1;
+    const ptrdiff_t end = job->rows - unit * r->rows < r->rows ? job->rows : (unit + 1) * r->rows;
+    const bool masks = r->weighs && where->data && job->classes > 0, same = weighs_the_same(r);
+    const bool tempered = temperature->data && (unit == 0 || !is_repeated(job, OPERAND_TEMPERATURE));
+    ptrdiff_t counted = 0, bad_temperature = -1;
+    xent_sum sum = {0.0, 0.0};
+    row_cursor cur;
+    r->units[unit].bad_row = r->units[unit].bad_temperature = -1;
+    cursor_seek(job, &cur, unit * r->rows);
+    for (ptrdiff_t row = unit * r->rows, count; row < end; row += count, cursor_skip(job, &cur, count)) {
+        const ptrdiff_t left = inner < 0 ? 1 : job->shape[inner] - cur.index[inner];
+        int64_t y[SOME];
+        bool ignored[SOME];
+        count = left < SOME ? left : SOME;
+        count = end - row < count ? end - row : count;
+        for (ptrdiff_t i = 0; tempered && bad_temperature < 0 && i < count; i++)
+            if (!is_temperature(xent_load_scalar(temperature->data + cur.off[OPERAND_TEMPERATURE] +
+                                                     (inner < 0 ? 0 : i * temperature->rs[inner]),
+                                                 XENT_F64, temperature->swapped)))
+                bad_temperature = row + i;
+        if (job->has_labels) {
+            bool bad = false;
+            load_labels(t->data + cur.off[OPERAND_T], inner < 0 ? 0 : t->rs[inner], t, count, y);
+            for (ptrdiff_t i = 0; i < count; i++) {
+                ignored[i] = job->has_ignore && y[i] == job->ignore_index;
+                bad |= !ignored[i] && (uint64_t)y[i] >= r->labels;
+            }
+            for (ptrdiff_t i = 0; bad; i++)
+                if ((uint64_t)y[i] >= r->labels && !ignored[i]) {
+                    r->units[unit].bad_row = row + i;
+                    r->units[unit].bad_label = y[i];
+                    return; /* whatever the temperatures are */
+                }
+        }
+        if (!r->weighs)
+            continue;
+        if (!job->has_labels)
+            memset(ignored, 0, sizeof ignored);
+        for (ptrdiff_t i = 0; masks && i < count; i++)
+            ignored[i] = ignored[i] ||
+                         count_where(job, cur.off[OPERAND_WHERE] + (inner < 0 ? 0 : i * where->rs[inner]), true) == 0;
+        if (same) {
+            for (ptrdiff_t i = 0; i < count; i++)
+                counted += !ignored[i];
+            continue;
+        }
+        for (ptrdiff_t i = 0; i < count; i++) {
+            double weight = 1.0;
+            if (ignored[i])
+                continue;
+            if (sw->data)
+                weight = xent_load_scalar(sw->data + cur.off[OPERAND_WEIGHT] + (inner < 0 ? 0 : i * sw->rs[inner]),
+                                          XENT_F64, sw->swapped);
+            if (r->by_label)
+                weight *= xent_load_scalar(cw->data + (ptrdiff_t)y[i] * cw->cs, XENT_F64, cw->swapped);
+            xent_sum_add(&sum, weight);
+        }
+    }
+    r->units[unit].bad_temperature = bad_temperature;
+    r->units[unit].count = counted;
+    r->units[unit].sum = sum;
+}
+
+/* labels: how many there may be. divisor: where not NULL, the weights of the rows that count. */
+static xent_status read_rows(const xent_job *job, xent_request *req, uint64_t labels, double *divisor) {
+    reading r; /* whose units are more to clear than a small call has time for */
+    const bool tempers = job->at[OPERAND_TEMPERATURE].data != NULL;
+    double cost = (job->has_labels ? 4.0 : 0.0) + (tempers ? 4.0 : 0.0);
+    ptrdiff_t units;
+    r.job = job;
+    r.labels = labels;
+    r.rows = READ_ROWS;
+    r.by_label = job->has_labels && job->class_weight.data;
+    r.weighs = divisor && (!weighs_the_same(&r) || job->has_ignore || job->at[OPERAND_WHERE].data);
+    if (divisor)
+        *divisor = (double)job->rows;
+    cost += !r.weighs ? 0.0 : weighs_the_same(&r) && !job->at[OPERAND_WHERE].data ? 4.0 : 16.0;
+    if (job->rows == 0 || cost == 0.0)
+        return XENT_OK;
+    if (job->rows / MOST_READS >= r.rows)
+        r.rows = job->rows / MOST_READS + 1;
+    units = (job->rows - 1) / r.rows + 1;
+    xent_parallel_for(units, xent_threads_for((double)job->rows * cost, req->threads), read_unit, &r);
+    for (ptrdiff_t u = 0; u < units; u++)
+        if (r.units[u].bad_row >= 0) {
+            req->bad_row = r.units[u].bad_row;
+            req->bad_label = r.units[u].bad_label;
+            return XENT_ERR_LABEL;
+        }
+    for (ptrdiff_t u = 0; u < units; u++)
+        if (r.units[u].bad_temperature >= 0) {
+            req->bad_row = r.units[u].bad_temperature;
+            return XENT_ERR_OPTION;
+        }
+    if (r.weighs) {
+        xent_sum sum = {0.0, 0.0};
+        ptrdiff_t count = 0;
+        for (ptrdiff_t u = 0; u < units; u++) {
+            count += r.units[u].count;
+            xent_sum_merge(&sum, r.units[u].sum);
+        }
+        *divisor = weighs_the_same(&r) ? (double)count : xent_sum_value(sum);
+    }
     return XENT_OK;
+}
+
+xent_status xent_read_job(xent_request *req, xent_job *job) {
+    const bool mean = req->reduction == XENT_MEAN;
+    const xent_status status = read_rows(job, req, (uint64_t)job->classes, mean ? &job->divisor : NULL);
+    if (job->divisor == 0.0) /* no weight to take the mean over, whatever the sum is */
+        job->divisor = NAN;
+    job->class_scale = scale_of_classes(job);
+    return status;
+}
+
+xent_status xent_read_piece(xent_request *piece, const xent_job *job) {
+    return read_rows(job, piece, (uint64_t)INT64_MAX + 1, NULL);
 }

@@ -55,7 +55,8 @@ typedef struct FN(tile) {
 /* The next tile's line at this place, which is not always the next in memory: a walk alternates bursts of loads with
  * arithmetic, which the hardware's own prefetching does not follow. */
 #undef AHEAD
-#define AHEAD(T, which) __builtin_prefetch((T)->which + (T)->which##_next + i * (T)->which##s)
+#define AHEAD(T, which)                                                                                                \
+    __builtin_prefetch((const void *)((uintptr_t)(T)->which + (uintptr_t)((T)->which##_next + i * (T)->which##s)))
 #undef GET_X
 #define GET_X(T) GET((T)->x + i * (T)->xs, part, -INF)
 #undef GET_T

@@ -6,10 +6,13 @@
 
 enum { MARK = 0x78 };
 enum {
-    SEEN = 1,  /* a piece holds the row's label */
-    KNOWN = 2, /* ... and does not mask it      */
-    COUNTS = 4 /* a piece has classes that count, and the label is not ignored */
+    SEEN = 1,    /* a piece holds the row's label */
+    KNOWN = 2,   /* ... and does not mask it      */
+    COUNTS = 4,  /* a piece has classes that count, and the label is not ignored */
+    LABELLED = 8 /* a piece came with the row's label, which is not ignored */
 };
+/* What a row may have in all, so that counting its classes cannot overflow. */
+#define MOST_CLASSES (INT64_MAX / 4)
 
 typedef struct head {
     uint8_t mark, abi, op, compute;
@@ -68,16 +71,37 @@ static head head_at(const void *p) {
     return h;
 }
 
-/* All that is made use of, since states may come from elsewhere. */
+/* Whether the operation takes targets of this dtype. */
+static bool takes(const op_entry *op, int dtype) {
+    if (dtype == XENT_NO_DTYPE)
+        return true;
+    if (op->target == XENT_TARGET_LABELS)
+        return dtype >= XENT_I8 && dtype <= XENT_U64;
+    return op->target != XENT_TARGET_NONE && dtype <= XENT_F64;
+}
+
+/* All that is made use of, since states may come from elsewhere: a head that no pieces lead to is refused. The sums behind
+ * it may be any numbers. */
 static bool is_state(const head *h) {
-    return h->mark == MARK && h->abi == XENT_ABI_VERSION && op_with_states(h->op) &&
-           (h->compute == XENT_F32 || h->compute == XENT_F64) && h->target <= XENT_U64 && h->classes >= 0;
+    const op_entry *op = op_with_states(h->op);
+    if (h->mark != MARK || h->abi != XENT_ABI_VERSION || !op || (h->compute != XENT_F32 && h->compute != XENT_F64) ||
+        !takes(op, h->target) || h->unused[0] || h->unused[1] || h->classes < 0 || h->classes > MOST_CLASSES)
+        return false;
+    if (op->target != XENT_TARGET_LABELS)
+        return (h->flags & ~COUNTS) == 0 && h->weight == 1.0 && h->x_label == 0.0;
+    return (h->flags & ~(SEEN | KNOWN | COUNTS | LABELLED)) == 0 && ((h->flags & SEEN) || h->weight == 1.0) &&
+           ((h->flags & SEEN) || !(h->flags & KNOWN)) && ((h->flags & KNOWN) || h->x_label == 0.0);
 }
 
 /* Whether a piece or a state of this operation and these dtypes goes into the state. */
 static bool fits(const head *h, int op, int compute, int target) {
     return is_state(h) && h->op == op && h->compute == compute &&
            (h->target == XENT_NO_DTYPE || target == XENT_NO_DTYPE || h->target == target);
+}
+
+/* Whether two heads are of one row: it has not too many classes, and one place for its label. */
+static bool go_together(const head *a, const head *b) {
+    return a->classes <= MOST_CLASSES - b->classes && !(a->flags & b->flags & SEEN);
 }
 
 /* What one state's head becomes with another piece of the row. */
@@ -133,12 +157,14 @@ void xent_keep_states(const xent_job *job, const isa_entry *isa, const row_group
             h.target = (uint8_t)t->dtype;
         if (job->has_labels) {
             int64_t y = xent_load_label(t->data + g->off[OPERAND_T][l], t->dtype, t->swapped);
+            if (!(job->has_ignore && y == job->ignore_index))
+                h.flags |= LABELLED;
             if (y >= job->first_class && y - job->first_class < job->classes)
                 h.flags |= SEEN;
         }
         if (g->known[l] != 0.0)
             h.flags |= KNOWN;
-        if (!g->dead[l])
+        if (!g->dead[l] && job->classes > 0)
             h.flags |= COUNTS;
         more[l] = h;
         p[l] = states->data + g->off[OPERAND_VALUE][l];
@@ -183,22 +209,6 @@ xent_status xent_state_start(int op, int compute, size_t rows, void *states) {
     return XENT_OK;
 }
 
-/* Labels that no piece can hold. */
-static bool check_labels(const xent_job *job, xent_request *piece) {
-    const operand *t = &job->at[OPERAND_T];
-    row_cursor cur;
-    cursor_seek(job, &cur, 0);
-    for (ptrdiff_t row = 0; row < job->rows; row++, cursor_skip(job, &cur, 1)) {
-        int64_t y = xent_load_label(t->data + cur.off[OPERAND_T], t->dtype, t->swapped);
-        if (y < 0 && !(job->has_ignore && y == job->ignore_index)) {
-            piece->bad_row = row;
-            piece->bad_label = y;
-            return false;
-        }
-    }
-    return true;
-}
-
 xent_status xent_state_update(xent_request *piece, ptrdiff_t first_class, void *states) {
     const isa_entry *isa = xent_current_isa();
     const op_entry *op;
@@ -206,7 +216,7 @@ xent_status xent_state_update(xent_request *piece, ptrdiff_t first_class, void *
     xent_job job;
     xent_status status;
     ptrdiff_t strides[XENT_MAX_NDIM];
-    size_t step;
+    size_t size, step;
     if (!isa)
         return XENT_ERR_ISA;
     if (!piece || piece->struct_size != sizeof *piece)
@@ -224,7 +234,8 @@ xent_status xent_state_update(xent_request *piece, ptrdiff_t first_class, void *
         return XENT_ERR_SHAPE;
 
     req = *piece;
-    step = xent_state_size(piece->op);
+    size = xent_state_size(piece->op);
+    step = size;
     for (int d = piece->ndim - 1; d >= 0; d--) {
         strides[d] = (ptrdiff_t)step;
         step *= (size_t)piece->shape[d];
@@ -233,14 +244,17 @@ xent_status xent_state_update(xent_request *piece, ptrdiff_t first_class, void *
     status = xent_make_job(&req, &job);
     if (status != XENT_OK)
         return status;
+    if (job.rows > PTRDIFF_MAX / (ptrdiff_t)size)
+        return XENT_ERR_SHAPE;
     for (ptrdiff_t row = 0; row < job.rows; row++) {
-        const head h = head_at((const char *)states + (size_t)row * xent_state_size(piece->op));
+        const head h = head_at((const char *)states + (size_t)row * size);
         const int target = op->target == XENT_TARGET_NONE ? XENT_NO_DTYPE : piece->target.dtype;
-        if (!fits(&h, piece->op, piece->compute, target))
+        if (!fits(&h, piece->op, piece->compute, target) || h.classes > MOST_CLASSES - job.classes)
             return XENT_ERR_STATE;
     }
-    if (job.has_labels && !check_labels(&job, piece))
-        return XENT_ERR_LABEL;
+    status = xent_read_piece(piece, &job);
+    if (status != XENT_OK)
+        return status;
     job.first_class = first_class;
     job.into_states = true;
     xent_do_with_what_there_is(&job, &req, isa);
@@ -267,7 +281,8 @@ xent_status xent_state_merge(size_t rows, void *into, const void *other) {
         return XENT_ERR_SHAPE;
     for (size_t row = 0; row < rows; row++) {
         const head h = head_at(a + row * size), more = head_at(b + row * size);
-        if (!fits(&h, first.op, first.compute, more.target) || !fits(&more, first.op, first.compute, h.target))
+        if (!fits(&h, first.op, first.compute, more.target) || !fits(&more, first.op, first.compute, h.target) ||
+            !go_together(&h, &more))
             return XENT_ERR_STATE;
     }
     for (size_t row = 0; row < rows;) {
@@ -312,7 +327,7 @@ xent_status xent_state_finish(size_t rows, const void *states, int dtype, void *
         const head h = head_at(p + row * size);
         if (!fits(&h, first.op, first.compute, XENT_NO_DTYPE))
             return XENT_ERR_STATE;
-        if (xent_op_at(h.op)->target == XENT_TARGET_LABELS && (h.flags & COUNTS) && !(h.flags & SEEN)) {
+        if (xent_op_at(h.op)->target == XENT_TARGET_LABELS && (h.flags & LABELLED) && !(h.flags & SEEN)) {
             if (bad_row)
                 *bad_row = row;
             return XENT_ERR_LABEL;

@@ -121,6 +121,15 @@ def test_random_calls(library):
     check_random_calls(30000, build_program(build, CC, *arguments, name="random"))
 
 
+def test_sleeping_helpers_are_woken(library):
+    """The archive's inner functions are hidden, not gone: a job of which one unit waits until a helper has another."""
+    build, openmp = library
+    if not openmp:
+        pytest.skip("needs OpenMP")
+    arguments = [f"-I{KERNELS}", build / "libxent.a", "-fopenmp", "-lm"]
+    assert run(build_program(build, CC, *arguments, name="wake"), 40) == "40 jobs, each with a helper\n"
+
+
 def test_clang(tmp_path):
     """The other compiler: its pragmas, its intrinsics and its OpenMP are not GCC's."""
     need("make", "clang")
@@ -149,6 +158,19 @@ def test_sanitizers(tmp_path):
     environment = os.environ | {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
     check_report(run(program, env=environment), openmp)
     check_random_calls(5000, build_program(tmp_path, CC, *arguments, name="random"), env=environment)
+
+
+def test_no_address_is_made_of_nothing(library, tmp_path):
+    """Clang finds pointers that are formed from NULL, GCC does not: all but the instruction sets' long files."""
+    build, _ = library
+    need("clang")
+    sanitize = ["-O1", "-g", "-fsanitize=undefined", "-fno-sanitize-recover=all"]
+    if not works(tmp_path, sanitize, ["clang"]):
+        pytest.skip("clang cannot build or run with -fsanitize=undefined")
+    sources = [file for file in KERNELS.glob("*.c") if not file.name.startswith("isa_")]
+    objects = sorted(build.glob("isa_*.o"))
+    program = build_program(tmp_path, ["clang"], *sanitize, *sources, *objects, "-lm", name="random")
+    check_random_calls(5000, program)
 
 
 def test_64_bit_arm(tmp_path):
@@ -212,6 +234,29 @@ def test_install(library, tmp_path):
     run(*CC, "-std=c11", EMBED / "random.c", *flags, f"-Wl,-rpath,{place / 'lib'}", "-lm", "-o", program)
     assert f"libxent.so.{header.number('ABI_VERSION')}" in run("readelf", "-d", program)
     check_random_calls(500, program)
+
+    # The archive alone, by whatever compiler there is: it names the runtime of the compiler that made it.
+    for file in (place / "lib").glob("libxent.so*"):
+        file.unlink()
+    flags = shlex.split(run("pkg-config", "--static", "--cflags", "--libs", "xent", env=environment))
+    assert "-fopenmp" not in flags
+    assert ("-lgomp" in flags or "-lomp" in flags) == openmp
+    for compiler in (CC, *([["clang"]] if shutil.which("clang") else [])):
+        run(*compiler, "-std=c11", EMBED / "random.c", *flags, "-lm", "-o", program)
+        check_random_calls(500, program)
+
+
+def test_without_omp_h_the_last_line_says_so(tmp_path):
+    """A compiler that has everything but OpenMP's header."""
+    need("make", CC[0])
+    (tmp_path / "omp.h").write_text("#error there is none\n")
+    compiler = f"{shlex.join(CC)} -I{tmp_path}"
+    command = ["make", "-C", str(KERNELS), f"BUILD={tmp_path}", f"CC={compiler}", str(tmp_path / "load.o")]
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode != 0
+    assert "has no OpenMP" in done.stderr.splitlines()[-1]
+    assert "OPENMP=0" in done.stderr.splitlines()[-1]
 
 
 def test_build_again_only_what_changed(tmp_path):

@@ -427,7 +427,8 @@ typedef struct xent_request {
     xent_view class_weight;  /* XENT_F64, one a class (cross-entropies, nll)                                 */
     xent_view pos_weight;    /* XENT_F64, one a class: multiplies t, not 1 - t (binary cross-entropy)        */
     xent_view sample_weight; /* XENT_F64, one a row                                                          */
-    xent_view temperature;   /* XENT_F64, one a row: logits (and target logits) are divided by it            */
+    xent_view temperature;   /* XENT_F64, one a row: logits (and target logits) are divided by it; positive  */
+                             /* and finite, or XENT_ERR_OPTION. Quotients are rounded once, whatever it is   */
     double label_smoothing;  /* in [0, 1]: target (1 - a) t + a / (number of classes that count in the row)  */
     double grad_scale;       /* multiplies the gradient                                                      */
     int64_t ignore_index;    /* labels equal to it take their row out                                        */
@@ -466,7 +467,8 @@ XENT_API xent_status xent_state_start(int op, int compute, size_t rows, void *st
  * is the same number in every piece; negative ones are found here, others that no piece holds by xent_state_finish.
  * Scratch as xent_run would need it lets threads share long rows; without it the bits are the same. */
 XENT_API xent_status xent_state_update(xent_request *piece, ptrdiff_t first_class, void *states);
-/* Adds the classes of `other`; the two do not overlap. */
+/* Adds the classes of `other`; the two do not overlap: XENT_ERR_STATE where both hold a row's label. Here and in the two
+ * beside it, XENT_ERR_STATE says that bytes are no state that pieces lead to; what is not known is how many there are. */
 XENT_API xent_status xent_state_merge(size_t rows, void *into, const void *other);
 /* One value a row, contiguous, of a float dtype. XENT_ERR_LABEL: no piece held the label of row *bad_row (may be NULL).
  * The states stay as they are: more pieces may follow. */

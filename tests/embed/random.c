@@ -56,6 +56,10 @@ static fence fence_new(void) {
     return f;
 }
 
+static void fence_hide(const fence *f, bool hide) {
+    CHECK(mprotect(f->begin, (size_t)(f->end - f->begin), hide ? PROT_NONE : PROT_READ | PROT_WRITE) == 0);
+}
+
 static unsigned char *place(const fence *f, size_t size) {
     CHECK(size <= (size_t)(f->end - f->begin));
     return once_in(2) ? f->begin : f->end - size;
@@ -148,9 +152,11 @@ static void put_bits(unsigned char *p, uint64_t bits, const xent_view *v) {
         p[v->swapped ? n - 1 - i : i] = (unsigned char)(bits >> 8 * i);
 }
 
+static bool tame; /* whether floats stay where two ways to a value agree closely */
+
 static void put_float(operand *o, unsigned char *p, const xent_view *v) {
     static const double special[] = {0.0, -0.0, INFINITY, -INFINITY, NAN, 1e300, -1e300, 700.0, -90.0, 1.0};
-    const double d = once_in(9) ? special[any(10)] : (double)any(20001) / 1000.0 - (once_in(3) ? 10.0 : 0.0);
+    const double d = !tame && once_in(9) ? special[any(10)] : (double)any(20001) / 1000.0 - (once_in(3) ? 10.0 : 0.0);
     const float f = (float)d;
     uint64_t bits;
     uint32_t half;
@@ -162,7 +168,22 @@ static void put_float(operand *o, unsigned char *p, const xent_view *v) {
     else if (v->dtype == XENT_BF16)
         bits = half >> 16;
     else if (v->dtype == XENT_F16)
-        bits = any(65536);
+        bits = tame ? any(0x4800) | (once_in(3) ? 0x8000u : 0) : any(65536);
+    put_bits(p, bits, v);
+}
+
+/* Temperatures, one of which may be none. */
+static void put_temperature(operand *o, unsigned char *p, const xent_view *v) {
+    static const double special[] = {0.0, -1.0, INFINITY, NAN};
+    static const double far[] = {1e-320, 1e300, 1e-30, 1e-300, 1e39};
+    double d = 0.05 + (double)any(4000) / 1000.0;
+    uint64_t bits;
+    if (once_in(200))
+        d = special[any(4)];
+    else if (!tame && once_in(5))
+        d = far[any(5)];
+    (void)o;
+    memcpy(&bits, &d, sizeof d);
     put_bits(p, bits, v);
 }
 
@@ -266,7 +287,7 @@ static void any_request(xent_request *q, const shape *s) {
             xent_view *mine = v[o - CLASS_WEIGHT];
             *mine = lay_out(&operands[o], s, XENT_F64, rows, !rows, false);
             if (rows) {
-                each(s, mine, false, put_float, &operands[o]);
+                each(s, mine, false, o == TEMPERATURE ? put_temperature : put_float, &operands[o]);
             } else {
                 const shape row = {.extent = {q->classes}};
                 each(&row, mine, true, put_float, &operands[o]);
@@ -326,7 +347,7 @@ static bool untouched(const operand *o) {
 
 /* Whether it was done. */
 static bool run_any(void) {
-    const shape s = any_shape();
+    const shape s = (tame = false, any_shape());
     const bool spoilt = once_in(10);
     xent_request q;
     xent_status status;
@@ -341,9 +362,15 @@ static bool run_any(void) {
         q.scratch = place(&scratch_memory, size);
         q.scratch_size = size;
         if (once_in(10)) {
+            /* said before the labels and weights are read, which need not be readable */
+            const int hidden[] = {T, WEIGHT, TEMPERATURE};
             q.scratch_size--;
+            for (int h = 0; h < 3; h++)
+                fence_hide(&operands[hidden[h]].memory, true);
             status = xent_run(&q);
-            CHECK(status == XENT_ERR_SCRATCH || status == XENT_ERR_LABEL);
+            for (int h = 0; h < 3; h++)
+                fence_hide(&operands[hidden[h]].memory, false);
+            CHECK(status == XENT_ERR_SCRATCH);
             CHECK(untouched(&operands[VALUE]) && untouched(&operands[OUT]));
             q.scratch_size++;
         }
@@ -359,57 +386,174 @@ static bool run_any(void) {
     return true;
 }
 
+/* What xent_run makes of the rows, in doubles. */
+static xent_status run_whole(const xent_request *q, double *value) {
+    ptrdiff_t strides[AXES];
+    ptrdiff_t step = (ptrdiff_t)sizeof *value;
+    size_t size = 0;
+    xent_request all = *q;
+    for (int d = q->ndim - 1; d >= 0; d--) {
+        strides[d] = step;
+        step *= q->shape[d];
+    }
+    all.value = (xent_view){.data = value, .strides = strides, .dtype = XENT_F64};
+    if (xent_scratch_size(&all, &size) == XENT_OK && size > 0) {
+        all.scratch = place(&scratch_memory, size);
+        all.scratch_size = size;
+    }
+    return xent_run(&all);
+}
+
+static bool alike(double a, double b, int compute) {
+    const double tolerance = compute == XENT_F32 ? 2e-3 : 1e-8;
+    return isnan(a) || isnan(b) ? isnan(a) && isnan(b) : a == b || fabs(a - b) <= tolerance * (1.0 + fabs(a));
+}
+
+/* ---- states from elsewhere ---- */
+enum { AT_OP = 2, AT_COMPUTE, AT_TARGET, AT_FLAGS, AT_UNUSED, AT_CLASSES = 8, AT_WEIGHT = 16, AT_SUMS = 32 };
+
+/* A head that no pieces lead to. */
+static void spoil_head(unsigned char *p) {
+    static const int64_t counts[] = {-1, INT64_MAX, INT64_MIN, INT64_MAX / 2};
+    const double weight = once_in(2) ? NAN : 2.0;
+    switch (any(8)) {
+    case 0:
+        p[any(2)] ^= 1u;
+        break;
+    case 1:
+        p[AT_OP] = (unsigned char)(200 + any(56));
+        break;
+    case 2:
+        p[AT_COMPUTE] = (unsigned char)(XENT_F64 + 1 + any(200));
+        break;
+    case 3:
+        p[AT_TARGET] = (unsigned char)(XENT_U64 + 1 + any(200));
+        break;
+    case 4:
+        p[AT_FLAGS] |= (unsigned char)(16 << any(4));
+        break;
+    case 5:
+        p[AT_UNUSED + (int)any(2)] = (unsigned char)(1 + any(255));
+        break;
+    case 6:
+        p[AT_FLAGS] &= (unsigned char)~3u; /* no piece holds the label, and yet it weighs */
+        memcpy(p + AT_WEIGHT, &weight, sizeof weight);
+        break;
+    default:
+        memcpy(p + AT_CLASSES, &counts[any(4)], sizeof counts[0]);
+    }
+}
+
+/* Refused where the head shows it, without a change; where it does not, done with whatever the sums hold. */
+static void hostile_states(size_t rows, size_t size, unsigned char *states, unsigned char *others, void *value) {
+    static const double numbers[] = {NAN, INFINITY, -INFINITY, 1e308, -1e308, 4e-320, 1e19, -3e9, 0.0};
+    const size_t row = any((unsigned)rows);
+    unsigned char *const spoilt = once_in(2) ? states : others, *const p = spoilt + row * size;
+    if (once_in(2)) {
+        unsigned char *const kept = malloc(size * rows);
+        CHECK(kept);
+        spoil_head(p);
+        memcpy(kept, states, size * rows);
+        CHECK(xent_state_merge(rows, states, others) == XENT_ERR_STATE);
+        CHECK(memcmp(kept, states, size * rows) == 0);
+        const xent_status status = xent_state_finish(rows, spoilt, XENT_F64, value, NULL);
+        CHECK(status == XENT_ERR_STATE || (spoilt == others && status == XENT_ERR_LABEL)); /* of an earlier row */
+        free(kept);
+        return;
+    }
+    if (once_in(3)) { /* each may be, but not together */
+        const int64_t most = INT64_MAX / 4;
+        memcpy(states + row * size + AT_CLASSES, &most, sizeof most);
+        memcpy(others + row * size + AT_CLASSES, &most, sizeof most);
+        CHECK(xent_state_merge(rows, states, others) == XENT_ERR_STATE);
+        (void)xent_state_finish(rows, states, XENT_F64, value, NULL);
+        return;
+    }
+    for (unsigned n = 1 + any(4), at; n > 0; n--)
+        if (once_in(2)) { /* the operation says how large a state is, so the caller has to know it */
+            at = any((unsigned)size);
+            p[at] ^= (unsigned char)(at == AT_OP ? 0 : 1u << any(8));
+        } else
+            memcpy(p + AT_SUMS + 8 * any((unsigned)(size - AT_SUMS) / 8 + 1) - 8, &numbers[any(9)], 8);
+    (void)xent_state_merge(rows, states, others);
+    (void)xent_state_finish(rows, states, XENT_F64, value, NULL);
+    (void)xent_state_finish(rows, others, XENT_F32, value, NULL);
+}
+
 /* The classes in pieces, in two states a row, which are then merged. */
 static bool run_states(void) {
-    const shape s = any_shape();
+    const shape s = (tame = once_in(2), any_shape());
+    const xent_op_info *info;
     xent_request q, piece;
     ptrdiff_t rows = 1, from = 0;
     unsigned char *states, *others, *value;
     size_t size, width, bad;
     int dtype;
+    xent_status whole_status = XENT_OK, status = XENT_OK;
+    double whole[160];
     any_request(&q, &s);
+    info = xent_ops(NULL) + q.op;
     q.reduction = XENT_NONE;
     q.sample_weight.data = NULL;
     q.label_smoothing = 0.0;
     size = xent_state_size(q.op);
     for (int d = 0; d < s.ndim; d++)
         rows *= s.extent[d];
+    CHECK(rows <= 160);
     states = place(&state_memory, size * (size_t)rows);
     others = place(&more_states, size * (size_t)rows);
     errno = ERRNO;
     if (xent_state_start(q.op, q.compute, (size_t)rows, states) != XENT_OK)
         return false;
     CHECK(xent_state_start(q.op, q.compute, (size_t)rows, others) == XENT_OK);
-    for (int n = 0; n < 3; n++) {
+    whole_status = run_whole(&q, whole);
+    for (int n = 0; n < 3 && status == XENT_OK; n++) {
         const ptrdiff_t to = n == 2 ? q.classes : from + (ptrdiff_t)any((unsigned)(q.classes - from) + 1);
-        const xent_view *whole[] = {&q.logits, &q.target, &q.where, &q.class_weight, &q.pos_weight};
+        const xent_view *views[] = {&q.logits, &q.target, &q.where, &q.class_weight, &q.pos_weight};
         xent_view *part[] = {&piece.logits, &piece.target, &piece.where, &piece.class_weight, &piece.pos_weight};
         piece = q;
         piece.classes = to - from;
         for (int v = 0; v < 5; v++)
-            if (whole[v]->data)
-                part[v]->data = (unsigned char *)whole[v]->data + from * whole[v]->class_stride;
-        if (xent_state_update(&piece, from, once_in(2) ? states : others) != XENT_OK)
-            return false;
+            if (views[v]->data)
+                part[v]->data = (unsigned char *)views[v]->data + from * views[v]->class_stride;
+        status = xent_state_update(&piece, from, once_in(2) ? states : others);
         from = to;
     }
-    CHECK(xent_state_merge((size_t)rows, states, others) == XENT_OK);
+    if (status == XENT_OK)
+        CHECK(xent_state_merge((size_t)rows, states, others) == XENT_OK);
     dtype = any_float();
     width = (size_t)rows * size_of(dtype);
     value = place(&operands[VALUE].memory, width);
     memset(value, MARK, width);
-    if (xent_state_finish((size_t)rows, states, dtype, value, &bad) != XENT_OK) {
-        CHECK(bad < (size_t)rows);
-        for (size_t i = 0; i < width; i++)
-            CHECK(value[i] == MARK);
+    if (status == XENT_OK) {
+        status = xent_state_finish((size_t)rows, states, dtype, value, &bad);
+        if (status != XENT_OK) {
+            CHECK(bad < (size_t)rows);
+            for (size_t i = 0; i < width; i++)
+                CHECK(value[i] == MARK);
+        }
+    }
+    /* As xent_run, but that one-hot labels are none of the states' targets, and that a label which no piece holds shows
+     * at the end alone: after a temperature that is none. */
+    CHECK(errno == ERRNO);
+    if (info->target == XENT_TARGET_LABELS || q.target.dtype <= XENT_F64)
+        CHECK(status == whole_status || (status == XENT_ERR_OPTION && whole_status == XENT_ERR_LABEL));
+    if (status != XENT_OK)
         return false;
+    if (tame && rows > 0) {
+        double *const finished = (void *)(operands[OUT].memory.begin);
+        CHECK(xent_state_finish((size_t)rows, states, XENT_F64, finished, NULL) == XENT_OK);
+        for (ptrdiff_t r = 0; r < rows; r++) {
+            if (!alike(whole[r], finished[r], q.compute))
+                fprintf(stderr, "%s: row %td of %td, %td classes: %.17g, in pieces %.17g\n", info->name, r, rows,
+                        q.classes, whole[r], finished[r]);
+            CHECK(alike(whole[r], finished[r], q.compute));
+        }
     }
-    /* States from elsewhere, a byte of which came out wrong: refused, or merged and finished with whatever they hold. */
-    if (rows > 0) {
-        others[any((unsigned)(size * (size_t)rows))] ^= (unsigned char)(1u << any(8));
-        (void)xent_state_merge((size_t)rows, states, others);
-        (void)xent_state_finish((size_t)rows, states, dtype, value, NULL);
-    }
+    if (rows > 0)
+        hostile_states((size_t)rows, size, states, others, operands[OUT].memory.begin);
+    else
+        CHECK(xent_state_merge(0, NULL, NULL) == XENT_OK && xent_state_finish(0, NULL, dtype, NULL, NULL) == XENT_OK);
     CHECK(errno == ERRNO);
     return true;
 }
