@@ -425,7 +425,7 @@ def test_a_nan_comes_with_its_reason(here, capsys):
 
 def test_a_result_with_nan_is_written_all_the_same(here, capsys):
     x, y, _ = here
-    status, out, err = run("loss kl_div x.npy y.npy --reduction none --out r.npy", capsys)
+    status, _, err = run("loss kl_div x.npy y.npy --reduction none --out r.npy", capsys)
     assert status == 1
     assert "probabilities" in err
     np.testing.assert_array_equal(np.load("r.npy"), losses.kl_div(x, y, reduction="none"))

@@ -14,7 +14,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, TypeAlias
+from typing import IO, Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,11 +82,11 @@ class Stream(io.RawIOBase):
         return taken + self.rest.read(size - len(taken)) if len(taken) < size else taken
 
 
-def load_npy(source: str | BinaryIO, mapped: bool) -> Array:
+def load_npy(source: str | Stream) -> Array:
     with warnings.catch_warnings():
         # NumPy warns of headers that Python 2 wrote, and reads them.
         warnings.simplefilter("ignore")
-        if mapped:
+        if isinstance(source, str):
             array: Array = np.load(source, mmap_mode="r", allow_pickle=False)
         else:
             array = np.lib.format.read_array(source, allow_pickle=False)
@@ -120,9 +120,9 @@ def read_open(file: BinaryIO, path: str | None, shown: str, name: str | None) ->
         if name is not None:
             raise UserError(f"{shown}: is a single array, without names")
         if path is not None and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return load_npy(path, mapped=True)
+            return load_npy(path)
         # A Stream for standard input too: NumPy would read a real file past Python's buffer.
-        return load_npy(Stream(start, file), mapped=False)  # type: ignore[arg-type]
+        return load_npy(Stream(start, file))
     if not start.startswith(ZIP):
         raise UserError(f"{shown}: not a .npy or .npz file")
     if path is not None and file.seekable():
@@ -294,11 +294,11 @@ def write_result(out: Output, result: Result) -> None:
         raise OutputError(f"--out {out.shown}: {reason(error)}") from error
 
 
-def write_npy(file: BinaryIO, result: Result) -> None:
+def write_npy(file: IO[bytes], result: Result) -> None:
     # Not np.save: it writes through a C stream, whose last error (a full disk) it does not look at.
     descr = np.lib.format.dtype_to_descr(result.dtype)
     header = {"descr": descr, "fortran_order": False, "shape": result.shape}
-    np.lib.format.write_array_header_1_0(file, header)  # type: ignore[arg-type]
+    np.lib.format.write_array_header_1_0(file, header)
     for block in result.blocks:
         data = np.ascontiguousarray(block).reshape(-1).view(np.uint8)
         for start in range(0, len(data), PIECE):
@@ -307,8 +307,11 @@ def write_npy(file: BinaryIO, result: Result) -> None:
 
 def write_npz(file: BinaryIO, result: Result) -> None:
     # A date of its own (zip's first), so that equal results are equal files.
-    with zipfile.ZipFile(file, "w") as archive, archive.open(zipfile.ZipInfo("loss.npy"), "w", force_zip64=True) as part:
-        write_npy(part, result)  # type: ignore[arg-type]
+    with (
+        zipfile.ZipFile(file, "w") as archive,
+        archive.open(zipfile.ZipInfo("loss.npy"), "w", force_zip64=True) as part,
+    ):
+        write_npy(part, result)
 
 
 def exact(block: Array) -> Any:

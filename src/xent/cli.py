@@ -42,7 +42,7 @@ from xent._files import (
 REDUCTIONS = ("none", "sum", "mean", "terms", "per_class")
 TARGET_KINDS = ("probs", "log_probs", "logits")
 SHOWN = 20
-BLOCK = 1 << 27  # bytes of the logits that are worked on at a time, where the result has a value for each row
+BLOCK = 1 << 25  # bytes of the logits that are worked on at a time, where the result has a value for each row
 SCAN = 1 << 22  # elements that are searched for a NaN at a time
 
 STATUS = """\
@@ -286,7 +286,9 @@ def as_bfloat16(arrays: dict[str, Array], specs: dict[str, str], dtype: str | No
     nameless = [name for name, array in arrays.items() if array.dtype == np.dtype("V2")]
     if dtype is None:
         for name in nameless:
-            raise UserError(f"{specs[name]}: two-byte values without a type; if they are bfloat16, say --dtype bfloat16")
+            raise UserError(
+                f"{specs[name]}: two-byte values without a type; if they are bfloat16, say --dtype bfloat16"
+            )
         return arrays
     if not nameless:
         kinds = ", ".join(f"{specs[name]} holds {array.dtype}" for name, array in arrays.items())
@@ -330,9 +332,10 @@ def in_blocks(name: str, arrays: dict[str, Array], options: dict[str, Any], spec
             part[operand] = arrays[operand][cut]
         try:
             return call_loss(name, part, options, specs)
-        except UserError:
-            # Positions in a message are those in the files: the whole call finds them.
-            call_loss(name, arrays, options, specs)
+        except UserError as error:
+            if not isinstance(error.__cause__, MemoryError):
+                # Positions in a message are those in the files: the whole call finds them.
+                call_loss(name, arrays, options, specs)
             raise
 
     first = block(0)
@@ -387,21 +390,20 @@ def why_nan(name: str, arrays: dict[str, Array], options: dict[str, Any], specs:
     for operand, array in floats.items():
         if found := first_where(array, np.isnan):
             return f"{specs[operand]} holds NaN, the first at {found[1]}"
-    if name == "kl_div" and options.get("target_kind", "probs") == "probs":
-        if found := first_where(arrays["target"], lambda block: block < 0):
-            return (
-                f"{specs['target']} was taken as probabilities and holds negative values, the first {found[0]!s} at "
-                f"{found[1]}; for logits say --target-kind logits, for logarithms of probabilities --target-kind "
-                "log_probs"
-            )
+    probabilities = name == "kl_div" and options.get("target_kind", "probs") == "probs"
+    if probabilities and (found := first_where(arrays["target"], lambda block: block < 0)):
+        return (
+            f"{specs['target']} was taken as probabilities and holds negative values, the first {found[0]!s} at "
+            f"{found[1]}; for logits say --target-kind logits, for logarithms of probabilities --target-kind log_probs"
+        )
     for operand in list(operands_of(name))[:2]:
         if operand in floats and (found := first_where(floats[operand], np.isposinf)):
             return f"{specs[operand]} holds +inf, the first at {found[1]}"
     axis = options.get("axis", -1)
     for operand in list(operands_of(name))[:2]:
-        array = floats.get(operand)
-        if array is not None and array.ndim and array.shape[axis] and not (operand == "target" and name != "kl_div"):
-            for start, block in pieces(np.moveaxis(array, axis, -1)):
+        side = floats.get(operand)
+        if side is not None and side.ndim and side.shape[axis] and not (operand == "target" and name != "kl_div"):
+            for start, block in pieces(np.moveaxis(side, axis, -1)):
                 empty = (block == -np.inf).all(axis=-1)
                 if empty.any():
                     row = np.atleast_1d(empty).argmax()
@@ -642,9 +644,7 @@ def make_parser() -> Parser:
     explain.add_argument("--json", action="store_true", help="as JSON")
     explain.set_defaults(run=run_explain)
 
-    info = commands.add_parser(
-        "info", help="version, instruction set, threads", epilog=examples("info", "info --json")
-    )
+    info = commands.add_parser("info", help="version, instruction set, threads", epilog=examples("info", "info --json"))
     info.add_argument("--json", action="store_true", help="as JSON")
     info.set_defaults(run=run_info)
     demo = commands.add_parser(
