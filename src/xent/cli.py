@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import inspect
 import json
+import math
 import os
 import re
 import signal
@@ -43,7 +44,8 @@ REDUCTIONS = ("none", "sum", "mean", "terms", "per_class")
 TARGET_KINDS = ("probs", "log_probs", "logits")
 SHOWN = 20
 BLOCK = 1 << 25  # bytes of the logits that are worked on at a time, where the result has a value for each row
-SCAN = 1 << 22  # elements that are searched for a NaN at a time
+SAMPLE, SCAN = 1000, 1 << 22  # rows, and elements at most, that are looked at for what they are
+NEAR = 0.05  # rows whose sums are this close to 1 are meant to sum to 1
 
 STATUS = """\
 exit status:
@@ -114,7 +116,9 @@ def interruptible(call: Callable[[], Any]) -> Any:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join()
+    while thread.is_alive():
+        # Not for ever: a signal that another thread receives does not wake this one.
+        thread.join(0.1)
     if failed:
         raise failed[0]
     return done[0]
@@ -333,10 +337,10 @@ def in_blocks(name: str, arrays: dict[str, Array], options: dict[str, Any], spec
         try:
             return call_loss(name, part, options, specs)
         except UserError as error:
-            if not isinstance(error.__cause__, MemoryError):
-                # Positions in a message are those in the files: the whole call finds them.
-                call_loss(name, arrays, options, specs)
-            raise
+            if isinstance(error.__cause__, MemoryError):
+                raise
+            # Positions in a message are those in the files: the whole call finds them.
+            return call_loss(name, arrays, options, specs)[start : start + step]
 
     first = block(0)
 
@@ -366,53 +370,105 @@ def slices_of(name: str, arrays: dict[str, Array], logits: Array, rows: int) -> 
     return sides
 
 
-def pieces(array: Array) -> Iterator[tuple[int, Array]]:
-    """array in blocks along its first axis, each with where it starts."""
-    array = np.atleast_1d(array)
-    step = max(1, SCAN * max(1, len(array)) // max(1, array.size))
-    for start in range(0, len(array), step):
-        yield start, array[start : start + step]
+def row_of(array: Array, index: tuple[int, ...], axis: int) -> tuple[Array, Callable[[int], tuple[int, ...]]]:
+    """The row of an operand that goes with a row of the batch, and where in the operand its classes stand."""
+    moved = np.moveaxis(array, axis, -1)
+    own = index[len(index) - moved.ndim + 1 :]
+    own = tuple(0 if n == 1 else i for i, n in zip(own, moved.shape[:-1], strict=True))
+    at = axis % array.ndim
+    return moved[own], lambda c: (*own[:at], int(c), *own[at:])
 
 
-def first_where(array: Array, wrong: Callable[[Array], Array]) -> tuple[Any, tuple[int, ...]] | None:
-    """The first value that is wrong, and where it stands."""
-    for start, block in pieces(array):
-        found = wrong(block)
+def first_nan(result: Result) -> tuple[int, ...] | None:
+    start = 0
+    for block in result.blocks:
+        found = np.isnan(block)
         if found.any():
-            at = tuple(int(i) for i in np.unravel_index(int(found.argmax()), found.shape))
-            return block[at], (start + at[0], *at[1:])
+            at = np.unravel_index(int(found.argmax()), found.shape)
+            return tuple(int(i) + start * (k == 0) for k, i in enumerate(at))
+        start += len(block) if block.ndim else 0
     return None
 
 
 def why_nan(name: str, arrays: dict[str, Array], options: dict[str, Any], specs: dict[str, str]) -> str:
-    """Where the NaN of a result comes from, as far as the operands tell."""
-    floats = {operand: array for operand, array in arrays.items() if is_float(array)}
-    for operand, array in floats.items():
-        if found := first_where(array, np.isnan):
-            return f"{specs[operand]} holds NaN, the first at {found[1]}"
-    probabilities = name == "kl_div" and options.get("target_kind", "probs") == "probs"
-    if probabilities and (found := first_where(arrays["target"], lambda block: block < 0)):
-        return (
-            f"{specs['target']} was taken as probabilities and holds negative values, the first {found[0]!s} at "
-            f"{found[1]}; for logits say --target-kind logits, for logarithms of probabilities --target-kind log_probs"
-        )
-    for operand in list(operands_of(name))[:2]:
-        if operand in floats and (found := first_where(floats[operand], np.isposinf)):
-            return f"{specs[operand]} holds +inf, the first at {found[1]}"
+    """Where the NaN of a result comes from: the first row that has one, and what it holds."""
+    index = first_nan(in_blocks(name, arrays, {**options, "reduction": "none"}, specs))
+    if index is None:
+        if options.get("reduction", "mean") == "mean":
+            return "no row is NaN, but none counts, or the weights of those that do sum to 0: nothing to divide by"
+        return "no row is NaN: infinite rows of both signs meet in the sum"
     axis = options.get("axis", -1)
-    for operand in list(operands_of(name))[:2]:
-        side = floats.get(operand)
-        if side is not None and side.ndim and side.shape[axis] and not (operand == "target" and name != "kl_div"):
-            for start, block in pieces(np.moveaxis(side, axis, -1)):
-                empty = (block == -np.inf).all(axis=-1)
-                if empty.any():
-                    row = np.atleast_1d(empty).argmax()
-                    at = np.unravel_index(int(row), np.shape(empty)) if np.ndim(empty) else ()
-                    place = f" at {tuple(int(i) + start * (k == 0) for k, i in enumerate(at))}" if at else ""
-                    return f"{specs[operand]} has a row{place} that is -inf in every class"
-    if options.get("reduction", "mean") == "mean":
-        return "no row counts, or the weights of those that do sum to 0 or are not finite: nothing to divide by"
-    return "infinite values meet in it; --reduction none says in which rows"
+    rows: dict[str, tuple[Array, Callable[[int], tuple[int, ...]]]] = {}
+    logits = next(iter(arrays.values()))
+    for operand, array in arrays.items():
+        if not is_float(array):
+            continue
+        if operand in ("weight", "pos_weight"):
+            rows[operand] = row_of(array, (), 0)
+        elif array.ndim >= logits.ndim:
+            rows[operand] = row_of(array, index, axis)
+        else:  # one value a row, as a class axis of one
+            rows[operand] = row_of(array[..., None], index, -1)
+    shown = np.ones(logits.shape[axis], bool)
+    if "where" in arrays:
+        shown = np.broadcast_to(row_of(arrays["where"], index, axis)[0], shown.shape)
+
+    def first(operand: str, wrong: Callable[[Array], Array]) -> tuple[str, Any] | None:
+        row, place = rows[operand]
+        found = wrong(row) & (shown if row.size == shown.size else True)
+        if not found.any():
+            return None
+        at = place(int(found.argmax()))
+        return str(at[: arrays[operand].ndim]), row[found.argmax()]
+
+    where = f"the first is row {index if len(index) > 1 else index[0]}: " if index else ""
+    for operand in rows:
+        if found := first(operand, np.isnan):
+            return f"{where}{specs[operand]} holds NaN at {found[0]}"
+    probabilities = name == "kl_div" and options.get("target_kind", "probs") == "probs"
+    if probabilities and "target" in rows and (found := first("target", lambda row: row < 0)):
+        return (
+            f"{where}{specs['target']} was taken as probabilities and holds {found[1]!s} at {found[0]}; for logits say "
+            "--target-kind logits, for logarithms of probabilities --target-kind log_probs"
+        )
+    for operand in [operand for operand in list(operands_of(name))[:2] if operand in rows]:
+        if found := first(operand, np.isposinf):
+            return f"{where}{specs[operand]} holds +inf at {found[0]}"
+        if (rows[operand][0] == -np.inf)[shown].all() and not (operand == "target" and probabilities):
+            return f"{where}{specs[operand]} holds -inf in every class of it"
+    return f"{where}infinite values meet in it"
+
+
+def doubts(name: str, arrays: dict[str, Array], options: dict[str, Any], specs: dict[str, str]) -> Iterator[str]:
+    """What an operand looks like that it was not taken as, by its first rows: the number may be right all the same."""
+    if name == "binary_cross_entropy" or "where" in arrays:
+        return  # rows need not sum to anything
+    axis = options.get("axis", -1)
+    for operand in operands_of(name):
+        array = arrays.get(operand)
+        if array is None or operand == "labels" or not is_float(array) or array.shape[axis] < 2:
+            continue
+        moved = np.atleast_2d(np.moveaxis(array, axis, -1))
+        batch, classes = moved.shape[:-1], moved.shape[-1]
+        some = np.arange(min(math.prod(batch), SAMPLE, 1 + SCAN // classes))
+        sample = moved[np.unravel_index(some, batch)].astype(np.float64).reshape(-1, classes)
+        sample = sample[np.isfinite(sample).all(axis=1)]
+        if not len(sample):
+            continue
+        kind = options.get("target_kind", "probs") if operand == "target" else operand
+        sums, low, high = sample.sum(axis=1), sample.min(), sample.max()
+        looks = f"{specs[operand]}, taken as"
+        if kind.endswith("logits") and low >= 0 and high <= 1 and np.abs(sums - 1).max() <= 1e-3:
+            yield f"{looks} logits, looks like probabilities: its first rows sum to 1; their logits are np.log of them"
+        elif kind == "probs" and (low < 0 or np.abs(sums - 1).max() > NEAR):
+            worst = sums[np.abs(sums - 1).argmax()]
+            found = f"holds {low:.6g}" if low < 0 else f"has a row that sums to {worst:.6g}"
+            yield f"{looks} probabilities, {found}" + ("; see --target-kind" if name == "kl_div" else "")
+        elif kind == "log_probs":
+            mass = np.exp(xent.logsumexp(sample))
+            worst = mass[np.abs(mass - 1).argmax()]
+            if abs(worst - 1) > NEAR:
+                yield f"{looks} log-probabilities, has a row whose exponentials sum to {worst:.6g}"
 
 
 class Watched:
@@ -490,6 +546,8 @@ def run_loss(args: argparse.Namespace) -> int:
         count = "the result is NaN" if not result.shape else f"{watched.nan} of {watched.seen} values are NaN"
         complain(f"loss {name}: {count}: {interruptible(lambda: why_nan(name, arrays, options, specs))}")
         return 1
+    for doubt in doubts(name, arrays, options, specs):
+        complain(f"loss {name}: note: {doubt}")
     return 0
 
 
@@ -575,7 +633,7 @@ def examples(*lines: str) -> str:
 
 def add_dtype(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--dtype", choices=["bfloat16"], help="what two-byte values are whose type a .npy file does not know"
+        "--dtype", choices=["bfloat16"], help="the type of two-byte values that a .npy file has no name for"
     )
 
 
