@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 import zipfile
 
 import numpy as np
@@ -626,6 +627,18 @@ def test_a_fault_of_its_own_is_a_line_too(here, capsys, monkeypatch):
     monkeypatch.setattr(cli, "in_blocks", broken)
     status, _, err = run(CE, capsys)
     assert (status, err) == (70, "xent: a fault of xent, please report it: ZeroDivisionError: oh\n")
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_warning_is_a_line_too(here, capsys, monkeypatch):
+    evaluate = cli.in_blocks
+
+    def warns(*args):
+        warnings.warn("oh\nno", stacklevel=1)
+        return evaluate(*args)
+
+    monkeypatch.setattr(cli, "in_blocks", warns)
+    assert run(CE, capsys)[2] == "xent: warning: oh\\nno\n"
 
 
 def test_damaged_headers_and_bytes_are_one_line(here, capsys):

@@ -1,6 +1,7 @@
 """The command as a process: full disks, closed descriptors, pipes, links, permissions, signals."""
 
 import contextlib
+import gzip
 import json
 import os
 import resource
@@ -11,6 +12,7 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -380,6 +382,28 @@ def test_rows_in_blocks_need_no_memory_for_all(tmp_path, monkeypatch):
     result = np.load("r.npy", mmap_mode="r")
     assert (result.shape, result.dtype) == (shape, np.float32)
     assert not result[::100000].any()
+
+
+def test_the_commands_of_the_readme_run(tmp_path, monkeypatch):
+    readme = Path(__file__).parents[1] / "README.md"
+    section = readme.read_text(encoding="utf-8").partition("## On the command line")[2].partition("\n## ")[0]
+    commands = section.split("```")[1].removeprefix("sh\n")
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(5)
+    student, teacher = rng.normal(size=(2, 10, 3))
+    labels = rng.integers(0, 3, 10)
+    for name, array in (("student", student), ("teacher", teacher), ("labels", labels)):
+        np.save(f"{name}.npy", array)
+    with open("teacher.npy", "rb") as file, gzip.open("teacher.npy.gz", "wb") as packed:
+        packed.write(file.read())
+    np.savez("run.npz", logits=student, labels=labels)
+    script = f'set -eo pipefail\nxent() {{ {shlex.join(XENT)} "$@"; }}\n{commands}'
+    done = subprocess.run(["bash", "-c", script], capture_output=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, b"")
+    first = json.loads(done.stdout.splitlines()[0])
+    assert first["value"] == losses.kl_div(student, teacher, target_kind="logits")
+    expected = losses.cross_entropy(student, labels, ignore_index=-100, reduction="none")
+    np.testing.assert_array_equal(np.loadtxt("losses.csv", skiprows=1), expected)
 
 
 # ---- python -m xent.config ----

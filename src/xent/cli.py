@@ -17,6 +17,7 @@ import re
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn
@@ -266,22 +267,26 @@ def check_operands(name: str, arrays: dict[str, Array], specs: dict[str, str]) -
         shapes = f"shape {array.shape} beside logits of shape {logits.shape}"
         if operand == "labels":
             if is_float(array):
-                raise UserError(f"{spec}: labels are integers, not {array.dtype}; save them with labels.astype(int)")
+                raise UserError(
+                    f"loss {name}: {spec}: labels are integers, not {array.dtype}; save them with labels.astype(int)"
+                )
         elif array.ndim >= logits.ndim:
             continue
         elif is_float(array):
             labels = "labels are integers: save them with labels.astype(int); " if name == "cross_entropy" else ""
             raise UserError(
-                f"{spec}: {array.dtype} values of {shapes}; {labels}one row that is meant for all is saved as "
-                "target[None, :]"
+                f"loss {name}: {spec}: {array.dtype} values of {shapes}; {labels}one row that is meant for all is "
+                "saved as target[None, :]"
             )
         elif name != "cross_entropy":
-            raise UserError(f"{spec}: {array.dtype} values of {shapes}; for labels see xent loss cross_entropy")
+            raise UserError(
+                f"loss {name}: {spec}: {array.dtype} values of {shapes}; for labels see xent loss cross_entropy"
+            )
     where = arrays.get("where")
     if where is not None and where.ndim < logits.ndim:
         raise UserError(
-            f"--where {specs['where']}: shape {where.shape} beside logits of shape {logits.shape}; a mask of rows is "
-            "saved as mask[:, None], one of classes as mask[None, :]"
+            f"loss {name}: --where {specs['where']}: shape {where.shape} beside logits of shape {logits.shape}; a mask "
+            "of rows is saved as mask[:, None], one of classes as mask[None, :]"
         )
 
 
@@ -728,7 +733,10 @@ def run_command(argv: Sequence[str] | None) -> int:
 def guarded(run: Callable[[], int]) -> int:
     """run()'s status; whatever goes wrong in it is one line on stderr and a status of its own."""
     try:
-        status = run()
+        with warnings.catch_warnings():
+            # A line like all else, and not the place in the source and its text.
+            warnings.showwarning = lambda message, *args, **options: complain(f"warning: {message}")
+            status = run()
         if sys.stdout is not None:
             sys.stdout.flush()
         return status
@@ -767,12 +775,17 @@ def as_process(run: Callable[[], int]) -> int:
         except OSError:
             # Else the next file to be opened would be it, and get what somebody prints.
             os.open(os.devnull, os.O_RDWR)
+    heeded = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # What was ignored (nohup, a background job) stays so.
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, stop)
+            heeded.append(number)
     try:
-        return guarded(run)
+        status = guarded(run)
+        for number in heeded:
+            signal.signal(number, signal.SIG_DFL)  # nothing is left to tidy up
+        return status
     except Stopped as stopped:
         complain("interrupted" if stopped.number == signal.SIGINT else signal.strsignal(stopped.number) or "stopped")
         # By the signal itself, as a shell's loop expects; and without waiting for a kernel that still runs.
