@@ -1,285 +1,804 @@
 """The xent command: losses of .npy and .npz files, what they relate to, a demo, and what this build is.
 
-Exit status: 0 done, 1 the demo found a disagreement, 2 bad arguments, files or values (one line on stderr says which).
+Exit status: 0 done; 1 done, but the result holds NaN, or the demo found a disagreement (stderr says which); 2 bad
+arguments, files or values; 3 the result could not be written (a full disk, a closed pipe); 70 a fault of xent; 130
+interrupted (143 terminated). From 2 on there is no result, and one line on stderr says why.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import inspect
 import json
+import math
 import os
+import re
+import signal
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import Any, NoReturn
 
 import numpy as np
 
 import xent
 from xent import losses
+from xent._files import (
+    FORMATS,
+    STANDARD,
+    Array,
+    OutputError,
+    Result,
+    UserError,
+    json_parts,
+    parse_out,
+    plain_json,
+    read_array,
+    reason,
+    write_result,
+)
 
 REDUCTIONS = ("none", "sum", "mean", "terms", "per_class")
 TARGET_KINDS = ("probs", "log_probs", "logits")
-FORMATS = (".npy", ".npz", ".csv", ".json")
-NPY, ZIP = b"\x93NUMPY", b"PK"  # what the two kinds of file start with
 SHOWN = 20
+BLOCK = 1 << 25  # bytes of the logits that are worked on at a time, where the result has a value for each row
+SAMPLE, SCAN = 1000, 1 << 22  # rows, and elements at most, that are looked at for what they are
+NEAR = 0.05  # rows whose sums are this close to 1 are meant to sum to 1
+
+STATUS = """\
+exit status:
+  0  done
+  1  done, but the result holds NaN, or the demo found a disagreement; a line on stderr says where from
+  2  an argument, a file or a value is wrong; nothing was written
+  3  the result could not be written (a full disk, a closed pipe); a file that --out names is as it was
+  70 a fault of xent itself
+  130, 143  interrupted, terminated; a file that --out names is as it was
+"""
 
 
-class UserError(Exception):
-    """Something that the caller can put right; main prints it as one line."""
+class Stopped(BaseException):
+    """A signal that ends the command, once what is half written is gone."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        # argparse would print the usage as well, which buries the reason.
-        raise UserError(f"{message} (see {self.prog} --help)")
+# ---------------------------------------------------------------------------------------------------------------------
+# What is said, and to whom
 
 
-def reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+def printable(text: str) -> str:
+    """text in one line of a terminal: names of files and arrays may hold anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def split_spec(spec: str) -> tuple[str, str | None]:
-    """file.npz:name is a member; any other colon belongs to the file's name."""
-    path, colon, name = spec.rpartition(":")
-    if colon and path.lower().endswith(".npz") and not os.path.exists(spec):
-        return path, name
-    return spec, None
+def complain(text: str) -> None:
+    # With stderr closed or full there is no one to tell; the exit status is left.
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print(f"xent: {printable(text)}", file=sys.stderr, flush=True)
 
 
-def read_member(archive: Any, path: str, name: str | None) -> np.ndarray:
-    if not archive.files:
-        raise UserError(f"{path}: holds no arrays")
-    names = ", ".join(archive.files)
-    if name is None:
-        if len(archive.files) != 1:
-            raise UserError(f"{path}: say which array, as in {path}:NAME; it holds {names}")
-        name = archive.files[0]
-    elif name not in archive.files:
-        raise UserError(f"{path}: no array {name!r} in it; it holds {names}")
-    array = archive[name]
-    if not isinstance(array, np.ndarray):
-        raise UserError(f"{path}: {name} is not an array")
-    return array
+def require_stdout() -> None:
+    if sys.stdout is None:
+        raise OutputError("standard output: is closed")
 
 
-def read_array(spec: str) -> np.ndarray:
-    """The array that spec names: a .npy file, memory-mapped, or a member of a .npz file."""
-    path, name = split_spec(spec)
+def say(text: str) -> None:
+    """Print text; what the output's encoding lacks is escaped."""
+    require_stdout()
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def give_up_stdout() -> None:
+    """Without this the interpreter would flush at exit what cannot be written, and complain in its own way."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+def interruptible(call: Callable[[], Any]) -> Any:
+    """call() on a thread of its own: a kernel may run for minutes, and the main thread hears Ctrl-C in the meantime."""
+    if threading.current_thread() is not threading.main_thread():
+        return call()
+    done: list[Any] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(call())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        # Not for ever: a signal that another thread receives does not wake this one.
+        thread.join(0.1)
+    if failed:
+        raise failed[0]
+    return done[0]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Losses. The parser and the call are made from the signatures in xent.losses.
+
+
+def as_whole(text: str) -> int:
+    """An int of 64 bits; longer ones are no axis and no label."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,19}", text.strip()) or not -(2**63) <= (value := int(text)) < 2**63:
+        raise argparse.ArgumentTypeError(f"{short(text)!r} is no whole number of 64 bits")
+    return value
+
+
+def as_number(text: str) -> float:
     try:
-        with open(path, "rb") as file:
-            start = file.read(len(NPY))
-            if start == NPY:
-                if name is not None:
-                    raise UserError(f"{path}: is a single array, without names")
-                mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-                return mapped.view(np.ndarray)
-            if not start.startswith(ZIP):
-                raise UserError(f"{path}: not a .npy or .npz file")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                return read_member(archive, path, name)
-    except UserError:
-        raise
-    except (OSError, MemoryError) as error:
-        raise UserError(f"{path}: {reason(error)}") from error
-    except Exception as error:
-        # In a damaged file NumPy's header parser, zipfile and zlib raise nearly anything, tokenize.TokenError included.
-        raise UserError(f"{spec}: {damage(error)}") from error
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{short(text)!r} is no number") from None
 
 
-def damage(error: Exception) -> str:
-    text = reason(error)
-    if "Object arrays" in text or "Python objects" in text:
-        return "holds pickled Python objects, which are never loaded"
-    return f"damaged: {text}"
+def short(text: str) -> str:
+    return text if len(text) <= 40 else text[:37] + "..."
 
 
-def check_out(out: str, inputs: Sequence[str]) -> None:
-    if Path(out).suffix.lower() not in FORMATS:
-        raise UserError(f"--out {out}: the name must end in one of {', '.join(FORMATS)}")
-    for spec in inputs:
-        path = split_spec(spec)[0]
-        # The inputs are mapped: to write over one would change it while it is read.
-        if os.path.exists(out) and os.path.exists(path) and os.path.samefile(out, path):
-            raise UserError(f"--out {out}: is one of the inputs")
-
-
-def plain_json(value: Any) -> Any:
-    """JSON has no inf and nan: they become the strings that float() reads back."""
-    if isinstance(value, dict):
-        return {key: plain_json(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [plain_json(item) for item in value]
-    return str(value) if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def write_result(out: str, result: np.ndarray, record: dict[str, Any]) -> None:
-    suffix = Path(out).suffix.lower()
-    if suffix == ".csv" and result.ndim > 2:
-        raise UserError(f"--out {out}: a .csv holds at most 2 dimensions, the result has {result.ndim}")
+def as_number_or_file(text: str) -> float | str:
     try:
-        with open(out, "wb") as file:
-            if suffix == ".npy":
-                np.save(file, result)
-            elif suffix == ".npz":
-                np.savez(file, loss=result)
-            elif suffix == ".csv":
-                digits = {2: 5, 4: 9}.get(result.dtype.itemsize, 17)
-                np.savetxt(file, np.atleast_1d(result), fmt=f"%.{digits}g", delimiter=",")
-            else:
-                file.write((json.dumps({**record, "value": plain_json(result.tolist())}) + "\n").encode())
-    except OSError as error:
-        raise UserError(f"--out {out}: {reason(error)}") from error
+        return float(text)
+    except ValueError:
+        return text
 
 
-def show_result(result: np.ndarray) -> None:
+FILE = {"metavar": "FILE"}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "reduction": {
+        "choices": REDUCTIONS,
+        "help": "none: one value a sample; sum; mean over samples (the default); terms: one value a sample and class; "
+        "per_class: summed over samples, one value a class",
+    },
+    "axis": {"type": as_whole, "help": "the class axis (default: the last)"},
+    "target_kind": {"choices": TARGET_KINDS, "help": "what TARGET holds (default: probs)"},
+    "temperature": {
+        "type": as_number_or_file,
+        "metavar": "T",
+        "help": "divides the logits: a number, or a file of one a sample",
+    },
+    "alpha": {"type": as_number, "metavar": "A", "help": "the teacher's share, from 0 to 1; needed with LABELS"},
+    "beta": {"type": as_number, "metavar": "B", "help": "the weight of the first operand in the mean, from 0 to 1"},
+    "scale_by_temperature_squared": {
+        "action": argparse.BooleanOptionalAction,
+        "help": "whether the teacher's part is multiplied by the temperature squared (default: it is)",
+    },
+    "label_smoothing": {"type": as_number, "metavar": "A", "help": "in [0, 1]; default 0"},
+    "ignore_index": {"type": as_whole, "metavar": "LABEL", "help": "rows with this label do not count"},
+    "weight": {**FILE, "help": "an array of one weight a class"},
+    "pos_weight": {**FILE, "help": "an array of one weight a class, for its positive part"},
+    "sample_weight": {**FILE, "help": "an array of one weight a sample"},
+    "where": {
+        **FILE,
+        "help": "a bool array of as many dimensions as the logits: false takes a class out; a mask of rows is saved "
+        "as mask[:, None]",
+    },
+}
+FILES = ("weight", "pos_weight", "sample_weight", "where")
+NOT_HERE = ("return_grad", "out", "dtype")  # options of xent.losses that are for programs
+
+OPERANDS = {
+    "logits": "the prediction",
+    "log_probs": "the log-probabilities, taken as they are",
+    "other_logits": "the other logits",
+    "student_logits": "the prediction",
+    "teacher_logits": "the teacher's logits",
+    "labels": "integer labels, one a sample",
+}
+TARGETS = {
+    "cross_entropy": "integer labels, or probabilities in floating point",
+    "kl_div": "what --target-kind says",
+    "binary_cross_entropy": "0 or 1 for each class, or how much of it",
+}
+SUMMARIES = {
+    "cross_entropy": "cross-entropy of logits with labels or probabilities",
+    "kl_div": "Kullback-Leibler divergence KL(target, softmax of logits)",
+    "nll": "negative log-likelihood of labels under log-probabilities",
+    "binary_cross_entropy": "cross-entropy of classes that are each present or not",
+    "js_div": "Jensen-Shannon divergence of two arrays of logits",
+    "distillation": "divergence from a teacher, softened, beside the loss under labels",
+}
+EXAMPLES = {
+    "cross_entropy": (
+        "x.npy labels.npy",
+        "all.npz:x all.npz:labels --ignore-index -100 --reduction none --out losses.csv",
+        "x.npy labels.npy --weight class_weights.npy --label-smoothing 0.1 --json",
+    ),
+    "kl_div": (
+        "x.npy y.npy --target-kind logits --temperature 2",
+        "x.npy probs.npy --reduction per_class",
+        "- y.npy --target-kind logits --reduction none --out - --format csv < x.npy",
+    ),
+    "nll": ("log_probs.npy labels.npy --reduction sum",),
+    "binary_cross_entropy": ("x.npy present.npy --pos-weight class_weights.npy",),
+    "js_div": ("x.npy y.npy --reduction none --out js.npy",),
+    "distillation": ("x.npy y.npy labels.npy --temperature 2 --alpha 0.7", "x.npy y.npy --temperature 4"),
+}
+
+
+def operands_of(name: str) -> dict[str, bool]:
+    """Each operand of a loss, and whether it may be left out."""
+    parameters = inspect.signature(getattr(losses, name)).parameters.values()
+    return {p.name: p.default is not p.empty for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
+
+
+def options_of(name: str) -> dict[str, bool]:
+    """Each option of a loss that the command has, and whether it is required."""
+    parameters = inspect.signature(getattr(losses, name)).parameters.values()
+    return {p.name: p.default is p.empty for p in parameters if p.kind is p.KEYWORD_ONLY and p.name in OPTIONS}
+
+
+def as_typed(name: str, text: str) -> str:
+    """A message of xent.losses in the command's words: the subcommand in front, options with their dashes."""
+    text = re.sub(r"^(?:[a-z]\w*: )*", "", text)  # which of the loss's operations says so is nothing to its caller
+    for option in options_of(name):
+        flag = "--" + option.replace("_", "-")
+        if "_" in option or option in ("alpha", "beta"):
+            text = re.sub(rf"(?<![\w-]){option}(?!\w)", flag, text)
+        else:
+            # A word of English, too: an option where it stands as the subject.
+            text = re.sub(rf"^{option}(?= )", flag, text)
+    return f"loss {name}: {text}"
+
+
+def is_float(array: Array) -> bool:
+    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+
+
+def check_operands(name: str, arrays: dict[str, Array], specs: dict[str, str]) -> None:
+    """What NumPy would stretch to the shape of the logits without a word."""
+    first, second = list(arrays)[:2]
+    logits = arrays[first]
+    for operand in (second, "labels"):
+        if operand not in arrays:
+            continue
+        array, spec = arrays[operand], specs[operand]
+        shapes = f"shape {array.shape} beside logits of shape {logits.shape}"
+        if operand == "labels":
+            if is_float(array):
+                raise UserError(
+                    f"loss {name}: {spec}: labels are integers, not {array.dtype}; save them with labels.astype(int)"
+                )
+        elif array.ndim >= logits.ndim:
+            continue
+        elif is_float(array):
+            labels = "labels are integers: save them with labels.astype(int); " if name == "cross_entropy" else ""
+            raise UserError(
+                f"loss {name}: {spec}: {array.dtype} values of {shapes}; {labels}one row that is meant for all is "
+                "saved as target[None, :]"
+            )
+        elif name != "cross_entropy":
+            raise UserError(
+                f"loss {name}: {spec}: {array.dtype} values of {shapes}; for labels see xent loss cross_entropy"
+            )
+    where = arrays.get("where")
+    if where is not None and where.ndim < logits.ndim:
+        raise UserError(
+            f"loss {name}: --where {specs['where']}: shape {where.shape} beside logits of shape {logits.shape}; a mask "
+            "of rows is saved as mask[:, None], one of classes as mask[None, :]"
+        )
+
+
+def as_bfloat16(arrays: dict[str, Array], specs: dict[str, str], dtype: str | None) -> dict[str, Array]:
+    """NumPy files know no bfloat16: it comes back as two bytes that mean nothing."""
+    nameless = [name for name, array in arrays.items() if array.dtype == np.dtype("V2")]
+    if dtype is None:
+        for name in nameless:
+            raise UserError(
+                f"{specs[name]}: two-byte values without a type; if they are bfloat16, say --dtype bfloat16"
+            )
+        return arrays
+    if not nameless:
+        kinds = ", ".join(f"{specs[name]} holds {array.dtype}" for name, array in arrays.items())
+        raise UserError(f"--dtype {dtype}: is for files of two-byte values without a type; {kinds}")
+    try:
+        import ml_dtypes  # type: ignore[import-not-found, unused-ignore]
+    except ImportError as error:
+        raise UserError(f"--dtype {dtype}: needs the package ml_dtypes") from error
+    return {name: array.view(ml_dtypes.bfloat16) if name in nameless else array for name, array in arrays.items()}
+
+
+def call_loss(name: str, arrays: dict[str, Array], options: dict[str, Any], specs: dict[str, str]) -> Array:
+    operands = [arrays[operand] for operand in operands_of(name) if operand in arrays]
+    rest = {option: array for option, array in arrays.items() if option in options_of(name)}
+    try:
+        return np.asarray(interruptible(lambda: getattr(losses, name)(*operands, **rest, **options)))
+    except (TypeError, ValueError, IndexError, OverflowError, MemoryError, RuntimeError) as error:
+        text = reason(error)
+        text = re.sub(r"^axis (-?\d+) is out of bounds", r"--axis \1 is out of bounds", text)
+        files = ", ".join(f"{operand} {specs[operand]}" for operand in operands_of(name) if operand in arrays)
+        raise UserError(f"{as_typed(name, text)} ({files})") from error
+
+
+def in_blocks(name: str, arrays: dict[str, Array], options: dict[str, Any], specs: dict[str, str]) -> Result:
+    """The loss; where it has a value for each row, a block of rows at a time, so that neither operands nor result need
+    fit in memory. A row's bits do not depend on its batch. Sums are one call: it reads the mapped files as it goes."""
+    reduction = options.get("reduction", "mean")
+    logits = next(iter(arrays.values()))
+    rows = 1 if logits.ndim > 1 and options.get("axis", -1) % logits.ndim == 0 else 0
+    step = max(1, BLOCK * max(1, logits.shape[rows] if logits.ndim > 1 else 1) // max(1, logits.nbytes))
+    sides = slices_of(name, arrays, logits, rows)
+    divisible = reduction == "none" or (reduction == "terms" and rows == 0)
+    if not divisible or sides is None or step >= logits.shape[rows]:
+        value = call_loss(name, arrays, options, specs)
+        return Result(name, reduction, value.shape, value.dtype, [value])
+
+    def block(start: int) -> Array:
+        part = dict(arrays)
+        for operand, axis in sides.items():
+            cut = (slice(None),) * axis + (slice(start, start + step),)
+            part[operand] = arrays[operand][cut]
+        try:
+            return call_loss(name, part, options, specs)
+        except UserError as error:
+            if isinstance(error.__cause__, MemoryError):
+                raise
+            # Positions in a message are those in the files: the whole call finds them.
+            return call_loss(name, arrays, options, specs)[start : start + step]
+
+    first = block(0)
+
+    def blocks() -> Iterator[Array]:
+        yield first
+        for start in range(step, logits.shape[rows], step):
+            yield block(start)
+
+    return Result(name, reduction, (logits.shape[rows], *first.shape[1:]), first.dtype, blocks())
+
+
+def slices_of(name: str, arrays: dict[str, Array], logits: Array, rows: int) -> dict[str, int] | None:
+    """The axis along which each operand is cut with the rows of the logits; None where they cannot be."""
+    if logits.ndim < 2:
+        return None
+    sides: dict[str, int] = {}
+    for operand, array in arrays.items():
+        if operand in ("weight", "pos_weight"):
+            continue
+        axis = rows if array.ndim == logits.ndim else 0
+        if array.ndim > logits.ndim:
+            return None
+        if array.ndim >= logits.ndim - 1 and array.ndim and array.shape[axis] != 1:
+            if array.shape[axis] != logits.shape[rows]:
+                return None
+            sides[operand] = axis
+    return sides
+
+
+def row_of(array: Array, index: tuple[int, ...], axis: int) -> tuple[Array, Callable[[int], tuple[int, ...]]]:
+    """The row of an operand that goes with a row of the batch, and where in the operand its classes stand."""
+    moved = np.moveaxis(array, axis, -1)
+    own = index[len(index) - moved.ndim + 1 :]
+    own = tuple(0 if n == 1 else i for i, n in zip(own, moved.shape[:-1], strict=True))
+    at = axis % array.ndim
+    return moved[own], lambda c: (*own[:at], int(c), *own[at:])
+
+
+def first_nan(result: Result) -> tuple[int, ...] | None:
+    start = 0
+    for block in result.blocks:
+        found = np.isnan(block)
+        if found.any():
+            at = np.unravel_index(int(found.argmax()), found.shape)
+            return tuple(int(i) + start * (k == 0) for k, i in enumerate(at))
+        start += len(block) if block.ndim else 0
+    return None
+
+
+def why_nan(name: str, arrays: dict[str, Array], options: dict[str, Any], specs: dict[str, str]) -> str:
+    """Where the NaN of a result comes from: the first row that has one, and what it holds."""
+    index = first_nan(in_blocks(name, arrays, {**options, "reduction": "none"}, specs))
+    if index is None:
+        if options.get("reduction", "mean") == "mean":
+            return "no row is NaN, but none counts, or the weights of those that do sum to 0: nothing to divide by"
+        return "no row is NaN: infinite rows of both signs meet in the sum"
+    axis = options.get("axis", -1)
+    rows: dict[str, tuple[Array, Callable[[int], tuple[int, ...]]]] = {}
+    logits = next(iter(arrays.values()))
+    for operand, array in arrays.items():
+        if not is_float(array):
+            continue
+        if operand in ("weight", "pos_weight"):
+            rows[operand] = row_of(array, (), 0)
+        elif array.ndim >= logits.ndim:
+            rows[operand] = row_of(array, index, axis)
+        else:  # one value a row, as a class axis of one
+            rows[operand] = row_of(array[..., None], index, -1)
+    shown = np.ones(logits.shape[axis], bool)
+    if "where" in arrays:
+        shown = np.broadcast_to(row_of(arrays["where"], index, axis)[0], shown.shape)
+
+    def first(operand: str, wrong: Callable[[Array], Array]) -> tuple[str, Any] | None:
+        row, place = rows[operand]
+        found = wrong(row) & (shown if row.size == shown.size else True)
+        if not found.any():
+            return None
+        at = place(int(found.argmax()))
+        return str(at[: arrays[operand].ndim]), row[found.argmax()]
+
+    where = f"the first is row {index if len(index) > 1 else index[0]}: " if index else ""
+    for operand in rows:
+        if found := first(operand, np.isnan):
+            return f"{where}{specs[operand]} holds NaN at {found[0]}"
+    probabilities = name == "kl_div" and options.get("target_kind", "probs") == "probs"
+    if probabilities and "target" in rows and (found := first("target", lambda row: row < 0)):
+        return (
+            f"{where}{specs['target']} was taken as probabilities and holds {found[1]!s} at {found[0]}; for logits say "
+            "--target-kind logits, for logarithms of probabilities --target-kind log_probs"
+        )
+    for operand in [operand for operand in list(operands_of(name))[:2] if operand in rows]:
+        if found := first(operand, np.isposinf):
+            return f"{where}{specs[operand]} holds +inf at {found[0]}"
+        if (rows[operand][0] == -np.inf)[shown].all() and not (operand == "target" and probabilities):
+            return f"{where}{specs[operand]} holds -inf in every class of it"
+    return f"{where}infinite values meet in it"
+
+
+def doubts(name: str, arrays: dict[str, Array], options: dict[str, Any], specs: dict[str, str]) -> Iterator[str]:
+    """What an operand looks like that it was not taken as, by its first rows: the number may be right all the same."""
+    if name == "binary_cross_entropy" or "where" in arrays:
+        return  # rows need not sum to anything
+    axis = options.get("axis", -1)
+    for operand in operands_of(name):
+        array = arrays.get(operand)
+        if array is None or operand == "labels" or not is_float(array) or array.shape[axis] < 2:
+            continue
+        moved = np.atleast_2d(np.moveaxis(array, axis, -1))
+        batch, classes = moved.shape[:-1], moved.shape[-1]
+        some = np.arange(min(math.prod(batch), SAMPLE, 1 + SCAN // classes))
+        sample = moved[np.unravel_index(some, batch)].astype(np.float64).reshape(-1, classes)
+        sample = sample[np.isfinite(sample).all(axis=1)]
+        if not len(sample):
+            continue
+        kind = options.get("target_kind", "probs") if operand == "target" else operand
+        sums, low, high = sample.sum(axis=1), sample.min(), sample.max()
+        looks = f"{specs[operand]}, taken as"
+        if kind.endswith("logits") and low >= 0 and high <= 1 and np.abs(sums - 1).max() <= 1e-3:
+            yield f"{looks} logits, looks like probabilities: its first rows sum to 1; their logits are np.log of them"
+        elif kind == "probs" and (low < 0 or np.abs(sums - 1).max() > NEAR):
+            worst = sums[np.abs(sums - 1).argmax()]
+            found = f"holds {low:.6g}" if low < 0 else f"has a row that sums to {worst:.6g}"
+            yield f"{looks} probabilities, {found}" + ("; see --target-kind" if name == "kl_div" else "")
+        elif kind == "log_probs":
+            mass = np.exp(xent.logsumexp(sample))
+            worst = mass[np.abs(mass - 1).argmax()]
+            if abs(worst - 1) > NEAR:
+                yield f"{looks} log-probabilities, has a row whose exponentials sum to {worst:.6g}"
+
+
+class Watched:
+    """The blocks of a result as they pass, with the NaNs among them counted."""
+
+    def __init__(self, result: Result) -> None:
+        self.nan = self.seen = 0
+        self.result = Result(result.name, result.reduction, result.shape, result.dtype, self.watch(result.blocks))
+
+    def watch(self, blocks: Any) -> Iterator[Array]:
+        for block in blocks:
+            self.nan += int(np.count_nonzero(np.isnan(block)))
+            self.seen += block.size
+            yield block
+
+
+def show_result(result: Array) -> None:
     if result.ndim == 0:
-        print(result[()])
+        say(str(result[()]))
         return
-    print(f"{result.dtype}, shape {result.shape}")
+    say(f"{result.dtype}, shape {result.shape}")
     if result.ndim > 1:
-        print(np.array2string(result, threshold=SHOWN, max_line_width=100))
+        say(np.array2string(result, threshold=SHOWN, max_line_width=100, floatmode="unique"))
         return
-    # A long result shows its first and last values; --out has them all.
+    # A long result shows its first and last values.
     n, half = len(result), SHOWN // 2
     for i in range(n) if n <= SHOWN else [*range(half), None, *range(n - half, n)]:
-        print("..." if i is None else f"{i:{len(str(n))}}  {result[i]!s}")
+        say("... (--out FILE or --json has them all)" if i is None else f"{i:{len(str(n))}}  {result[i]!s}")
 
 
 def run_loss(args: argparse.Namespace) -> int:
-    files = {"weight": getattr(args, "weight", None), "sample_weight": args.sample_weight, "where": args.where}
-    specs = [args.logits, args.target, *(spec for spec in files.values() if spec is not None)]
-    if args.out is not None:
-        check_out(args.out, specs)
-    options: dict[str, Any] = {name: read_array(spec) for name, spec in files.items() if spec is not None}
-    options |= {name: getattr(args, name) for name in args.options}
-    logits, target = read_array(args.logits), read_array(args.target)
-    try:
-        result = np.asarray(getattr(losses, args.loss)(logits, target, **options))
-    except (TypeError, ValueError, IndexError, OverflowError, MemoryError) as error:
-        raise UserError(reason(error)) from error
-    if args.out is not None:
-        record = {"loss": args.loss, "reduction": args.reduction, "dtype": str(result.dtype), "shape": result.shape}
-        write_result(args.out, result, record)
-    if args.out is None or result.ndim == 0:
-        show_result(result)
+    name: str = args.loss
+    given = {option: getattr(args, option) for option in options_of(name) if getattr(args, option) is not None}
+    specs = {operand: getattr(args, operand) for operand in operands_of(name) if getattr(args, operand) is not None}
+    specs |= {option: value for option, value in given.items() if option in FILES or isinstance(value, str)}
+    options = {option: value for option, value in given.items() if option in ("reduction", "target_kind")}
+    specs = {option: spec for option, spec in specs.items() if option not in options}
+    options |= {option: value for option, value in given.items() if option not in specs}
+    if list(specs.values()).count(STANDARD) > 1:
+        raise UserError("standard input (-) can be read once only")
+    if args.out is None and args.format is not None:
+        raise UserError("--format: goes with --out")
+    out = None if args.out is None else parse_out(args.out, args.format, list(specs.values()))
+    if out is None or args.json:
+        require_stdout()
+    if out is not None and out.is_stdout and args.json:
+        raise UserError(f"--json prints to standard output, where --out {args.out} goes")
+    arrays = as_bfloat16({operand: read_array(spec) for operand, spec in specs.items()}, specs, args.dtype)
+    check_operands(name, arrays, specs)
+    logits = next(iter(arrays.values()))
+    dimensions = {"none": logits.ndim - 1, "terms": logits.ndim}.get(options.get("reduction", "mean"), 0)
+    if out is not None and out.format == "csv" and dimensions > 2:
+        raise UserError(f"--out {args.out}: a .csv holds at most 2 dimensions, the result has {dimensions}")
+
+    watched = Watched(in_blocks(name, arrays, options, specs))
+    result = watched.result
+    if out is None and args.json:
+        for part in json_parts(result):
+            print(part, end="")
+    elif out is None:
+        show_result(join(result))
     else:
-        print(f"{args.out}: {result.dtype}, shape {result.shape}")
+        value = None
+        if not result.shape:
+            value = join(result)
+            result = Result(result.name, result.reduction, result.shape, result.dtype, [value])
+        write_result(out, result)
+        if args.json:
+            scalar = {} if value is None else {"value": plain_json(value.astype(np.float64).item())}
+            say(json.dumps({**result.record(), **scalar, "out": args.out}))
+        elif sys.stdout is not None and not out.is_stdout:
+            say(f"{args.out}: {result.dtype}, shape {result.shape}" if value is None else str(value[()]))
+    if watched.nan:
+        sys.stdout.flush() if sys.stdout is not None else None
+        count = "the result is NaN" if not result.shape else f"{watched.nan} of {watched.seen} values are NaN"
+        complain(f"loss {name}: {count}: {interruptible(lambda: why_nan(name, arrays, options, specs))}")
+        return 1
+    for doubt in doubts(name, arrays, options, specs):
+        complain(f"loss {name}: note: {doubt}")
     return 0
+
+
+def join(result: Result) -> Array:
+    blocks = list(result.blocks)
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The other commands
 
 
 def run_explain(args: argparse.Namespace) -> int:
-    arrays = read_array(args.input), read_array(args.target)
+    require_stdout()
+    specs = {"input": args.input, "target": args.target}
+    if list(specs.values()).count(STANDARD) > 1:
+        raise UserError("standard input (-) can be read once only")
+    arrays = as_bfloat16({name: read_array(spec) for name, spec in specs.items()}, specs, args.dtype)
     try:
-        found = xent.explain(*arrays, axis=args.axis)
-    except (TypeError, ValueError, IndexError, MemoryError) as error:
-        raise UserError(reason(error)) from error
-    print(json.dumps(plain_json(found.to_dict()), indent=1) if args.json else found)
+        found = interruptible(lambda: xent.explain(arrays["input"], arrays["target"], axis=args.axis))
+    except (TypeError, ValueError, IndexError, OverflowError, MemoryError, RuntimeError) as error:
+        text = re.sub(r"^(?:explain: )?axis (-?\d+)", r"explain: --axis \1", reason(error))
+        text = text if text.startswith("explain:") else f"explain: {text}"
+        raise UserError(f"{text} (input {args.input}, target {args.target})") from error
+    say(json.dumps(plain_json(found.to_dict()), indent=1) if args.json else str(found))
     return 0
 
 
+def settle_isa() -> None:
+    """XENT_ISA is read at the first call, which says what is wrong with it."""
+    try:
+        xent.logsumexp(np.zeros(1))
+    except RuntimeError as error:
+        raise UserError(reason(error)) from error
+
+
 def run_info(args: argparse.Namespace) -> int:
+    require_stdout()
+    settle_isa()
     info = xent.info()
     if args.json:
-        print(json.dumps(info, indent=1))
+        say(json.dumps(info, indent=1))
         return 0
     width = max(len(name) for name in info)
     for name, value in info.items():
-        print(f"{name:{width}}  {', '.join(map(str, value)) if isinstance(value, list | tuple) else value}")
+        say(f"{name:{width}}  {', '.join(map(str, value)) if isinstance(value, list | tuple) else value}")
     return 0
 
 
 def run_demo(args: argparse.Namespace) -> int:
     from xent import demo  # it builds large arrays, and only this command needs it
 
-    return demo.main()
+    require_stdout()
+    settle_isa()
+    status = demo.main()
+    if status:
+        sys.stdout.flush()
+        complain("demo: what xent and NumPy compute disagrees, where it says so above")
+    return status
 
 
-def add_loss(parsers: Any, name: str, summary: str, target: str, own: tuple[str, ...]) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = parsers.add_parser(name, help=summary, description=f"{summary}. Values in nats.")
-    parser.add_argument("logits", metavar="LOGITS", help="the prediction: .npy, .npz or .npz:NAME")
-    parser.add_argument("target", metavar="TARGET", help=f"the target: {target}")
+# ---------------------------------------------------------------------------------------------------------------------
+# Arguments
+
+
+class Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        # An abbreviation would be another option's name tomorrow.
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # Help and version. argparse would look over an error here, and take stderr where stdout is closed.
+        say(message.removesuffix("\n"))
+
+    def error(self, message: str) -> NoReturn:
+        # argparse would print the usage as well, which buries the reason.
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def examples(*lines: str) -> str:
+    return "\n".join(["examples:", *(f"  xent {line}" for line in lines), "", STATUS])
+
+
+def add_dtype(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--reduction",
-        choices=REDUCTIONS,
-        default="mean",
-        help="none: one value a sample; sum; mean over samples (the default); terms: one value a sample and class; "
-        "per_class: summed over samples, one value a class",
+        "--dtype", choices=["bfloat16"], help="the type of two-byte values that a .npy file has no name for"
     )
-    parser.add_argument("--axis", type=int, default=-1, help="the class axis (default: the last)")
-    parser.add_argument("--sample-weight", metavar="FILE", help="an array of one weight a sample")
-    parser.add_argument("--where", metavar="FILE", help="a bool array of the logits' shape: false takes a class out")
-    parser.add_argument("--out", metavar="FILE", help="write the whole result: .npy, .npz (as loss), .csv or .json")
-    parser.set_defaults(run=run_loss, loss=name, options=("reduction", "axis", *own))
-    return parser
+
+
+def add_loss(parsers: Any, name: str) -> None:
+    parser: argparse.ArgumentParser = parsers.add_parser(
+        name,
+        help=SUMMARIES[name],
+        description=f"{SUMMARIES[name][0].upper()}{SUMMARIES[name][1:]}. Values in nats.\n"
+        "A file is .npy, .npz of one array, or .npz:NAME; a pipe will do, and - is standard input.",
+        epilog=examples(*(f"loss {name} {line}" for line in EXAMPLES[name])),
+    )
+    for operand, optional in operands_of(name).items():
+        parser.add_argument(
+            operand,
+            metavar=operand.upper(),
+            nargs="?" if optional else None,
+            help=TARGETS.get(name, "the target") if operand == "target" else OPERANDS[operand],
+        )
+    for option, required in options_of(name).items():
+        parser.add_argument("--" + option.replace("_", "-"), dest=option, required=required, **OPTIONS[option])
+    add_dtype(parser)
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        help="write the whole result: .npy, .npz (as loss), .csv (with a line of names) or .json; what FILE held stays "
+        "until the new one is whole; - is standard output",
+    )
+    parser.add_argument("--format", choices=FORMATS, help="of --out, where its name does not say")
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON, the whole result if there is no --out; inf and nan as strings"
+    )
+    parser.set_defaults(run=run_loss, loss=name)
 
 
 def make_parser() -> Parser:
-    parser = Parser(prog="xent", description="Softmax losses of arrays in .npy and .npz files.")
+    parser = Parser(
+        prog="xent",
+        description="Softmax losses of arrays in .npy and .npz files.",
+        epilog=examples("loss kl_div x.npy y.npy --target-kind logits", "explain x.npy y.npy", "info", "demo"),
+    )
     parser.add_argument("--version", action="version", version=f"xent {xent.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    loss = commands.add_parser("loss", help="compute a loss of two files")
+    loss = commands.add_parser(
+        "loss",
+        help="compute a loss of two files",
+        description="A loss of two files; xent loss LOSS --help says more of each.",
+        epilog=examples(*(f"loss {name} {lines[0]}" for name, lines in EXAMPLES.items())),
+    )
     kinds = loss.add_subparsers(title="losses", required=True, metavar="LOSS")
-    cross = add_loss(
-        kinds,
-        "cross_entropy",
-        "cross-entropy of logits with labels or probabilities",
-        "integer labels, or probabilities in floating point",
-        ("ignore_index", "label_smoothing"),
-    )
-    cross.add_argument("--ignore-index", type=int, metavar="LABEL", help="rows with this label do not count")
-    cross.add_argument("--label-smoothing", type=float, default=0.0, metavar="A", help="in [0, 1]; default 0")
-    cross.add_argument("--weight", metavar="FILE", help="an array of one weight a class")
-    divergence = add_loss(
-        kinds,
-        "kl_div",
-        "Kullback-Leibler divergence KL(target, softmax of logits)",
-        "what --target-kind says",
-        ("target_kind", "temperature"),
-    )
-    divergence.add_argument("--target-kind", choices=TARGET_KINDS, default="probs", help="default: probs")
-    divergence.add_argument("--temperature", type=float, default=1.0, metavar="T", help="divides the logits; default 1")
+    for name in SUMMARIES:
+        add_loss(kinds, name)
 
     explain = commands.add_parser(
         "explain",
         help="say what two files hold and how the losses of several libraries on them relate",
         description="What two arrays look like, and how the losses of each library relate to KL(target, prediction).",
+        epilog=examples("explain x.npy y.npy", "explain all.npz:x all.npz:labels --json"),
     )
-    explain.add_argument("input", metavar="INPUT", help="the prediction: .npy, .npz or .npz:NAME")
+    explain.add_argument("input", metavar="INPUT", help="the prediction: .npy, .npz, .npz:NAME or a pipe")
     explain.add_argument(
         "target", metavar="TARGET", help="the target: probabilities, their logarithms, logits or labels"
     )
-    explain.add_argument("--axis", type=int, default=-1, help="the class axis (default: the last)")
+    explain.add_argument("--axis", type=as_whole, default=-1, help="the class axis (default: the last)")
+    add_dtype(explain)
     explain.add_argument("--json", action="store_true", help="as JSON")
     explain.set_defaults(run=run_explain)
 
-    info = commands.add_parser("info", help="version, instruction set, threads")
+    info = commands.add_parser("info", help="version, instruction set, threads", epilog=examples("info", "info --json"))
     info.add_argument("--json", action="store_true", help="as JSON")
     info.set_defaults(run=run_info)
-    demo = commands.add_parser("demo", help="losses and speed on logits that ship with the package")
+    demo = commands.add_parser(
+        "demo", help="losses and speed on logits that ship with the package", epilog=examples("demo")
+    )
     demo.set_defaults(run=run_demo)
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+# ---------------------------------------------------------------------------------------------------------------------
+# The process
+
+
+def run_command(argv: Sequence[str] | None) -> int:
     try:
         args = make_parser().parse_args(argv)
-        status: int = args.run(args)
-        sys.stdout.flush()
+    except SystemExit as done:  # --help, --version
+        return int(done.code or 0)
+    status: int = args.run(args)
+    return status
+
+
+def guarded(run: Callable[[], int]) -> int:
+    """run()'s status; whatever goes wrong in it is one line on stderr and a status of its own."""
+    try:
+        with warnings.catch_warnings():
+            # A line like all else, and not the place in the source and its text.
+            warnings.showwarning = lambda message, *args, **options: complain(f"warning: {message}")
+            status = run()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return status
     except UserError as error:
-        print(f"xent: {error}", file=sys.stderr)
-        return 2
+        complain(str(error))
+        if isinstance(error, OutputError):
+            give_up_stdout()
+        return error.status
     except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # The reader has gone, as in `xent demo | head`; without this the interpreter would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        complain("interrupted")
+        return 128 + signal.SIGINT
+    except OSError as error:
+        # Whatever opens a file says so by itself; what is left is what was printed.
+        complain(f"standard output: {reason(error)}")
+        give_up_stdout()
+        return OutputError.status
+    except MemoryError as error:
+        complain(f"out of memory: {reason(error)}")
+        return UserError.status
+    except Exception as error:
+        complain(f"a fault of xent, please report it: {type(error).__name__}: {reason(error)}")
+        return 70
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    # A second signal ends the process at once, in the middle of tidying up.
+    signal.signal(number, signal.SIG_DFL)
+    raise Stopped(number)
+
+
+def as_process(run: Callable[[], int]) -> int:
+    """guarded(run) for a process's main function: it heeds signals and survives closed descriptors."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Else the next file to be opened would be it, and get what somebody prints.
+            os.open(os.devnull, os.O_RDWR)
+    heeded = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # What was ignored (nohup, a background job) stays so.
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, stop)
+            heeded.append(number)
+    try:
+        status = guarded(run)
+        for number in heeded:
+            signal.signal(number, signal.SIG_DFL)  # nothing is left to tidy up
+        return status
+    except Stopped as stopped:
+        complain("interrupted" if stopped.number == signal.SIGINT else signal.strsignal(stopped.number) or "stopped")
+        # By the signal itself, as a shell's loop expects; and without waiting for a kernel that still runs.
+        signal.signal(stopped.number, signal.SIG_DFL)
+        os.kill(os.getpid(), stopped.number)
+        return 128 + stopped.number
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status; without argv, the one that started the process."""
+    if argv is None:
+        return as_process(lambda: run_command(None))
+    return guarded(lambda: run_command(argv))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """Where an installed xent keeps what C and Cython code builds with: ``python -m xent.config --cflags --libs``."""
 
-import argparse
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import xent
+from xent._files import UserError, reason
+from xent.cli import Parser, as_process, guarded, say
 
 
 def pkgconfigdir() -> str:
@@ -33,8 +35,13 @@ def libs() -> str:
     raise RuntimeError(f"{pkgconfigdir()}/xent.pc has no Libs")
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m xent.config", description=__doc__)
+def main(argv: list[str] | None = None) -> int:
+    """Print what is asked for, in the order in which it is; the exit status is that of the xent command."""
+    return as_process(lambda: run(argv)) if argv is None else guarded(lambda: run(argv))
+
+
+def run(argv: list[str] | None) -> int:
+    parser = Parser(prog="python -m xent.config", description=__doc__)
     answers: dict[str, Callable[[], str]] = {
         "cflags": cflags,
         "libs": libs,
@@ -47,11 +54,24 @@ def main(argv: list[str] | None = None) -> None:
     for name, answer in answers.items():
         text = (answer.__doc__ or "Its version.").splitlines()[0].replace("``", "")
         parser.add_argument(f"--{name}", action="append_const", dest="wanted", const=name, help=text)
-    wanted = parser.parse_args(argv).wanted
+    try:
+        wanted = parser.parse_args(argv).wanted
+    except SystemExit as done:  # --help
+        return int(done.code or 0)
     if not wanted:
         parser.error("say what is wanted")
-    print(*(answers[name]() for name in wanted))
+    try:
+        found = [answers[name]() for name in wanted]
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{getattr(error, 'filename', None) or 'xent.config'}: {reason(error)}") from error
+    line = " ".join(found)
+    try:
+        line.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(f"{line}: standard output's encoding, {error.encoding}, lacks a letter of it") from error
+    say(line)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
