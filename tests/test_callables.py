@@ -1,6 +1,8 @@
 """xent.<name>: what the callables add to the gufuncs: axes, where, out, dtype, containers, and errors that help."""
 
 import inspect
+import subprocess
+import sys
 
 import cases
 import numpy as np
@@ -449,3 +451,67 @@ def test_dask_stays_lazy(chunks, rng):
         assert isinstance(got, dask.Array), name
         np.testing.assert_array_equal(got.compute(), getattr(xent, name)(*plain), err_msg=name)
     np.testing.assert_array_equal(xent.softmax(lazy_x, axis=0).compute(), xent.softmax(x, axis=0))
+
+
+def run(code):
+    """In a process of its own: what this is about used to end it."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+
+
+@labelled
+def test_one_row_has_one_label(name, rng):
+    """axis=None makes one row of everything, so several labels have no rows to go with."""
+    f = getattr(xent, name)
+    x = rng.standard_normal((2, 3))
+    for form in ("np.array([1, 2])", "np.array([[1], [2]])", "np.array([1])", "[1, 2]", "np.ma.array([1, 2], mask=[0, 1])"):
+        done = run(
+            f"import numpy as np, xent\n"
+            f"try:\n    xent.{name}(np.zeros((2, 3)), {form}, axis=None)\n"
+            f"except ValueError as error:\n    print(error)"
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(f"{name}: axis=None takes ")
+        assert "(2, 3) as one row" in done.stdout
+        assert "of shape ()" in done.stdout
+    with pytest.raises(ValueError, match="one-hot"):
+        f(x, np.zeros((2, 3), int), axis=None)
+    for got, value in zip(call(name, (x, 4), axis=None), call(name, (x.ravel(), 4)), strict=True):
+        np.testing.assert_array_equal(np.asarray(got).ravel(), np.ravel(value))
+
+
+@labelled
+def test_several_class_axes_and_labels_that_widen(name, rng):
+    """Labels of more dimensions than what the logits have left widen the batch, with several class axes too."""
+    x = rng.standard_normal((2, 2, 3))
+    y = rng.integers(6, size=(4, 1, 2))
+    expected = call(name, (x.reshape(2, 6), y))
+    done = run(
+        f"import numpy as np, xent\n"
+        f"for _ in range(20000): xent.{name}(np.zeros((2, 2, 3)), np.zeros((4, 1, 2), int), axis=(1, 2))\n"
+        f"print('alive')"
+    )
+    assert done.stdout.split() == ["alive"], done.stderr
+    for got, value in zip(call(name, (x, y), axis=(-2, -1)), expected, strict=True):
+        np.testing.assert_array_equal(got.reshape(value.shape), value)
+    for got, value in zip(call(name, (x, y), axis=(1, 2)), expected, strict=True):
+        # The class axes are 1 and 2 of the result too, whatever the batch has become.
+        back = got if value.ndim == 3 else np.moveaxis(got, (1, 2), (-2, -1)).reshape(value.shape)
+        np.testing.assert_array_equal(back, value)
+    with pytest.raises(ValueError, match=r"keep the class axis .* labels.squeeze\(\(1, 2\)\)"):
+        getattr(xent, name)(x, np.zeros((2, 1, 1), int), axis=(1, 2))
+
+
+@every_row
+def test_shapes_of_masked_operands_are_looked_at_first(name, rng):
+    """A mask is joined with shapes that fit; where they do not, the message is that of plain arrays."""
+    if cases.SECOND[name] in ("", "self"):
+        with pytest.raises(ValueError, match=rf"{name}: where of shape \(3,\)"):
+            getattr(xent, name)(np.ma.masked_less(np.ones((2, 4)), 0.5).copy(), where=np.ones(3, bool))
+        return
+    x = np.ma.array(rng.standard_normal((4, 3)), mask=np.eye(4, 3))
+    second = np.zeros(5, int) if cases.SECOND[name] == "labels" else np.ones((4, 5))
+    with pytest.raises(ValueError, match=rf"{name}: .*do not match"):
+        getattr(xent, name)(x, second)
+    if cases.SECOND[name] != "labels":
+        with pytest.raises(ValueError, match=rf"{name}: .*do not match"):
+            getattr(xent, name)(x, np.ones((5, 3)))

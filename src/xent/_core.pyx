@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
+# cython: language_level=3, freethreading_compatible=True
 """The one module that calls libxent: requests from arrays, the callables xent.<name>, threads and instruction sets."""
 
 import operator
@@ -30,6 +30,10 @@ cdef extern from "numpy/arrayobject.h":
 cdef enum:
     GIL_THRESHOLD = 500
 
+# Threads may share rows of so many classes, for which they need scratch; to ask whether they do costs nothing beside the row.
+cdef enum:
+    MANY_CLASSES = 32768
+
 cdef int OPERATION_COUNT = 0
 cdef const xent_op_info *OPERATIONS = xent_ops(&OPERATION_COUNT)
 cdef char NOTHING = 0  # the address of an array without elements that has none of its own
@@ -57,12 +61,17 @@ cdef void begin(xent_request *req) noexcept nogil:
 cdef xent_status execute(xent_request *req) noexcept nogil:
     """Run, with the scratch that the request needs, if any. XENT_ERR_SCRATCH: there is no memory for it."""
     cdef size_t size = 0
-    cdef xent_status status = xent_run(req)
-    if status != XENT_ERR_SCRATCH:
-        return status
+    cdef xent_status status
+    # Where scratch is likely it is asked for first: to be refused is to have all labels and masks read for nothing.
+    if req.reduction == XENT_NONE and req.classes < MANY_CLASSES:
+        status = xent_run(req)
+        if status != XENT_ERR_SCRATCH:
+            return status
     status = xent_scratch_size(req, &size)
     if status != XENT_OK:
         return status
+    if size == 0:
+        return xent_run(req)
     req.scratch = PyMem_RawMalloc(size)
     if req.scratch == NULL:
         return XENT_ERR_SCRATCH
@@ -70,6 +79,7 @@ cdef xent_status execute(xent_request *req) noexcept nogil:
     status = xent_run(req)
     PyMem_RawFree(req.scratch)
     req.scratch = NULL
+    req.scratch_size = 0
     return status
 
 
@@ -523,7 +533,7 @@ cdef tuple axes_of(object axis, int ndim):
 
 
 cdef ndarray join_masks(
-    int op, ndarray x, object x_mask, ndarray t, object t_mask, bint labels, object axis, object where
+    str name, ndarray x, object x_mask, ndarray t, object t_mask, bint labels, object axis, object where
 ):
     """One `where` of the broadcast shape for masked operands: what any of the masks hides is left out."""
     cdef int i
@@ -531,18 +541,34 @@ cdef ndarray join_masks(
     depth = len(x_axes)
     tail = tuple(range(-depth, 0))
     classes = tuple([x.shape[i] for i in x_axes])
-    batch = tuple([x.shape[i] for i in range(x.ndim) if i not in x_axes])
+    batch = x_batch = tuple([x.shape[i] for i in range(x.ndim) if i not in x_axes])
     hidden = np.False_ if x_mask is None else np.moveaxis(x_mask, x_axes, tail)
     if t is not None:
+        if labels and axis is None:
+            refuse_many_labels(name, x, t)
         t_axes = () if labels else axes_of(axis, t.ndim)
-        batch = np.broadcast_shapes(batch, tuple([t.shape[i] for i in range(t.ndim) if i not in t_axes]))
+        t_batch = tuple([t.shape[i] for i in range(t.ndim) if i not in t_axes])
+        if not labels and tuple([t.shape[i] for i in t_axes]) != classes:
+            refuse_shapes(name, x, t, axis)
+        try:
+            batch = np.broadcast_shapes(x_batch, t_batch)
+        except ValueError:
+            if labels:
+                refuse_labels(name, x, t, x_batch)
+            refuse_shapes(name, x, t, axis)
         if t_mask is not None:
             # A masked label takes its whole row out.
             t_hidden = t_mask[(..., *([None] * depth))] if labels else np.moveaxis(t_mask, t_axes, tail)
             hidden = np.logical_or(hidden, t_hidden)
     shown = np.broadcast_to(np.logical_not(hidden), batch + classes)
     shown = np.moveaxis(shown, tail, axes_of(axis, len(batch) + depth))
-    return shown if where is None else np.logical_and(shown, as_bools(where, op_name(op)))
+    if where is None:
+        return shown
+    where = as_bools(where, name)
+    try:
+        return np.logical_and(shown, np.broadcast_to(where, shown.shape))
+    except ValueError:
+        raise ValueError(f"{name}: where of shape {where.shape} does not broadcast to {shown.shape}") from None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -608,27 +634,44 @@ cdef object finish(ndarray made, ndarray wanted, object given):
 # ---------------------------------------------------------------------------------------------------------------------
 # The general way
 
-cdef int refuse_labels(int op, ndarray x, ndarray labels, tuple batch) except -1:
+cdef int refuse_labels(str name, ndarray x, ndarray labels, tuple batch) except -1:
     raise ValueError(
-        f"{op_name(op)}: labels of shape {shape_of(labels)} do not match logits of shape {shape_of(x)}: "
+        f"{name}: labels of shape {shape_of(labels)} do not match logits of shape {shape_of(x)}: "
         f"{shape_of(labels)} does not broadcast with {batch}, what is left of the logits without their class axis"
     )
 
 
-cdef int refuse_class_axis(int op, ndarray x, ndarray labels, int axis) except -1:
+cdef int refuse_shapes(str name, ndarray x, ndarray t, object axis) except -1:
+    raise ValueError(
+        f"{name}: shapes {shape_of(x)} and {shape_of(t)} do not match "
+        f"(axis={axis}: the class axes must be of one length, the others must broadcast)"
+    )
+
+
+cdef int refuse_class_axis(str name, ndarray x, ndarray labels, tuple axes) except -1:
     """Labels with as many axes as the logits: ValueError for what can only be a one-hot encoding or a column."""
+    cdef int i
     if shape_of(labels) == shape_of(x):
         raise ValueError(
-            f"{op_name(op)}: an integer target of the logits' own shape {shape_of(x)} looks like a one-hot encoding; "
+            f"{name}: an integer target of the logits' own shape {shape_of(x)} looks like a one-hot encoding; "
             "pass one label a row, or the one-hot rows as floating-point probabilities"
         )
-    kept = list(shape_of(x))
-    kept[axis] = 1
-    if axis >= 0 and x.ndim > 1 and shape_of(labels) == tuple(kept):
+    kept = tuple([1 if i in axes else x.shape[i] for i in range(x.ndim)])
+    if x.ndim > len(axes) and shape_of(labels) == kept:
         # Broadcasting would pair every label with every row.
         raise ValueError(
-            f"{op_name(op)}: labels of shape {shape_of(labels)} keep the class axis of logits {shape_of(x)}; "
-            f"pass one label a row, as labels.squeeze({axis}) does"
+            f"{name}: labels of shape {shape_of(labels)} keep the class axis of logits {shape_of(x)}; "
+            f"pass one label a row, as labels.squeeze({axes[0] if len(axes) == 1 else axes}) does"
+        )
+    return 0
+
+
+cdef int refuse_many_labels(str name, ndarray x, ndarray labels) except -1:
+    """Labels beside axis=None, which makes one row of all the logits: ValueError for more than one."""
+    if cnp.PyArray_NDIM(labels) != 0:
+        raise ValueError(
+            f"{name}: axis=None takes logits of shape {shape_of(x)} as one row, which has one label, of shape (), "
+            f"not labels of shape {shape_of(labels)}"
         )
     return 0
 
@@ -644,9 +687,10 @@ cdef int fill_class_weights(xent_view *view, ndarray weights, ptrdiff_t classes,
 cdef object evaluate(
     int op, ndarray x, ndarray t, bint labels, object axis, bint keepdims, object where, object out, int dtype,
     ndarray class_weight, ndarray sample_weight, ndarray temperature, double smoothing, object ignore_index,
-    int reduction, ndarray pos_weight=None,
+    int reduction, ndarray pos_weight=None, str caller=None,
 ):
-    """One request from operands of any strides. `labels`: t holds one integer a row; dtype: that of the result."""
+    """One request from operands of any strides. `labels`: t holds one integer a row; dtype: that of the result; `caller`: the
+    function that was called, where it is not the operation's own."""
     cdef const xent_op_info *info = &OPERATIONS[op]
     cdef bint rows = t is not None and not labels
     cdef int x_axis, t_axis = 0, at, n, i, ndim, x_n, t_n = 0
@@ -660,9 +704,9 @@ cdef object evaluate(
     if axis is None or isinstance(axis, tuple):
         return evaluate_merged(
             op, x, t, labels, axis, keepdims, where, out, dtype, class_weight, sample_weight, temperature, smoothing,
-            ignore_index, reduction, pos_weight,
+            ignore_index, reduction, pos_weight, caller,
         )
-    name = op_name(op)
+    name = caller or op_name(op)
     if cnp.PyArray_NDIM(x) == 0:
         raise ValueError(f"{name}: {first_operand(op)} must have at least one dimension, the class axis")
     if rows and cnp.PyArray_NDIM(t) == 0:
@@ -676,17 +720,14 @@ cdef object evaluate(
     if labels:
         t_n = without(t, -1, t_shape, t_strides)
         if t_n == cnp.PyArray_NDIM(x):
-            refuse_class_axis(op, x, t, x_axis)
+            refuse_class_axis(name, x, t, (x_axis,))
         if not widen(&ndim, shape, t_n, t_shape):
-            refuse_labels(op, x, t, as_tuple(x_n, x_shape))
+            refuse_labels(name, x, t, as_tuple(x_n, x_shape))
     elif rows:
         t_axis = place(axis, cnp.PyArray_NDIM(t))
         t_n = without(t, t_axis, t_shape, t_strides)
         if cnp.PyArray_DIM(t, t_axis) != classes or not widen(&ndim, shape, t_n, t_shape):
-            raise ValueError(
-                f"{name}: shapes {shape_of(x)} and {shape_of(t)} do not match "
-                f"(axis={axis}: the class axes must be of one length, the others must broadcast)"
-            )
+            refuse_shapes(name, x, t, axis)
     if t is not None:
         stretch(ndim, shape, t_n, t_shape, t_strides)
     stretch(ndim, shape, x_n, x_shape, x_strides)
@@ -775,11 +816,11 @@ cdef object evaluate(
 cdef object evaluate_merged(
     int op, ndarray x, ndarray t, bint labels, object axis, bint keepdims, object where, object out, int dtype,
     ndarray class_weight, ndarray sample_weight, ndarray temperature, double smoothing, object ignore_index,
-    int reduction, ndarray pos_weight,
+    int reduction, ndarray pos_weight, str caller,
 ):
     """Several class axes: one axis of all their elements, which costs a copy where no stride can walk them."""
     cdef int i
-    name = op_name(op)
+    name = caller or op_name(op)
     x_axes = places(axis, x.ndim)
     x_batch = tuple([x.shape[i] for i in range(x.ndim) if i not in x_axes])
     class_shape = tuple([x.shape[i] for i in x_axes])
@@ -787,20 +828,22 @@ cdef object evaluate_merged(
     if t is not None and not labels:
         t_axes = places(axis, t.ndim)
         if tuple([t.shape[i] for i in t_axes]) != class_shape:
-            raise ValueError(f"{name}: shapes {shape_of(x)} and {shape_of(t)} do not match (axis={axis})")
+            refuse_shapes(name, x, t, axis)
         t_batch = tuple([t.shape[i] for i in range(t.ndim) if i not in t_axes])
         try:
             batch = np.broadcast_shapes(x_batch, t_batch)
         except ValueError:
-            raise ValueError(f"{name}: shapes {shape_of(x)} and {shape_of(t)} do not broadcast (axis={axis})") from None
+            refuse_shapes(name, x, t, axis)
         t = merge(t, t_axes)
     elif labels:
         if t.ndim and t.ndim == x.ndim:
-            refuse_class_axis(op, x, t, -1)
+            refuse_class_axis(name, x, t, x_axes)
+        if axis is None:
+            refuse_many_labels(name, x, t)
         try:
             batch = np.broadcast_shapes(x_batch, shape_of(t))
         except ValueError:
-            refuse_labels(op, x, t, x_batch)
+            refuse_labels(name, x, t, x_batch)
     x = merge(x, x_axes)
     ndim = len(batch) + len(class_shape)
     at = places(axis, ndim)
@@ -824,7 +867,7 @@ cdef object evaluate_merged(
 
     result = evaluate(
         op, x, t, labels, -1, False, where, None, dtype, class_weight, sample_weight, temperature, smoothing,
-        ignore_index, reduction, pos_weight,
+        ignore_index, reduction, pos_weight, caller,
     )
     value, emitted = None, None
     if OPERATIONS[op].has_value:
@@ -920,7 +963,7 @@ cdef object invoke(int op, object logits, object target, object axis, object kee
     if not alone:
         t, t_mask = convert(target, name, second_operand(op), labels)
     if x_mask is not None or t_mask is not None:
-        where = join_masks(op, x, x_mask, t, t_mask, labels, axis, where)
+        where = join_masks(name, x, x_mask, t, t_mask, labels, axis, where)
     return evaluate(
         op, x, t, labels, axis, keepdims, where, out, result_dtype(x, t, labels, dtype, op), None, None, None, 0.0,
         None, XENT_NONE,
@@ -1039,10 +1082,10 @@ def evaluate_loss(
     t, t_mask = convert(target, caller, operands[1], labels)
     axis = operator.index(axis)
     if x_mask is not None or t_mask is not None:
-        where = join_masks(op, x, x_mask, t, t_mask, labels, axis, where)
+        where = join_masks(caller, x, x_mask, t, t_mask, labels, axis, where)
     return evaluate(
         op, x, t, labels, axis, False, where, None, result_dtype(x, t, labels, None, op), weight, sample_weight,
-        temperature, label_smoothing, ignore_index, REDUCTIONS[reduction], pos_weight,
+        temperature, label_smoothing, ignore_index, REDUCTIONS[reduction], pos_weight, caller,
     )
 
 

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
+# cython: language_level=3, freethreading_compatible=True
 """NumPy ufuncs, one for each line of the C table: one loop in C serves them all."""
 
 from _thread import allocate_lock
