@@ -463,7 +463,13 @@ def test_one_row_has_one_label(name, rng):
     """axis=None makes one row of everything, so several labels have no rows to go with."""
     f = getattr(xent, name)
     x = rng.standard_normal((2, 3))
-    for form in ("np.array([1, 2])", "np.array([[1], [2]])", "np.array([1])", "[1, 2]", "np.ma.array([1, 2], mask=[0, 1])"):
+    for form in (
+        "np.array([1, 2])",
+        "np.array([[1], [2]])",
+        "np.array([1])",
+        "[1, 2]",
+        "np.ma.array([1, 2], mask=[0, 1])",
+    ):
         done = run(
             f"import numpy as np, xent\n"
             f"try:\n    xent.{name}(np.zeros((2, 3)), {form}, axis=None)\n"
