@@ -666,8 +666,9 @@ cdef int refuse_shapes(str name, ndarray x, ndarray t, object axis) except -1:
     )
 
 
-cdef int refuse_likely_labels(str name, ndarray x, ndarray t, object dtype, object axis) except -1:
-    """ValueError for a target of one number a row, where rows of classes cannot be meant: most likely it is labels."""
+cdef int refuse_likely_labels(str name, ndarray x, ndarray t, object target, object axis) except -1:
+    """ValueError for a target of one number a row, where rows of classes cannot be meant: most likely it is labels. t is
+    the target as it was converted, so that its dtype need not be the one that came."""
     cdef int at
     if axis is None or isinstance(axis, tuple) or cnp.PyArray_NDIM(t) == 0 or t.ndim != x.ndim - 1:
         return 0
@@ -676,7 +677,8 @@ cdef int refuse_likely_labels(str name, ndarray x, ndarray t, object dtype, obje
         return 0
     from xent import _hints
 
-    raise ValueError(_hints.one_number_a_row(name, shape_of(x), shape_of(t), t.dtype if dtype is None else dtype))
+    dtype = target.dtype if hasattr(target, "dtype") else np.asarray(target).dtype
+    raise ValueError(_hints.one_number_a_row(name, shape_of(x), shape_of(t), dtype))
 
 
 cdef int refuse_class_axis(str name, ndarray x, ndarray labels, tuple axes) except -1:
@@ -950,7 +952,7 @@ cdef object invoke(int op, object logits, object target, object axis, object kee
     if not alone:
         t, t_mask = convert(target, name, second_operand(op), labels)
         if OPERATIONS[op].target == XENT_TARGET_PROBS:
-            refuse_likely_labels(name, x, t, getattr(target, "dtype", None), axis)
+            refuse_likely_labels(name, x, t, target, axis)
     if x_mask is not None or t_mask is not None:
         where = join_masks(name, x, x_mask, t, t_mask, labels, axis, where)
     return evaluate(

@@ -25,9 +25,8 @@ def _loaded(module: str, name: str) -> Any:
 
 
 def _pandas() -> Any:
-    return tuple(_loaded("pandas", kind) for kind in ("DataFrame", "Series", "Index")) + (
-        _loaded("pandas.api.extensions", "ExtensionArray"),
-    )
+    kinds = [("pandas", kind) for kind in ("DataFrame", "Series", "Index")]
+    return tuple(_loaded(*kind) for kind in [*kinds, ("pandas.api.extensions", "ExtensionArray")])
 
 
 def _type_name(a: Any) -> str:
