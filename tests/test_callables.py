@@ -1,6 +1,8 @@
 """xent.<name>: what the callables add to the gufuncs: axes, where, out, dtype, containers, and errors that help."""
 
 import inspect
+import subprocess
+import sys
 
 import cases
 import numpy as np
@@ -377,13 +379,125 @@ def test_device_arrays_are_refused_clearly():
         xent.logsumexp(OnDevice())
 
 
-def test_unknown_keyword():
-    with pytest.raises(TypeError, match="keepdim"):
-        xent.logsumexp([0.0], keepdim=True)
-    with pytest.raises(TypeError):
-        xent.logsumexp()
-    with pytest.raises(TypeError):
-        xent.cross_entropy([0.0])
+ELSEWHERE = [
+    # what was written, and the words that lead on
+    (lambda x: xent.logsumexp(x, dim=0), "logsumexp", "'dim': it is axis here"),
+    (lambda x: xent.logsumexp(x, keepdim=True), "logsumexp", "'keepdim': it is keepdims here"),
+    (lambda x: xent.logsumexp(x, b=x), "logsumexp", r"'b': xent.compat.scipy.logsumexp .*logits \+ np.log\(b\)"),
+    (lambda x: xent.logsumexp(x, return_sign=True), "logsumexp", "'return_sign': xent.compat.scipy.logsumexp"),
+    (lambda x: xent.entropy(x, base=2), "entropy", "'base': xent.compat.scipy.entropy"),
+    (lambda x: xent.kl_div(x, x, log_target=True), "kl_div", "'log_target': .*kl_div_with_log_probs.*target_kind"),
+    (
+        lambda x: xent.kl_div(x, x, reduction="batchmean"),
+        "kl_div",
+        "'reduction': xent.losses.kl_div .*'mean'.*batchmean",
+    ),
+    (lambda x: xent.kl_div(x, x, reduction="sum"), "kl_div", "'reduction': xent.losses.kl_div takes reduction=$"),
+    (lambda x: xent.kl_div(x, x, return_grad=True), "kl_div", "'return_grad': xent.losses.kl_div takes it"),
+    (
+        lambda x: xent.cross_entropy(x, x, weights=x),
+        "cross_entropy",
+        "'weights': xent.losses.cross_entropy .*sample_weight",
+    ),
+    (
+        lambda x: xent.js_div(x, x, weights=x),
+        "js_div",
+        r"'weights': xent.losses.js_div takes sample_weight= \(one a row\)",
+    ),
+    (lambda x: xent.nll(x, [0, 1], ignore_index=1), "nll", "'ignore_index': xent.losses.nll takes it"),
+    (lambda x: xent.cross_entropy(x, labels=[0, 1]), "cross_entropy", "'labels': cross_entropy_with_labels"),
+    (lambda x: xent.cross_entropy(x, [0, 1], from_logits=True), "cross_entropy", "'from_logits': .*logits too"),
+    (lambda x: xent.cross_entropy(input=x, target=x), "cross_entropy", "'input': the first operand is logits here"),
+    (lambda x: xent.js_div(x, target=x), "js_div", "'target': the second operand is other_logits here"),
+    (lambda x: xent.softmax(x, temperature=2.0), "softmax", r"'temperature': softmax\(logits / temperature\)"),
+    (lambda x: xent.softmax(x, casting="safe"), "softmax", "'casting': xent.ufuncs.softmax takes it"),
+    (lambda x: xent.softmax(x, stream=1), "softmax", "'stream': xent.cuda.softmax takes it"),
+    (
+        lambda x: xent.softmax(x, axs=1),
+        "softmax",
+        "'axs': perhaps axis; it takes logits, axis, keepdims, where, out, dtype",
+    ),
+    (lambda x: xent.softmax(x, nonsense=1), "softmax", "'nonsense': it takes logits, axis"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "name", "says"), ELSEWHERE, ids=[says for _, _, says in ELSEWHERE])
+def test_keywords_of_others(wrong, name, says):
+    """A keyword that is not taken here leads to where it is, or to what it is called."""
+    with pytest.raises(TypeError, match=rf"^{name}\(\) has no argument {says}"):
+        wrong(np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("name", cases.ROW_NAMES)
+def test_arguments_that_do_not_fit(name, rng):
+    """Every message names the function that was called, its operands and the options."""
+    f = getattr(xent, name)
+    args = operands(name, rng)
+    names = list(inspect.signature(f).parameters)[: len(args)]
+    with pytest.raises(
+        TypeError, match=rf"^{name}\(\) needs {' and '.join(names)}; {' and '.join(names)} (is|are) missing"
+    ):
+        f()
+    with pytest.raises(
+        TypeError, match=rf"^{name}\(\) takes {len(args)} positional .*axis, keepdims, where, out, dtype"
+    ):
+        f(*args, -1)
+    with pytest.raises(TypeError, match=rf"^{name}\(\) got {names[0]} twice"):
+        f(*args, **{names[0]: args[0]})
+    with pytest.raises(TypeError, match=rf"^{name}\(\) has no argument 'log_target'"):
+        f(*args, log_target=True)
+    if len(args) == 2:
+        with pytest.raises(TypeError, match=rf"^{name}\(\) needs .*; {names[1]} is missing"):
+            f(args[0])
+        with pytest.raises(TypeError, match=rf"^{name}\(\) needs .*; {names[0]} is missing"):
+            f(**{names[1]: args[1]})
+    expected = call(name, args)
+    for got in (
+        cases.as_tuple(f(**dict(zip(names, args, strict=True)))),
+        cases.as_tuple(f(*args[:-1], **{names[-1]: args[-1]})),
+    ):
+        for a, b in zip(got, expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+    # Every loss's option is known to be one.
+    from xent import losses
+
+    for loss in losses.__all__:
+        for option in list(inspect.signature(getattr(losses, loss)).parameters):
+            if option not in ("axis", "where", "out", "dtype", *names):
+                with pytest.raises(TypeError, match=rf"^{name}\(\) has no argument '{option}': \w"):
+                    f(*args, **{option: 1})
+
+
+@pytest.mark.parametrize("name", [n for n in cases.ROW_NAMES if cases.SECOND[n] in ("probs", "unit")])
+def test_labels_where_probabilities_belong(name):
+    """One number a row is no distribution: the message says which dtype came, and who takes labels."""
+    for labels, says in (
+        ([0, 1, 2, 1], "int64"),
+        (np.zeros(4, np.uint8), "uint8"),
+        (np.zeros(4, "f4"), r"float32.*astype\(int\)"),
+    ):
+        with pytest.raises(ValueError, match=rf"^{name}: shapes \(4, 3\) and \(4,\) .*dtype {says}") as caught:
+            getattr(xent, name)(np.zeros((4, 3)), labels)
+        assert "xent.cross_entropy_with_labels takes them" in str(caught.value)
+    with pytest.raises(ValueError, match=r"do not match \(axis=-1"):
+        getattr(xent, name)(np.zeros((4, 3)), np.zeros(5))
+
+
+@pytest.mark.parametrize("name", [n for n in cases.NAMES if cases.SECOND[n] == "labels"])
+def test_label_shapes_say_which_dtype_made_them_labels(name):
+    with pytest.raises(
+        ValueError, match=r"labels of shape \(4, 3\) and dtype uint8 do not match logits of shape \(5, 3\)"
+    ):
+        getattr(xent, name)(np.zeros((5, 3)), np.zeros((4, 3), np.uint8))
+
+
+@every_row
+def test_masked_where_is_refused(name, rng):
+    """Whether what it hides is in or out only the caller knows: refused, whatever is under the mask."""
+    args = operands(name, rng)
+    for where in (np.ma.masked_array(np.ones(7, bool), np.arange(7) == 2), np.ma.ones(7, bool)):
+        with pytest.raises(TypeError, match=rf"^{name}: where is a masked array; where\.filled\(False\) leaves out"):
+            getattr(xent, name)(*args, where=where)
 
 
 def test_many_dimensions(rng):
@@ -449,3 +563,73 @@ def test_dask_stays_lazy(chunks, rng):
         assert isinstance(got, dask.Array), name
         np.testing.assert_array_equal(got.compute(), getattr(xent, name)(*plain), err_msg=name)
     np.testing.assert_array_equal(xent.softmax(lazy_x, axis=0).compute(), xent.softmax(x, axis=0))
+
+
+def run(code):
+    """In a process of its own: what this is about used to end it."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+
+
+@labelled
+def test_one_row_has_one_label(name, rng):
+    """axis=None makes one row of everything, so several labels have no rows to go with."""
+    f = getattr(xent, name)
+    x = rng.standard_normal((2, 3))
+    for form in (
+        "np.array([1, 2])",
+        "np.array([[1], [2]])",
+        "np.array([1])",
+        "[1, 2]",
+        "np.ma.array([1, 2], mask=[0, 1])",
+    ):
+        done = run(
+            f"import numpy as np, xent\n"
+            f"try:\n    xent.{name}(np.zeros((2, 3)), {form}, axis=None)\n"
+            f"except ValueError as error:\n    print(error)"
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(f"{name}: axis=None takes ")
+        assert "(2, 3) as one row" in done.stdout
+        assert "of shape ()" in done.stdout
+    with pytest.raises(ValueError, match="one-hot"):
+        f(x, np.zeros((2, 3), int), axis=None)
+    for got, value in zip(call(name, (x, 4), axis=None), call(name, (x.ravel(), 4)), strict=True):
+        np.testing.assert_array_equal(np.asarray(got).ravel(), np.ravel(value))
+
+
+@labelled
+def test_several_class_axes_and_labels_that_widen(name, rng):
+    """Labels of more dimensions than what the logits have left widen the batch, with several class axes too."""
+    x = rng.standard_normal((2, 2, 3))
+    y = rng.integers(6, size=(4, 1, 2))
+    expected = call(name, (x.reshape(2, 6), y))
+    done = run(
+        f"import numpy as np, xent\n"
+        f"for _ in range(20000): xent.{name}(np.zeros((2, 2, 3)), np.zeros((4, 1, 2), int), axis=(1, 2))\n"
+        f"print('alive')"
+    )
+    assert done.stdout.split() == ["alive"], done.stderr
+    for got, value in zip(call(name, (x, y), axis=(-2, -1)), expected, strict=True):
+        np.testing.assert_array_equal(got.reshape(value.shape), value)
+    for got, value in zip(call(name, (x, y), axis=(1, 2)), expected, strict=True):
+        # The class axes are 1 and 2 of the result too, whatever the batch has become.
+        back = got if value.ndim == 3 else np.moveaxis(got, (1, 2), (-2, -1)).reshape(value.shape)
+        np.testing.assert_array_equal(back, value)
+    with pytest.raises(ValueError, match=r"keep the class axis .* labels.squeeze\(\(1, 2\)\)"):
+        getattr(xent, name)(x, np.zeros((2, 1, 1), int), axis=(1, 2))
+
+
+@every_row
+def test_shapes_of_masked_operands_are_looked_at_first(name, rng):
+    """A mask is joined with shapes that fit; where they do not, the message is that of plain arrays."""
+    if cases.SECOND[name] in ("", "self"):
+        with pytest.raises(ValueError, match=rf"{name}: where of shape \(3,\)"):
+            getattr(xent, name)(np.ma.masked_less(np.ones((2, 4)), 0.5).copy(), where=np.ones(3, bool))
+        return
+    x = np.ma.array(rng.standard_normal((4, 3)), mask=np.eye(4, 3))
+    second = np.zeros(5, int) if cases.SECOND[name] == "labels" else np.ones((4, 5))
+    with pytest.raises(ValueError, match=rf"{name}: .*do not match"):
+        getattr(xent, name)(x, second)
+    if cases.SECOND[name] != "labels":
+        with pytest.raises(ValueError, match=rf"{name}: .*do not match"):
+            getattr(xent, name)(x, np.ones((5, 3)))

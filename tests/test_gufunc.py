@@ -73,6 +73,7 @@ def test_it_is_a_gufunc(name):
 
 @every_row
 def test_it_agrees_with_the_callable(name, rng):
+    xent.enable_bfloat16()  # no test before this one need have met it
     for dtype in cases.DTYPES:
         args = operands(name, rng, dtype=dtype)
         raw = cases.as_tuple(getattr(xent.ufuncs, name)(*args))
@@ -220,3 +221,71 @@ def test_pointwise_are_ordinary_ufuncs(rng):
         assert f(np.float32(0.5), np.float32(0.25)).dtype == np.float32
         assert oracle.worst(np.asarray(getattr(xent, name)(p, q)), getattr(oracle, name)(p, q)) <= 4
         assert getattr(xent, name)(pd.Series(p[0]), q[0]).shape == (5,)
+
+
+@every_row
+def test_masked_arrays_are_refused(name, rng):
+    """NumPy shows a gufunc no mask, so it would count what is hidden; the callable is named, and nothing is written."""
+    f = getattr(xent.ufuncs, name)
+    args = operands(name, rng)
+    masked = [np.ma.masked_array(a, np.arange(a.size).reshape(a.shape) == 3) for a in args]
+    outs = tuple(np.full_like(e, 7) for e in cases.as_tuple(f(*args)))
+    for i in range(len(args)):
+        mixed = [*args[:i], masked[i], *args[i + 1 :]]
+        with pytest.raises(TypeError, match=rf"xent\.ufuncs\.{name} .*mask.*; xent\.{name} leaves"):
+            f(*mixed, out=outs)
+        with pytest.raises(TypeError, match=rf"xent\.{name} leaves"):
+            f(*mixed, *outs)
+    assert all((out == 7).all() for out in outs)
+    # Nothing is hidden here.
+    for plain in ([np.ma.array(a) for a in args], [np.ma.array(a, mask=np.zeros(a.shape, bool)) for a in args]):
+        if f.nout == 1 and cases.SECOND[name] != "labels" and f.signature.endswith("(n)"):
+            np.testing.assert_array_equal(np.asarray(f(*plain)), f(*args))
+    # Elementwise ufuncs keep masks as NumPy's own do.
+    assert np.ma.is_masked(xent.ufuncs.rel_entr(np.ma.masked_array([0.5, 0.5], [True, False]), 0.25))
+
+
+@every_row
+def test_data_frames_are_refused(name, rng):
+    """pandas hands a gufunc its blocks, in which the columns are the rows."""
+    args = operands(name, rng)
+    frames = [pd.DataFrame(a) if a.ndim == 2 else pd.Series(a) for a in args]
+    for options in ({}, {"axis": -1}):
+        with pytest.raises(TypeError, match=rf"xent\.ufuncs\.{name} .*DataFrame.*xent\.{name} takes it"):
+            getattr(xent.ufuncs, name)(*frames, **options)
+
+
+def test_calls_by_every_way(rng):
+    """The look at the operands is in NumPy's way, whatever form a call has."""
+    f = xent.ufuncs.kl_div_with_logits
+    x, y = rng.standard_normal((2, 3, 4))
+    expected = f(x, y)
+    out = np.empty(3)
+    assert f(x, y, out) is out
+    for got in (out, f(*[x, y]), f(x, y, axis=1), f(x.tolist(), y.tolist()), np.ufunc.__call__(f, x, y)):
+        np.testing.assert_array_equal(got, expected)
+    for wrong in ((), (x,), (x, y, out, out)):
+        with pytest.raises(TypeError, match="argument"):
+            f(*wrong)
+    with pytest.raises(TypeError):
+        f(x, y, dim=1)
+
+
+@pytest.mark.parametrize("name", [n for n in cases.NAMES if cases.SECOND[n] == "labels"])
+@pytest.mark.parametrize("bad", [2**63, 2**64 - 1, 2**64 - 100])
+def test_bad_label_above_what_a_signed_integer_holds(name, bad, rng):
+    x = rng.standard_normal((4, 3))
+    labels = np.array([0, 1, bad, 2], np.uint64)
+    for door in (xent.ufuncs, xent):
+        for y in (labels, labels[::-1], labels.astype(">u8"), np.repeat(labels, 2)[::2]):
+            with pytest.raises(IndexError, match=rf"label {bad} "):
+                getattr(door, name)(x, y)
+
+
+def test_every_loop_is_registered():
+    """As many as the dtypes make; the room for them is measured from the list itself."""
+    for name in cases.NAMES:
+        f = getattr(xent.ufuncs, name)
+        operand = {"": 3, "self": 3, "labels": 3 * 10}.get(cases.SECOND[name], 3 * 3)
+        assert len(f.types) == len(set(f.types))
+        assert f.ntypes == operand, name

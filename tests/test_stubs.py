@@ -68,3 +68,25 @@ def test_explain_is_reexported():
     tree = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8"))
     imported = {alias.asname for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert "explain" in imported
+
+
+def test_what_is_imported_late_is_shown():
+    """dir() and so tab completion name it, and it is there by its name alone, at no cost to the import."""
+    import subprocess
+    import sys
+
+    code = """
+import sys, xent
+late = ["xent.compat", "xent.config", "xent.kernels", "xent._explain", "xent.cuda", "xent._foreign", "xent._hints"]
+print(*[m for m in late if m in sys.modules] or ["none"])
+wanted = {"explain", "compat", "kernels", "config", "cuda", "losses", "ufuncs", "softmax"}
+print(*sorted(wanted - set(dir(xent))) or ["none"])
+print(*[n for n in dir(xent) if n.startswith("_") and not n.startswith("__")] or ["none"])
+print(xent.compat.torch.KLDivLoss.__name__, xent.kernels.address("softmax_f32") != 0, callable(xent.config.cflags))
+print(callable(xent.explain), xent.cuda.is_built() in (True, False), all(hasattr(xent, n) for n in dir(xent)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[:5] == ["none", "none", "none", "KLDivLoss True True", "True True True"]
+    with pytest.raises(AttributeError, match="no attribute 'softmaxx'"):
+        xent.softmaxx  # noqa: B018

@@ -215,7 +215,11 @@ def test_set_and_get():
     assert xent.get_num_threads() == (3 if xent.info()["openmp"] else 1)
     xent.set_num_threads(0)
     assert xent.get_num_threads() >= 1
-    for wrong in (-1, -100):
+    if xent.info()["openmp"]:
+        xent.set_num_threads(2**31 - 1)  # a limit, which may be more than a call would ever use
+        assert xent.get_num_threads() == xent.info()["threads"] == 2**31 - 1
+        xent.set_num_threads(0)
+    for wrong in (-1, -100, 2**31, 2**100):
         with pytest.raises(ValueError, match=str(wrong)):
             xent.set_num_threads(wrong)
     for wrong in (1.5, "two", None):

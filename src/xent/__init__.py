@@ -66,13 +66,20 @@ def get_library_dir() -> str:
     return str(_Path(__file__).resolve().parent / "lib")
 
 
+# What is imported when it is first asked for: explain needs every door of xent.compat, which would be a tenth of the
+# import's time; cuda, where it is built, is larger than all the rest.
+_LAZY = ("compat", "config", "cuda", "explain", "kernels")
+
+
 def __getattr__(name: str) -> _Any:
-    # explain needs every door of xent.compat, which would be a tenth of the import's time; cuda, where it is built, is
-    # larger than all the rest.
-    if name == "cuda":
-        return _import_module("xent.cuda")
     if name == "explain":
         from xent._explain import explain
 
         return explain
+    if name in _LAZY:
+        return _import_module(f"xent.{name}")
     raise AttributeError(f"module 'xent' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_LAZY, *(name for name in globals() if name.startswith("__"))})

@@ -3,7 +3,10 @@ from typing import Any, SupportsIndex, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from xent import compat as compat
+from xent import config as config
 from xent import cuda as cuda
+from xent import kernels as kernels
 from xent import losses as losses
 from xent import ufuncs as ufuncs
 from xent._explain import explain as explain

@@ -16,6 +16,10 @@ class Operation(NamedTuple):
 
 TABLE: dict[str, Operation]
 
+def foreign(a: object) -> bool: ...
+def layout(
+    name: str, x: NDArray[Any], t: NDArray[Any] | None, labels: bool, axis: Any
+) -> tuple[tuple[int, ...], tuple[int, ...]]: ...
 def as_array(a: ArrayLike, op: str, name: str) -> NDArray[Any]: ...
 def evaluate_loss(
     name: str,

@@ -1,6 +1,7 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
+# cython: language_level=3, freethreading_compatible=True
 """The one module that calls libxent: requests from arrays, the callables xent.<name>, threads and instruction sets."""
 
+import inspect
 import operator
 import os
 import platform
@@ -15,6 +16,7 @@ cimport numpy as cnp
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_New
 from cpython.ref cimport Py_INCREF
+from libc.limits cimport INT_MAX
 from libc.string cimport memcmp, memcpy, memset
 from numpy cimport ndarray
 
@@ -29,6 +31,10 @@ cdef extern from "numpy/arrayobject.h":
 # NumPy keeps the GIL for loops shorter than this too: giving it up and taking it back costs more than the loop.
 cdef enum:
     GIL_THRESHOLD = 500
+
+# Threads may share rows of so many classes, for which they need scratch; to ask whether they do costs nothing beside the row.
+cdef enum:
+    MANY_CLASSES = 32768
 
 cdef int OPERATION_COUNT = 0
 cdef const xent_op_info *OPERATIONS = xent_ops(&OPERATION_COUNT)
@@ -57,12 +63,17 @@ cdef void begin(xent_request *req) noexcept nogil:
 cdef xent_status execute(xent_request *req) noexcept nogil:
     """Run, with the scratch that the request needs, if any. XENT_ERR_SCRATCH: there is no memory for it."""
     cdef size_t size = 0
-    cdef xent_status status = xent_run(req)
-    if status != XENT_ERR_SCRATCH:
-        return status
+    cdef xent_status status
+    # Where scratch is likely it is asked for first: to be refused is to have all labels and masks read for nothing.
+    if req.reduction == XENT_NONE and req.classes < MANY_CLASSES:
+        status = xent_run(req)
+        if status != XENT_ERR_SCRATCH:
+            return status
     status = xent_scratch_size(req, &size)
     if status != XENT_OK:
         return status
+    if size == 0:
+        return xent_run(req)
     req.scratch = PyMem_RawMalloc(size)
     if req.scratch == NULL:
         return XENT_ERR_SCRATCH
@@ -70,6 +81,7 @@ cdef xent_status execute(xent_request *req) noexcept nogil:
     status = xent_run(req)
     PyMem_RawFree(req.scratch)
     req.scratch = NULL
+    req.scratch_size = 0
     return status
 
 
@@ -415,10 +427,10 @@ cdef object loaded(str module, str name):
     return getattr(sys.modules.get(module), name, ())
 
 
-cdef bint is_pandas(object a):
+cdef bint is_table(object a):
     return isinstance(a, (
         loaded("pandas", "Series"), loaded("pandas", "DataFrame"), loaded("pandas", "Index"),
-        loaded("pandas.api.extensions", "ExtensionArray"),
+        loaded("pandas.api.extensions", "ExtensionArray"), loaded("polars", "Series"), loaded("polars", "DataFrame"),
     ))
 
 
@@ -461,23 +473,25 @@ def operand(a, str op, str name):
     return as_array(a, op, name)
 
 
-cdef bint foreign(object a):
-    """Whether a type brings its own __array_ufunc__ (dask, xarray, units, ...), which the gufunc then calls."""
+cpdef bint foreign(object a):
+    """Whether a type brings its own __array_ufunc__ (dask, xarray, units, ...), and is not simply read as an ndarray."""
     if cnp.PyArray_CheckExact(a):
         return False
     own = getattr(type(a), "__array_ufunc__", NDARRAY_UFUNC)
-    return own is not NDARRAY_UFUNC and not is_pandas(a)
+    return own is not NDARRAY_UFUNC and not is_table(a) and not isinstance(a, loaded("numpy.ma", "MaskedArray"))
 
 
 def as_array(a, str op, str name):
     """An operand as an ndarray of any dtype; of its subclasses only masked arrays stay what they are."""
     if cnp.PyArray_CheckExact(a) or isinstance(a, loaded("numpy.ma", "MaskedArray")):
         return a
-    refuse_device(a, op, name)
-    if is_pandas(a):
-        a = a.to_numpy()
-    elif hasattr(a, "__dlpack__") and not hasattr(a, "__array__"):
-        a = np.from_dlpack(a)
+    if not isinstance(a, (ndarray, np.generic, list, tuple, int, float)):
+        refuse_device(a, op, name)
+        from xent import _foreign
+
+        a = _foreign.read(a, op, name)
+        if isinstance(a, loaded("numpy.ma", "MaskedArray")):
+            return a
     return np.asarray(a)
 
 
@@ -485,6 +499,7 @@ cdef tuple convert(object a, str op, str name, bint labels):
     """An operand as a plain ndarray of a dtype that the kernels read, and its mask if it is a masked array."""
     cdef ndarray plain
     cdef bint typed = hasattr(a, "dtype")
+    given = getattr(a, "dtype", None)
     mask = None
     a = as_array(a, op, name)
     if not cnp.PyArray_CheckExact(a):
@@ -498,21 +513,25 @@ cdef tuple convert(object a, str op, str name, bint labels):
     cdef int typenum = cnp.PyArray_TYPE(plain)
     if labels:
         if integer_dtype(typenum, cnp.PyArray_ITEMSIZE(plain)) == XENT_NO_DTYPE:
-            raise TypeError(f"{op}: {name} must be integers, one a row, not {plain.dtype}")
+            from xent import _hints
+
+            raise TypeError(_hints.labels_dtype(op, name, plain.dtype if given is None else given, plain.dtype.kind))
     elif float_dtype(typenum) == XENT_NO_DTYPE:
         if not cnp.PyTypeNum_ISBOOL(typenum) and not cnp.PyTypeNum_ISINTEGER(typenum):
-            raise TypeError(
-                f"{op}: {name} of dtype {plain.dtype} is not supported; "
-                "float16, bfloat16, float32, float64, integers and bools are"
-            )
+            from xent import _hints
+
+            raise TypeError(_hints.operand_dtype(op, name, plain.dtype))
         plain = plain.astype(np.float64)
     return plain, mask
 
 
 cdef ndarray as_bools(object where, str op):
     if not cnp.PyArray_CheckExact(where):
-        refuse_device(where, op, "where")
-        where = where.to_numpy() if is_pandas(where) else np.asarray(where)
+        where = as_array(where, op, "where")
+        if not cnp.PyArray_CheckExact(where):
+            from xent import _hints
+
+            raise TypeError(_hints.masked_where(op))
     if cnp.PyArray_TYPE(where) != cnp.NPY_BOOL:
         raise TypeError(f"{op}: where must be bools, not {where.dtype}")
     return where
@@ -522,27 +541,52 @@ cdef tuple axes_of(object axis, int ndim):
     return places(axis, ndim) if axis is None or isinstance(axis, tuple) else (place(axis, ndim),)
 
 
-cdef ndarray join_masks(
-    int op, ndarray x, object x_mask, ndarray t, object t_mask, bint labels, object axis, object where
-):
-    """One `where` of the broadcast shape for masked operands: what any of the masks hides is left out."""
+def layout(str name, ndarray x, ndarray t, bint labels, axis):
+    """(batch shape, class shape) of operands with one class axis or several; ValueError where they do not go together."""
     cdef int i
     x_axes = axes_of(axis, x.ndim)
-    depth = len(x_axes)
-    tail = tuple(range(-depth, 0))
     classes = tuple([x.shape[i] for i in x_axes])
     batch = tuple([x.shape[i] for i in range(x.ndim) if i not in x_axes])
-    hidden = np.False_ if x_mask is None else np.moveaxis(x_mask, x_axes, tail)
-    if t is not None:
-        t_axes = () if labels else axes_of(axis, t.ndim)
-        batch = np.broadcast_shapes(batch, tuple([t.shape[i] for i in range(t.ndim) if i not in t_axes]))
-        if t_mask is not None:
-            # A masked label takes its whole row out.
-            t_hidden = t_mask[(..., *([None] * depth))] if labels else np.moveaxis(t_mask, t_axes, tail)
-            hidden = np.logical_or(hidden, t_hidden)
+    if t is None:
+        return batch, classes
+    t_axes = () if labels else axes_of(axis, t.ndim)
+    t_batch = tuple([t.shape[i] for i in range(t.ndim) if i not in t_axes])
+    if labels:
+        if t.ndim and t.ndim == x.ndim:
+            refuse_class_axis(name, x, t, x_axes)
+        if axis is None:
+            refuse_many_labels(name, x, t)
+    elif tuple([t.shape[i] for i in t_axes]) != classes:
+        refuse_shapes(name, x, t, axis)
+    try:
+        return np.broadcast_shapes(batch, t_batch), classes
+    except ValueError:
+        if labels:
+            refuse_labels(name, x, t, batch)
+        refuse_shapes(name, x, t, axis)
+
+
+cdef ndarray join_masks(
+    str name, ndarray x, object x_mask, ndarray t, object t_mask, bint labels, object axis, object where
+):
+    """One `where` of the broadcast shape for masked operands: what any of the masks hides is left out."""
+    batch, classes = layout(name, x, t, labels, axis)
+    depth = len(classes)
+    tail = tuple(range(-depth, 0))
+    hidden = np.False_ if x_mask is None else np.moveaxis(x_mask, axes_of(axis, x.ndim), tail)
+    if t_mask is not None:
+        # A masked label takes its whole row out.
+        t_hidden = t_mask[(..., *([None] * depth))] if labels else np.moveaxis(t_mask, axes_of(axis, t.ndim), tail)
+        hidden = np.logical_or(hidden, t_hidden)
     shown = np.broadcast_to(np.logical_not(hidden), batch + classes)
     shown = np.moveaxis(shown, tail, axes_of(axis, len(batch) + depth))
-    return shown if where is None else np.logical_and(shown, as_bools(where, op_name(op)))
+    if where is None:
+        return shown
+    where = as_bools(where, name)
+    try:
+        return np.logical_and(shown, np.broadcast_to(where, shown.shape))
+    except ValueError:
+        raise ValueError(f"{name}: where of shape {where.shape} does not broadcast to {shown.shape}") from None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -608,27 +652,59 @@ cdef object finish(ndarray made, ndarray wanted, object given):
 # ---------------------------------------------------------------------------------------------------------------------
 # The general way
 
-cdef int refuse_labels(int op, ndarray x, ndarray labels, tuple batch) except -1:
+cdef int refuse_labels(str name, ndarray x, ndarray labels, tuple batch) except -1:
     raise ValueError(
-        f"{op_name(op)}: labels of shape {shape_of(labels)} do not match logits of shape {shape_of(x)}: "
+        f"{name}: labels of shape {shape_of(labels)} and dtype {labels.dtype} do not match logits of shape {shape_of(x)}: "
         f"{shape_of(labels)} does not broadcast with {batch}, what is left of the logits without their class axis"
     )
 
 
-cdef int refuse_class_axis(int op, ndarray x, ndarray labels, int axis) except -1:
+cdef int refuse_shapes(str name, ndarray x, ndarray t, object axis) except -1:
+    raise ValueError(
+        f"{name}: shapes {shape_of(x)} and {shape_of(t)} do not match "
+        f"(axis={axis}: the class axes must be of one length, the others must broadcast)"
+    )
+
+
+cdef int refuse_likely_labels(str name, ndarray x, ndarray t, object target, object axis) except -1:
+    """ValueError for a target of one number a row, where rows of classes cannot be meant: most likely it is labels. t is
+    the target as it was converted, so that its dtype need not be the one that came."""
+    cdef int at
+    if axis is None or isinstance(axis, tuple) or cnp.PyArray_NDIM(t) == 0 or t.ndim != x.ndim - 1:
+        return 0
+    at = place(axis, x.ndim)
+    if shape_of(t) != shape_of(x)[:at] + shape_of(x)[at + 1:] or x.shape[at] == t.shape[place(axis, t.ndim)]:
+        return 0
+    from xent import _hints
+
+    dtype = target.dtype if hasattr(target, "dtype") else np.asarray(target).dtype
+    raise ValueError(_hints.one_number_a_row(name, shape_of(x), shape_of(t), dtype))
+
+
+cdef int refuse_class_axis(str name, ndarray x, ndarray labels, tuple axes) except -1:
     """Labels with as many axes as the logits: ValueError for what can only be a one-hot encoding or a column."""
+    cdef int i
     if shape_of(labels) == shape_of(x):
         raise ValueError(
-            f"{op_name(op)}: an integer target of the logits' own shape {shape_of(x)} looks like a one-hot encoding; "
+            f"{name}: an integer target of the logits' own shape {shape_of(x)} looks like a one-hot encoding; "
             "pass one label a row, or the one-hot rows as floating-point probabilities"
         )
-    kept = list(shape_of(x))
-    kept[axis] = 1
-    if axis >= 0 and x.ndim > 1 and shape_of(labels) == tuple(kept):
+    kept = tuple([1 if i in axes else x.shape[i] for i in range(x.ndim)])
+    if x.ndim > len(axes) and shape_of(labels) == kept:
         # Broadcasting would pair every label with every row.
         raise ValueError(
-            f"{op_name(op)}: labels of shape {shape_of(labels)} keep the class axis of logits {shape_of(x)}; "
-            f"pass one label a row, as labels.squeeze({axis}) does"
+            f"{name}: labels of shape {shape_of(labels)} keep the class axis of logits {shape_of(x)}; "
+            f"pass one label a row, as labels.squeeze({axes[0] if len(axes) == 1 else axes}) does"
+        )
+    return 0
+
+
+cdef int refuse_many_labels(str name, ndarray x, ndarray labels) except -1:
+    """Labels beside axis=None, which makes one row of all the logits: ValueError for more than one."""
+    if cnp.PyArray_NDIM(labels) != 0:
+        raise ValueError(
+            f"{name}: axis=None takes logits of shape {shape_of(x)} as one row, which has one label, of shape (), "
+            f"not labels of shape {shape_of(labels)}"
         )
     return 0
 
@@ -644,9 +720,10 @@ cdef int fill_class_weights(xent_view *view, ndarray weights, ptrdiff_t classes,
 cdef object evaluate(
     int op, ndarray x, ndarray t, bint labels, object axis, bint keepdims, object where, object out, int dtype,
     ndarray class_weight, ndarray sample_weight, ndarray temperature, double smoothing, object ignore_index,
-    int reduction, ndarray pos_weight=None,
+    int reduction, ndarray pos_weight=None, str caller=None,
 ):
-    """One request from operands of any strides. `labels`: t holds one integer a row; dtype: that of the result."""
+    """One request from operands of any strides. `labels`: t holds one integer a row; dtype: that of the result; `caller`: the
+    function that was called, where it is not the operation's own."""
     cdef const xent_op_info *info = &OPERATIONS[op]
     cdef bint rows = t is not None and not labels
     cdef int x_axis, t_axis = 0, at, n, i, ndim, x_n, t_n = 0
@@ -660,9 +737,9 @@ cdef object evaluate(
     if axis is None or isinstance(axis, tuple):
         return evaluate_merged(
             op, x, t, labels, axis, keepdims, where, out, dtype, class_weight, sample_weight, temperature, smoothing,
-            ignore_index, reduction, pos_weight,
+            ignore_index, reduction, pos_weight, caller,
         )
-    name = op_name(op)
+    name = caller or op_name(op)
     if cnp.PyArray_NDIM(x) == 0:
         raise ValueError(f"{name}: {first_operand(op)} must have at least one dimension, the class axis")
     if rows and cnp.PyArray_NDIM(t) == 0:
@@ -676,17 +753,14 @@ cdef object evaluate(
     if labels:
         t_n = without(t, -1, t_shape, t_strides)
         if t_n == cnp.PyArray_NDIM(x):
-            refuse_class_axis(op, x, t, x_axis)
+            refuse_class_axis(name, x, t, (x_axis,))
         if not widen(&ndim, shape, t_n, t_shape):
-            refuse_labels(op, x, t, as_tuple(x_n, x_shape))
+            refuse_labels(name, x, t, as_tuple(x_n, x_shape))
     elif rows:
         t_axis = place(axis, cnp.PyArray_NDIM(t))
         t_n = without(t, t_axis, t_shape, t_strides)
         if cnp.PyArray_DIM(t, t_axis) != classes or not widen(&ndim, shape, t_n, t_shape):
-            raise ValueError(
-                f"{name}: shapes {shape_of(x)} and {shape_of(t)} do not match "
-                f"(axis={axis}: the class axes must be of one length, the others must broadcast)"
-            )
+            refuse_shapes(name, x, t, axis)
     if t is not None:
         stretch(ndim, shape, t_n, t_shape, t_strides)
     stretch(ndim, shape, x_n, x_shape, x_strides)
@@ -775,33 +849,15 @@ cdef object evaluate(
 cdef object evaluate_merged(
     int op, ndarray x, ndarray t, bint labels, object axis, bint keepdims, object where, object out, int dtype,
     ndarray class_weight, ndarray sample_weight, ndarray temperature, double smoothing, object ignore_index,
-    int reduction, ndarray pos_weight,
+    int reduction, ndarray pos_weight, str caller,
 ):
     """Several class axes: one axis of all their elements, which costs a copy where no stride can walk them."""
     cdef int i
-    name = op_name(op)
-    x_axes = places(axis, x.ndim)
-    x_batch = tuple([x.shape[i] for i in range(x.ndim) if i not in x_axes])
-    class_shape = tuple([x.shape[i] for i in x_axes])
-    batch = x_batch
+    name = caller or op_name(op)
+    batch, class_shape = layout(name, x, t, labels, axis)
     if t is not None and not labels:
-        t_axes = places(axis, t.ndim)
-        if tuple([t.shape[i] for i in t_axes]) != class_shape:
-            raise ValueError(f"{name}: shapes {shape_of(x)} and {shape_of(t)} do not match (axis={axis})")
-        t_batch = tuple([t.shape[i] for i in range(t.ndim) if i not in t_axes])
-        try:
-            batch = np.broadcast_shapes(x_batch, t_batch)
-        except ValueError:
-            raise ValueError(f"{name}: shapes {shape_of(x)} and {shape_of(t)} do not broadcast (axis={axis})") from None
-        t = merge(t, t_axes)
-    elif labels:
-        if t.ndim and t.ndim == x.ndim:
-            refuse_class_axis(op, x, t, -1)
-        try:
-            batch = np.broadcast_shapes(x_batch, shape_of(t))
-        except ValueError:
-            refuse_labels(op, x, t, x_batch)
-    x = merge(x, x_axes)
+        t = merge(t, places(axis, t.ndim))
+    x = merge(x, places(axis, x.ndim))
     ndim = len(batch) + len(class_shape)
     at = places(axis, ndim)
     rest = iter(batch)
@@ -824,7 +880,7 @@ cdef object evaluate_merged(
 
     result = evaluate(
         op, x, t, labels, -1, False, where, None, dtype, class_weight, sample_weight, temperature, smoothing,
-        ignore_index, reduction, pos_weight,
+        ignore_index, reduction, pos_weight, caller,
     )
     value, emitted = None, None
     if OPERATIONS[op].has_value:
@@ -866,31 +922,6 @@ cdef int result_dtype(ndarray x, ndarray t, bint labels, object dtype, int op) e
 # ---------------------------------------------------------------------------------------------------------------------
 # The callables
 
-cdef object through_gufunc(int op, tuple operands, object axis, bint keepdims, object where, object out, object dtype):
-    from xent import ufuncs
-
-    options = {"where": where, "out": out, "dtype": dtype}
-    options = {key: option for key, option in options.items() if option is not None}
-    if keepdims:
-        options["keepdims"] = True
-    if not (type(axis) is int and axis == -1):
-        options["axis"] = axis
-    if OPERATIONS[op].target == XENT_TARGET_LABELS:
-        operands = (whole_classes(operands[0], axis), operands[1])
-    else:
-        operands = tuple([whole_classes(operand, axis) for operand in operands])
-    return getattr(ufuncs, op_name(op))(*operands, **options)
-
-
-cdef object whole_classes(object operand, object axis):
-    """A dask array whose rows are cut into chunks, with each row in one: still lazy, and what dask's gufuncs need."""
-    if not isinstance(operand, loaded("dask.array", "Array")) or not isinstance(axis, int):
-        return operand
-    if -operand.ndim <= axis < operand.ndim and operand.numblocks[axis] > 1:
-        return operand.rechunk({axis: -1})
-    return operand
-
-
 cdef object invoke(int op, object logits, object target, object axis, object keepdims, object where, object out,
                    object dtype):
     cdef bint alone = OPERATIONS[op].target == XENT_TARGET_NONE
@@ -909,77 +940,85 @@ cdef object invoke(int op, object logits, object target, object axis, object kee
             labels=labels, axis=axis, keepdims=keepdims, where=where, out=out, dtype=dtype,
         )
     look_for_bfloat16()
-    if foreign(logits) or (not alone and foreign(target)):
-        operands = (logits,) if alone else (logits, target)
-        return through_gufunc(op, operands, axis, keepdims, where, out, dtype)
+    name = op_name(op)
+    if foreign(logits) or (not alone and foreign(target)) or (where is not None and foreign(where)):
+        from xent import _foreign
+
+        return _foreign.call(name, (logits,) if alone else (logits, target), axis, keepdims, where, out, dtype)
     if isinstance(axis, list):
         axis = tuple(axis)
-    name = op_name(op)
     x, x_mask = convert(logits, name, first_operand(op), False)
     t_mask = None
     if not alone:
         t, t_mask = convert(target, name, second_operand(op), labels)
+        if OPERATIONS[op].target == XENT_TARGET_PROBS:
+            refuse_likely_labels(name, x, t, target, axis)
     if x_mask is not None or t_mask is not None:
-        where = join_masks(op, x, x_mask, t, t_mask, labels, axis, where)
+        where = join_masks(name, x, x_mask, t, t_mask, labels, axis, where)
     return evaluate(
         op, x, t, labels, axis, keepdims, where, out, result_dtype(x, t, labels, dtype, op), None, None, None, 0.0,
         None, XENT_NONE,
     )
 
 
-def _of_logits(int op):
-    def call(logits, *, axis=-1, keepdims=False, where=None, out=None, dtype=None):
+cdef object MISSING = object()
+
+
+cdef tuple bind(int op, tuple names, tuple given, dict named):
+    """The operands of a call that does not simply give them by their places; TypeError where they are not those wanted."""
+    if len(given) <= len(names) and set(named) == set(names[len(given):]):
+        return (*given, *[named[name] for name in names[len(given):]])
+    from xent import _hints
+
+    _hints.refuse_call(op_name(op), names, len(given), named)
+
+
+cdef tuple given_of(tuple first, tuple extra):
+    return tuple([a for a in first if a is not MISSING]) + extra
+
+
+# Cython names a function in its own messages as it is written here: what does not fit is therefore taken in, and refused by
+# the name that was called.
+def _of_one(int op, tuple names):
+    def call(logits=MISSING, /, *extra, axis=-1, keepdims=False, where=None, out=None, dtype=None, **named):
+        if logits is MISSING or extra or named:
+            (logits,) = bind(op, names, given_of((logits,), extra), named)
         return invoke(op, logits, None, axis, keepdims, where, out, dtype)
     return call
 
 
-def _of_probs(int op):
-    def call(probs, *, axis=-1, keepdims=False, where=None, out=None, dtype=None):
-        return invoke(op, probs, None, axis, keepdims, where, out, dtype)
-    return call
-
-
-def _of_target(int op):
-    def call(logits, target, *, axis=-1, keepdims=False, where=None, out=None, dtype=None):
+def _of_two(int op, tuple names):
+    def call(logits=MISSING, target=MISSING, /, *extra, axis=-1, keepdims=False, where=None, out=None, dtype=None, **named):
+        if target is MISSING or extra or named:
+            logits, target = bind(op, names, given_of((logits, target), extra), named)
         return invoke(op, logits, target, axis, keepdims, where, out, dtype)
     return call
 
 
-def _of_logits_pair(int op):
-    def call(logits, other_logits, *, axis=-1, keepdims=False, where=None, out=None, dtype=None):
-        return invoke(op, logits, other_logits, axis, keepdims, where, out, dtype)
-    return call
-
-
-def _of_log_probs(int op):
-    def call(log_probs, labels, *, axis=-1, keepdims=False, where=None, out=None, dtype=None):
-        return invoke(op, log_probs, labels, axis, keepdims, where, out, dtype)
-    return call
-
-
-def _of_labels(int op):
-    def call(logits, labels, *, axis=-1, keepdims=False, where=None, out=None, dtype=None):
-        return invoke(op, logits, labels, axis, keepdims, where, out, dtype)
-    return call
-
-
-# By the names of their operands, which are keywords too.
-cdef dict FACTORIES = {
-    ("logits", None): _of_logits, ("probs", None): _of_probs, ("logits", "target"): _of_target,
-    ("logits", "other_logits"): _of_logits_pair, ("logits", "labels"): _of_labels, ("log_probs", "labels"): _of_log_probs,
-}
+cdef object signature_of(tuple names, dict known):
+    """The signature that users are shown: the operands by name, the options as keywords."""
+    if names not in known:
+        kinds = inspect.Parameter
+        defaults = {"axis": -1, "keepdims": False, "where": None, "out": None, "dtype": None}
+        known[names] = inspect.Signature(
+            [kinds(name, kinds.POSITIONAL_OR_KEYWORD) for name in names]
+            + [kinds(name, kinds.KEYWORD_ONLY, default=default) for name, default in defaults.items()]
+        )
+    return known[names]
 
 
 cdef dict make_callables():
     """One function for each row-wise operation of the table, named and documented after it."""
     cdef int op
-    made = {}
+    made, known = {}, {}
     for op in range(OPERATION_COUNT):
         name = op_name(op)
         target = OPERATIONS[op].target
         if target == XENT_TARGET_POINT:
             continue  # nothing to reduce: the ufunc itself is the function
-        call = FACTORIES[first_operand(op), None if target == XENT_TARGET_NONE else second_operand(op)](op)
+        names = (first_operand(op),) if target == XENT_TARGET_NONE else (first_operand(op), second_operand(op))
+        call = (_of_one if target == XENT_TARGET_NONE else _of_two)(op, names)
+        call.__signature__ = signature_of(names, known)
         call.__name__ = call.__qualname__ = name
         call.__module__ = "xent"
         call.__doc__ = _docs.callable_doc(
@@ -1039,10 +1078,10 @@ def evaluate_loss(
     t, t_mask = convert(target, caller, operands[1], labels)
     axis = operator.index(axis)
     if x_mask is not None or t_mask is not None:
-        where = join_masks(op, x, x_mask, t, t_mask, labels, axis, where)
+        where = join_masks(caller, x, x_mask, t, t_mask, labels, axis, where)
     return evaluate(
         op, x, t, labels, axis, False, where, None, result_dtype(x, t, labels, None, op), weight, sample_weight,
-        temperature, label_smoothing, ignore_index, REDUCTIONS[reduction], pos_weight,
+        temperature, label_smoothing, ignore_index, REDUCTIONS[reduction], pos_weight, caller,
     )
 
 
@@ -1066,13 +1105,13 @@ cdef str current_isa():
 def set_num_threads(n, /):
     """Use at most `n` threads from now on; 0 follows OpenMP (OMP_NUM_THREADS, threadpoolctl), which is the default.
 
-    Results do not depend on it. Small calls run on one thread whatever it says, and none on more than there are
-    processors, or 16 where there are fewer.
+    Results do not depend on it. It is a limit: small calls run on one thread whatever it says, and none runs on more
+    than there are processors, or 16 where there are fewer. `get_num_threads` gives `n` back also where it is more.
 
     Raises
     ------
     ValueError
-        `n` is negative.
+        `n` is negative, or more than a C int holds.
 
     Examples
     --------
@@ -1082,13 +1121,15 @@ def set_num_threads(n, /):
     1
     >>> xent.set_num_threads(0)
     """
-    cdef int count = operator.index(n)
-    if xent_set_num_threads(count) != XENT_OK:
-        raise ValueError(f"the number of threads must not be negative, got {count}")
+    given = operator.index(n)
+    if not 0 <= given <= INT_MAX or xent_set_num_threads(given) != XENT_OK:
+        raise ValueError(f"the number of threads must be from 0 to {INT_MAX}, got {given}")
 
 
 def get_num_threads():
-    """The most threads that a call uses now.
+    """The limit that `set_num_threads` has set, or else OpenMP's: a call uses no more threads than that.
+
+    It may use fewer: small calls run on one, and none on more than there are processors, or 16 where there are fewer.
 
     Examples
     --------
@@ -1120,7 +1161,8 @@ def set_isa(name=None, /):
     """
     if name is not None and not isinstance(name, str):
         raise TypeError(f"an instruction set is a string or None, not {type(name).__name__}")
-    cdef bytes encoded = b"" if name is None else name.encode()
+    # C would read a name with a null in it only up to there.
+    cdef bytes encoded = b"" if name is None or "\0" in name else name.encode(errors="replace")
     cdef const char *chosen = NULL
     if name is not None:
         chosen = encoded

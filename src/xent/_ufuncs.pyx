@@ -1,6 +1,7 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
+# cython: language_level=3, freethreading_compatible=True
 """NumPy ufuncs, one for each line of the C table: one loop in C serves them all."""
 
+import sys
 from _thread import allocate_lock
 
 import numpy as np
@@ -9,8 +10,9 @@ from xent import _docs
 
 cimport numpy as cnp
 from cpython.mem cimport PyMem_RawMalloc
-from libc.stdint cimport uint8_t
-from libc.string cimport strdup
+from cpython.object cimport PyObject
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcpy, strdup
 
 from xent cimport _core
 from xent._xent_h cimport *
@@ -39,11 +41,17 @@ cdef extern from * nogil:
     void clear_flags()
 
 cdef extern from "Python.h":
+    ctypedef PyObject *(*vectorcallfunc)(PyObject *, PyObject **, size_t, PyObject *)
+    Py_ssize_t PyVectorcall_NARGS(size_t count)
     void *PyErr_Occurred()
     void PyErr_SetObject(object type, object value)
 
+cdef extern from "numpy/ufuncobject.h":
+    ctypedef struct GUFunc "PyUFuncObject":
+        int nin
+        vectorcallfunc vectorcall
+
 cdef enum:
-    MAX_LOOPS = 30
     MAX_OPERANDS = 4
 
 # Doubles come first, so that integers and bools go to float64.
@@ -62,11 +70,12 @@ ctypedef struct Loop:
     uint8_t result_dtype
 
 ctypedef struct Registration:
-    # NumPy keeps pointers into this for as long as the ufunc lives, which is to the end of the process.
-    cnp.PyUFuncGenericFunction functions[MAX_LOOPS]
-    void *data[MAX_LOOPS]
-    char types[MAX_LOOPS * MAX_OPERANDS]
-    Loop loops[MAX_LOOPS]
+    # What NumPy is told of one loop, beside its types. It keeps pointers into arrays of these for as long as the ufunc lives,
+    # which is to the end of the process.
+    cnp.PyUFuncGenericFunction *functions
+    void **data
+    char *types
+    Loop *loops
 
 
 cdef inline void point(
@@ -125,6 +134,15 @@ cdef void run_loop(char **args, const cnp.npy_intp *dims, const cnp.npy_intp *st
     clear_flags()
 
 
+cdef object label_of(const xent_request *req):
+    """The label that was refused, which as xent_request's signed integer is not what an unsigned one of 64 bits says."""
+    cdef uint64_t label
+    if req.target.dtype != XENT_U64:
+        return req.bad_label
+    memcpy(&label, <const char *>req.target.data + req.bad_row * req.target.strides[0], sizeof(label))
+    return label
+
+
 cdef void report(xent_status status, const xent_request *req, const xent_op_info *info) noexcept with gil:
     """Set the exception, unless an earlier inner loop of this call has set one: NumPy goes on after an error."""
     if PyErr_Occurred() != NULL:
@@ -133,7 +151,7 @@ cdef void report(xent_status status, const xent_request *req, const xent_op_info
         if status == XENT_ERR_LABEL:
             name = info.name.decode()
             raise IndexError(
-                f"label {req.bad_label} is out of range for {req.classes} classes (xent.{name} says at which position)"
+                f"label {label_of(req)} is out of range for {req.classes} classes (xent.{name} says at which position)"
             )
         _core.fail(status, info.name)
     except BaseException as error:
@@ -167,10 +185,22 @@ cdef int promoted(int a, int b):
 
 
 cdef list types_of(const xent_op_info *info, tuple signature):
-    """The signature with an entry for each operand of the ufunc."""
+    """The signature with an entry for each operand of the ufunc: at most MAX_OPERANDS."""
     first, second, result = signature
     outputs = (info.has_value != 0) + (info.has_emit != 0)
     return [first] + [second] * (second is not None) + [result] * outputs
+
+
+cdef Registration room_for(Py_ssize_t loops, Py_ssize_t operands) except *:
+    """Memory for the loops of one ufunc; its functions are NULL where there is none."""
+    cdef Registration made
+    made.functions = <cnp.PyUFuncGenericFunction *>PyMem_RawMalloc(loops * sizeof(cnp.PyUFuncGenericFunction))
+    made.data = <void **>PyMem_RawMalloc(loops * sizeof(void *))
+    made.types = <char *>PyMem_RawMalloc(loops * operands)
+    made.loops = <Loop *>PyMem_RawMalloc(loops * sizeof(Loop))
+    if made.functions == NULL or made.data == NULL or made.types == NULL or made.loops == NULL:
+        raise MemoryError
+    return made
 
 
 cdef int dtype_of(int typenum) except -1:
@@ -190,14 +220,42 @@ cdef int describe(Loop *loop, int op, const xent_op_info *info, tuple signature)
     return 0
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# What the gufuncs would take and get wrong: NumPy does not show them the mask of a masked array, and pandas hands them the
+# blocks of a DataFrame lying on their sides.
+
+cdef vectorcallfunc numpy_call = NULL
+
+
+cdef PyObject *call_gufunc(PyObject *ufunc, PyObject **args, size_t count, PyObject *names) except NULL:
+    """Every call of a gufunc: NumPy's own, once the operands have been looked at."""
+    cdef Py_ssize_t i, given = PyVectorcall_NARGS(count)
+    for i in range(min(given, <Py_ssize_t>(<GUFunc *>ufunc).nin)):
+        if not cnp.PyArray_CheckExact(<object>args[i]):
+            refuse_operand(<object>ufunc, <object>args[i])
+    return numpy_call(ufunc, args, count, names)
+
+
+cdef int refuse_operand(object ufunc, object a) except -1:
+    if isinstance(a, getattr(sys.modules.get("numpy.ma"), "MaskedArray", ())):
+        if np.ma.is_masked(a):
+            raise TypeError(
+                f"xent.ufuncs.{ufunc.__name__} would count what a mask hides; xent.{ufunc.__name__} leaves it out"
+            )
+    elif isinstance(a, getattr(sys.modules.get("pandas"), "DataFrame", ())):
+        raise TypeError(
+            f"xent.ufuncs.{ufunc.__name__} would be handed the columns of a DataFrame as rows; "
+            f"xent.{ufunc.__name__} takes it"
+        )
+    return 0
+
+
 cdef object register(int op, const xent_op_info *info):
     """The ufunc of one operation."""
     cdef int n, k, inputs = 1 + (info.target != XENT_TARGET_NONE)
     cdef int outputs = (info.has_value != 0) + (info.has_emit != 0)
     cdef list signatures = signatures_of(info, FLOATS)
-    cdef Registration *made = <Registration *>PyMem_RawMalloc(sizeof(Registration))
-    if made == NULL:
-        raise MemoryError
+    cdef Registration made = room_for(len(signatures), inputs + outputs)
     for n, signature in enumerate(signatures):
         describe(&made.loops[n], op, info, signature)
         for k, typenum in enumerate(types_of(info, signature)):
@@ -215,10 +273,14 @@ cdef object register(int op, const xent_op_info *info):
         return cnp.PyUFunc_FromFuncAndData(
             made.functions, made.data, made.types, n, inputs, outputs, cnp.PyUFunc_None, <char *>info.name, kept_doc, 0
         )
-    return cnp.PyUFunc_FromFuncAndDataAndSignature(
+    global numpy_call
+    made_ufunc = cnp.PyUFunc_FromFuncAndDataAndSignature(
         made.functions, made.data, made.types, n, inputs, outputs, cnp.PyUFunc_None, <char *>info.name, kept_doc, 0,
         signature.encode(),
     )
+    numpy_call = (<GUFunc *>made_ufunc).vectorcall  # one and the same for all ufuncs
+    (<GUFunc *>made_ufunc).vectorcall = <vectorcallfunc>call_gufunc
+    return made_ufunc
 
 
 cdef dict make_ufuncs():

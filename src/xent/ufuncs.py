@@ -1,8 +1,8 @@
 """Every operation as a NumPy ufunc or generalized ufunc: it broadcasts and casts as NumPy does.
 
 ``xent.<name>`` is the callable in front of ``xent.ufuncs.<name>``, for what a raw gufunc cannot do or does wrongly:
-several class axes, ``where``, pandas objects (a raw gufunc reduces the wrong axis of a DataFrame) and masked arrays
-(a raw gufunc ignores the mask).
+several class axes, ``where``, pandas' DataFrames (which would hand a gufunc their columns as rows) and masked arrays
+(whose masks NumPy does not show to gufuncs). The gufuncs refuse both of these.
 """
 
 from xent._ufuncs import UFUNCS as _UFUNCS
