@@ -97,3 +97,20 @@ def test_infinities():
 def test_errors(call, error, match):
     with pytest.raises(error, match=match):
         call()
+
+
+def test_complex_infinities_have_a_phase():
+    inf, quarter = np.inf, np.pi / 4
+    cases = [
+        ([complex(inf, 5.4978), complex(-inf, 0)], None, complex(inf, -quarter)),  # the fourth quadrant
+        ([complex(inf, 2.3562), complex(-inf, 0.7533)], None, complex(inf, 3 * quarter)),
+        ([complex(inf, 0), 1j], None, complex(inf, 0)),
+        ([complex(-inf, 1), -inf], None, complex(-inf, 0)),
+    ]
+    for a, b, expected in cases:
+        value = scipy.logsumexp(np.array(a), b=b)
+        np.testing.assert_allclose([value.real, value.imag], [expected.real, expected.imag], rtol=1e-15)
+    size, _ = scipy.logsumexp(np.array([complex(inf, 5.4978), complex(-inf, 0)]), return_sign=True)
+    assert size == inf
+    rows = scipy.logsumexp(np.array([[complex(inf, 5.4978), -inf], [0, 0]]), axis=1)
+    np.testing.assert_allclose(rows[1], np.log(2), rtol=1e-15)

@@ -112,25 +112,21 @@ def logsumexp(
             return result
         sign = np.where(np.isnan(result), result, np.asarray(result) > -np.inf).astype(dtype)
         return result, sign[()]
-    result, sign = _weighted(x, w, axes, keepdims)
-    if dtype.kind == "c":
-        result, sign = result.astype(dtype.type(0).real.dtype), sign.astype(dtype)
-        if not return_sign:
-            result = (result + 1j * np.angle(sign)).astype(dtype)
-    else:
-        result, sign = result.astype(dtype), sign.astype(dtype)
-        if not return_sign:
-            result = np.where(sign < 0, dtype.type(np.nan), result)
-    return (result[()], sign[()]) if return_sign else result[()]
+    result, sign = _weighted(x, w, axes, keepdims, return_sign)
+    if not return_sign:
+        return result.astype(dtype)[()]
+    real = dtype.type(0).real.dtype
+    return result.astype(real)[()], sign.astype(dtype)[()]
 
 
-def _weighted(a: Array, b: Array | None, axes: tuple[int, ...], keepdims: bool) -> tuple[Array, Array]:
-    """log |sum b exp(a)| and the sign of the sum.
+def _weighted(a: Array, b: Array | None, axes: tuple[int, ...], keepdims: bool, absolute: bool) -> tuple[Array, Array]:
+    """log (sum b exp(a)), with `absolute` log |sum b exp(a)|; and the sign of the sum.
 
-    With one largest element m taken out it is ``exp(a_m) b_m (1 + s)``, where s sums ``b / b_m exp(a - a_m)`` over the
-    others: log1p keeps an s that is tiny beside 1.
+    With one largest element m taken out the sum is ``exp(a_m) b_m (1 + s)``, where s sums ``b / b_m exp(a - a_m)`` over
+    the others: log1p keeps an s that is tiny beside 1.
     """
-    wide = np.result_type(a.dtype, np.float64)
+    given = a.dtype
+    wide, unweighted = np.result_type(a.dtype, np.float64), b is None
     a, b = a.astype(wide, copy=False), None if b is None else b.astype(wide, copy=False)
     kept = [i for i in range(a.ndim) if i not in axes]
     shape = [1 if i in axes else n for i, n in enumerate(a.shape)] if keepdims else [a.shape[i] for i in kept]
@@ -142,6 +138,7 @@ def _weighted(a: Array, b: Array | None, axes: tuple[int, ...], keepdims: bool) 
         return np.full(shape, -np.inf), np.zeros(shape)
     x = np.where(b == 0, -np.inf, a)
     b = np.broadcast_to(b, x.shape)
+    is_complex = x.dtype.kind == "c"
     at = np.argmax(x.real, axis=-1, keepdims=True)
     top, factor = np.take_along_axis(x, at, -1), np.take_along_axis(b, at, -1)
     with np.errstate(all="ignore"):
@@ -154,17 +151,23 @@ def _weighted(a: Array, b: Array | None, axes: tuple[int, ...], keepdims: bool) 
         np.put_along_axis(terms, at, 0, -1)
         s = terms.sum(-1)
         top, factor = top[..., 0], factor[..., 0]
-        size = np.log1p(s) if s.dtype.kind != "c" else np.log(np.abs(1 + s))
+        size = np.log(np.abs(1 + s)) if is_complex else np.log1p(s)
         size = np.where(s.real < -1, np.log(np.abs(1 + s)), size.real)
         result = top.real + np.log(np.abs(factor)) + size
         sign = np.sign(factor) * np.sign(1 + s)
-        if x.dtype.kind == "c":
+        if is_complex:
             sign = sign * np.exp(1j * top.imag)
-        # Infinities have no element to take out; what SciPy says then is what the plain sum says.
-        plain = (b * np.exp(a)).sum(-1)
-        finite = np.isfinite(result)
-        result = np.where(finite, result, np.log(np.abs(plain)))
-        sign = np.where(finite, sign, np.sign(plain))
+        if not absolute:
+            result = result + 1j * np.angle(sign) if is_complex else np.where(sign < 0, np.nan, result)
+        # Infinities have no element to take out; what SciPy says then is what the plain sum in the operands' own dtype
+        # says, in which a weight of 0 leaves nothing out.
+        result, sign = np.array(result), np.array(sign)
+        infinite = ~np.isfinite(result)
+        if infinite.any():
+            a, b = (v[infinite].astype(given) for v in (np.broadcast_to(a, x.shape), b))
+            plain = (np.exp(a) if unweighted else b * np.exp(a)).sum(-1)
+            result[infinite] = np.log(np.abs(plain) if absolute else plain)
+            sign[infinite] = np.sign(plain)
     return result.reshape(shape), sign.reshape(shape)
 
 

@@ -127,11 +127,7 @@ def _labels(name: str, given: Any) -> Array:
     y = np.asarray(given)
     if y.ndim == 0:
         raise TypeError(f"log_loss: {name} must be an array, not {given!r}")
-    if (
-        y.dtype.kind in "US"
-        and not isinstance(given, np.ndarray)
-        and not all(isinstance(v, str | bytes) for v in given)
-    ):
+    if y.dtype.kind in "US" and not hasattr(given, "__array__") and not all(isinstance(v, str | bytes) for v in given):
         raise ValueError(f"log_loss: {name} mixes strings and numbers")
     if y.dtype.kind == "O" and not (all(isinstance(v, str) for v in y.flat) or y.size == 0):
         raise ValueError(f"log_loss: {name} holds objects that are no labels")
