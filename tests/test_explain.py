@@ -486,6 +486,21 @@ def test_other_units_and_axes_are_recognised(x, t, kinds):
     assert float(written(found.use, x, t)) == pytest.approx(KL_PT, rel=1e-12)
 
 
+def test_other_cases_that_look_like_something_else():
+    found = explain(np.array([[0.5, 0.25, 0.0], [0.0, 0.3, 0.5]]), T)
+    assert (found.input.kind, found.input.normalised) == ("probs", False)
+    assert "pruned" in str(found)
+    found = explain(np.array([0, 2, 1]), np.array([0, 1, 1]))
+    assert (found.loss, found.unclear, found.use) == ("none", True, "")
+    found = explain(LOGITS, np.array([[1, 1, 0], [1, 0, 1]]))
+    assert found.loss == "binary_cross_entropy"
+    assert explain(np.log(P), np.array([1, 3])).use == "xent.losses.cross_entropy(input, target - 1)"
+    found = explain(np.stack([P.T, P.T]), np.stack([T.T, T.T]))
+    assert (found.axis, found.kl) == (1, pytest.approx(KL_PT))
+    assert "holds +inf" in str(explain(np.array([[np.inf, 0, 1], [0, 1, 2.0]]), T))
+    assert repr(found) == str(found)
+
+
 def test_identical_arrays_are_at_no_distance_either_way():
     found = explain(P, P)
     assert (found.kl, found.reverse) == (0.0, 0.0)
