@@ -386,7 +386,8 @@ def test_axis(rng, axis, target_form):
     ],
 )
 def test_kinds_of_input(array, kind, normalised):
-    reading = _explain.read_dense("input", np.asarray(array), -1, is_target=False)[0]
+    eps = _explain.epsilon(array)
+    reading = _explain.kinds_of(_explain.look_at(array, -1, eps), eps, is_target=False)[0]
     assert (reading.kind, reading.normalised) == (kind, normalised)
 
 
@@ -396,7 +397,7 @@ def test_the_place_decides_where_values_alone_do_not():
     assert explain(array, TARGET).input.kind == "logits"
     reading = explain(LOGITS, array).target
     assert (reading.kind, reading.normalised) == ("probs", False)
-    assert explain(LOGITS, np.array([[3.0, 1.0, 0.0], [0.0, 7.0, 2.0]])).target.kind == "probs"  # counts
+    assert explain(LOGITS, np.array([[3.0, 1.0, 0.0], [0.0, 7.0, 2.0]])).target.kind == "weights"  # counts
 
 
 def test_the_evidence_is_named():
@@ -461,6 +462,63 @@ def test_bad_arguments(arguments, error, words):
     with pytest.raises(error) as caught:
         explain(*arguments)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+P = np.array([[0.5, 0.25, 0.25], [0.2, 0.3, 0.5]])
+T = np.array([[0.705, 0.195, 0.1], [0.105, 0.795, 0.1]])
+KL_PT = float(np.sum(T * np.log(T / P)) / 2)
+
+
+@pytest.mark.parametrize(
+    ("x", "t", "kinds"),
+    [
+        (np.log2(P), T, ("log2_probs", "probs")),
+        (np.log10(P), T, ("log10_probs", "probs")),
+        (-np.log(P), T, ("neg_log_probs", "probs")),
+        (np.log(P), 100 * T, ("log_probs", "percent")),
+        (P.T, T.T, ("probs", "probs")),
+    ],
+)
+def test_other_units_and_axes_are_recognised(x, t, kinds):
+    found = explain(x, t)
+    assert (found.input.kind, found.target.kind) == kinds
+    assert found.kl == pytest.approx(KL_PT, rel=1e-12)
+    assert float(written(found.use, x, t)) == pytest.approx(KL_PT, rel=1e-12)
+
+
+def test_other_cases_that_look_like_something_else():
+    found = explain(np.array([[0.5, 0.25, 0.0], [0.0, 0.3, 0.5]]), T)
+    assert (found.input.kind, found.input.normalised) == ("probs", False)
+    assert "pruned" in str(found)
+    found = explain(np.array([0, 2, 1]), np.array([0, 1, 1]))
+    assert (found.loss, found.unclear, found.use) == ("none", True, "")
+    found = explain(LOGITS, np.array([[1, 1, 0], [1, 0, 1]]))
+    assert found.loss == "binary_cross_entropy"
+    assert explain(np.log(P), np.array([1, 3])).use == "xent.losses.cross_entropy(input, target - 1)"
+    found = explain(np.stack([P.T, P.T]), np.stack([T.T, T.T]))
+    assert (found.axis, found.kl) == (1, pytest.approx(KL_PT))
+    assert "holds +inf" in str(explain(np.array([[np.inf, 0, 1], [0, 1, 2.0]]), T))
+    assert repr(found) == str(found)
+
+
+def test_identical_arrays_are_at_no_distance_either_way():
+    found = explain(P, P)
+    assert (found.kl, found.reverse) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1)])
+def test_one_logit_a_row_is_a_binary_cross_entropy(shape):
+    x, t = np.array([0.3, -1.2, 2.0, 0.5]).reshape(shape), np.array([1.0, 0.0, 1.0, 0.0]).reshape(shape)
+    found = explain(x, t)
+    assert found.loss == "binary_cross_entropy"
+    assert found.value == pytest.approx(np.mean(np.log1p(np.exp(x)) - t * x))
+
+
+@pytest.mark.parametrize(("labels", "option"), [([0, -100], "-100"), ([0, -1], "-1")])
+def test_labels_of_no_class_are_left_out(labels, option):
+    found = explain(LOGITS, np.array(labels))
+    assert found.kl == near(-np.log(PREDICTION[0, 0]))
+    assert f"ignore_index={option}" in found.use
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -8,10 +8,13 @@ whose arguments are as it takes them, for its value; of any other, for the value
 import html
 import math
 import operator
+import sys
 import textwrap
+import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,116 +26,36 @@ from xent import losses
 from xent._core import as_array
 from xent.compat import gluon, optax, scipy, torch
 from xent.compat._shared import is_kernel_float, refuse_masked
+from xent._reading import KIND_NAMES, LOGS, UNITS, Kind, Labels, Look, Reading
+from xent._reading import as_float64, blocks_of, epsilon, is_float, kinds_of, look_at, read_labels
 
 __all__ = ["Call", "Explanation", "Reading", "explain"]
 
 Array: TypeAlias = NDArray[Any]
 
-KIND_NAMES = {
-    "logits": "logits",
-    "log_probs": "log-probabilities",
-    "probs": "probabilities",
-    "one_hot": "one-hot probabilities",
-    "labels": "labels",
-    "classes": "probabilities or labels",
-}
 KERAS_EPSILON = 1e-7
-NEAR = 0.05  # rows whose sums are this close to 1 are meant to sum to 1
 WIDTH = 110
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What an array looks like
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What an array looks like, and why: part of an `Explanation`.
-
-    `kind` is logits, log_probs, probs, one_hot or labels; `normalised` whether rows sum to 1 within the rounding of
-    their dtype (None for logits and labels, which need not).
-    """
-
-    name: str
-    kind: str
-    normalised: bool | None
-    evidence: str
-    dtype: str
-    shape: tuple[int, ...]
-
-    def __str__(self) -> str:
-        rest = "" if self.normalised is not False else ", not normalised"
-        return f"{KIND_NAMES[self.kind]}{rest}: {self.evidence}"
-
-
-def span(values: Array) -> str:
-    low, high = f"{values.min():.6g}", f"{values.max():.6g}"
-    return low if low == high else f"{low} to {high}"
-
-
-def epsilon(array: Array) -> float:
-    return float(np.finfo(array.dtype if array.dtype.kind == "f" else np.float64).eps)
-
-
-def read_labels(name: str, array: Array, classes: int) -> Reading:
-    whole = array.dtype.kind in "iu"
-    if not whole and not (array.dtype.kind == "f" and (array == np.floor(array)).all()):
-        raise ValueError(
-            f"explain: {name} has shape {array.shape}, one value a row, and {array.dtype} values that are no labels"
-        )
-    outside = (array < 0) | (array >= classes)
-    if outside.any():
-        at = tuple(int(i) for i in np.argwhere(outside)[0])
-        raise IndexError(f"explain: label {array[at].item()} of {name} at {at} is outside 0 to {classes - 1}")
-    evidence = f"{'integers' if whole else 'whole numbers'} from {span(array)}, one a row"
-    return Reading(name, "labels", None, evidence, str(array.dtype), array.shape)
-
-
-def read_dense(name: str, array: Array, axis: int, is_target: bool) -> tuple[Reading, float]:
-    """The reading, and by how much the sums of its rows miss 1 (0 for logits)."""
-    classes = array.shape[axis]
-    rows = np.moveaxis(array, axis, -1).reshape(-1, classes).astype(np.float64)
-    rows = rows[~np.isnan(rows).any(1)]
-    if not len(rows):
-        raise ValueError(f"explain: every row of {name} holds a NaN")
-    low, high, sums = rows.min(), rows.max(), rows.sum(1)
-    # Sums of rounded values, and of exponentials of rounded logarithms, which lose more.
-    rounding = min(16 * epsilon(array) * (4 + math.sqrt(classes)), NEAR / 5)
-    kind = "logits"
-    normalised: bool | None = None
-    missed = 0.0
-    values = f"from {span(rows)}"
-    if ((rows == 0) | (rows == 1)).all() and (sums == 1).all():
-        kind, normalised, evidence = "one_hot", True, "each row holds a single 1, else 0"
-    elif low >= -1e-3 and (missed := float(np.abs(sums - 1).max())) <= rounding:
-        # Rows of logits that all sum to exactly 1 would be a coincidence.
-        kind, normalised, evidence = "probs", True, f"{values}, rows sum to 1 within rounding"
-    elif low >= 0 and ((high <= 1 and (missed <= NEAR or is_target)) or (is_target and (rows == np.floor(rows)).all())):
-        # In the place of the prediction, values from 0 to 1 whose sums are anything are outputs of no softmax.
-        kind, normalised, evidence = "probs", False, f"{values}, rows sum to {span(sums)}, not 1"
-    else:
-        mass = np.exp(xent.logsumexp(rows))
-        missed = float(np.abs(mass - 1).max())
-        if high <= rounding and missed <= NEAR:
-            kind, normalised = "log_probs", missed <= rounding
-            evidence = f"{values}, their exp sums to " + ("1 within rounding" if normalised else f"{span(mass)}, not 1")
-        else:
-            missed = 0.0
-            why = "of both signs" if low < 0 < high else f"their sums {span(sums)}, the sums of their exp {span(mass)}"
-            evidence = f"{values}, {why}"
-    return Reading(name, kind, normalised, evidence, str(array.dtype), array.shape), missed
+LIMIT = 1 << 20  # elements up to which the calls are made of everything, and of this many evenly spaced ones beyond
+SHOW_AFTER = 2.0  # seconds until progress is shown
 
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One of the two arrays: how it reads, and how to write and compute what it says in another form."""
+    """One of the two arrays: how it reads, and how to write and compute what it says in another form.
+
+    `array` holds float64 or, where the array was of integers, those; `axis` is its class axis and `written` how that
+    is written for the array as the caller has it. They differ where rows were taken out of the array.
+    """
 
     reading: Reading
     array: Array
     axis: int
+    written: int
     classes: int
     missed: float
     is_prediction: bool
+    whole_dtype: bool
+    labels: Labels = Labels()
     forms: dict[str, tuple[str, Array]] = field(default_factory=dict)  # what `converted` has made so far
 
     @property
@@ -146,17 +69,25 @@ class Side:
 
     def along(self, text: str) -> str:
         """A call that gets axis= where the classes are not last."""
-        return text if self.axis == -1 else f"{text[:-1]}, axis={self.axis})"
+        return text if self.written == -1 else f"{text[:-1]}, axis={self.written})"
+
+    def of(self, array: Array, axis: int) -> "Side":
+        """The same of other rows."""
+        return replace(self, array=array, axis=axis, forms={})
 
     def departure(self, need: str, as_prediction: bool) -> str:
         """What is wrong with the array where `need` is wanted; empty if nothing is."""
         kind, name = self.kind, self.reading.name
         if kind == "labels":
-            wrong = "holds labels" if need != "classes" else ""
+            wrong = "holds labels" if need != "classes" else "counts its labels from 1" if self.labels.base else ""
+        elif kind in LOGS and kind != "log_probs":
+            wrong = f"holds {KIND_NAMES[kind]}"
         elif need == "logits":
             wrong = "" if kind in ("logits", "log_probs") else "is not in log space"
         elif kind == "logits":
             wrong = "holds logits"
+        elif kind in ("percent", "neg_probs", "weights") and need != "log_probs":
+            wrong = f"holds {KIND_NAMES[kind]}"
         elif (need == "log_probs") != (kind == "log_probs"):
             wrong = "is in log space" if kind == "log_probs" else "is not in log space"
         else:
@@ -169,21 +100,38 @@ class Side:
             self.forms[need] = self.convert(need)
         return self.forms[need]
 
+    def as_labels(self) -> tuple[str, Array]:
+        base, text = self.labels.base, self.reading.name
+        text = f"{text}.astype(np.int64)" if self.reading.dtype != "int64" else text
+        return (f"{text} - {base}" if base else text), self.array.astype(np.int64) - base
+
     def convert(self, need: str) -> tuple[str, Array]:
         text, x, kind = self.reading.name, self.array, self.kind
-        if kind == "labels":
-            if need == "classes":
-                return (text, x) if x.dtype == np.int64 else (f"{text}.astype(np.int64)", x.astype(np.int64))
-            text, x = f"np.eye({self.classes})[{text}]", np.eye(self.classes)[x.astype(np.intp)]
-            if self.axis != -1:
-                text, x = f"np.moveaxis({text}, -1, {self.axis})", np.moveaxis(x, -1, self.axis)
-            kind = "one_hot"
-        elif x.dtype.kind != "f":
-            text, x = f"{text}.astype(float)", x.astype(np.float64)
-        if need == "classes":
-            need = "probs"
         # A target is taken as it is; a prediction has to be a distribution.
         loose = self.is_prediction and self.reading.normalised is False
+        if kind == "labels":
+            text, x = self.as_labels()
+            if need == "classes":
+                return text, x
+            text, x = f"np.eye({self.classes})[{text}]", np.eye(self.classes)[x]
+            if self.written != -1:
+                text = f"np.moveaxis({text}, -1, {self.written})"
+            x, kind = np.moveaxis(x, -1, self.axis), "one_hot"
+        elif x.dtype.kind != "f":
+            text, x = f"{text}.astype(float)", x.astype(np.float64)
+        if kind in LOGS:
+            factor, how = LOGS[kind]
+            text, x, kind = how.format(text), x * factor if factor != 1 else x, "log_probs"
+        elif kind in UNITS:
+            unit = UNITS[kind]
+            # Percentages that sum to about 100 are a distribution all the same.
+            text, x = {"percent": f"{text} / 100", "neg_probs": f"-{text}"}.get(kind, text), x / unit if unit != 1 else x
+            kind = "probs"
+        elif kind == "weights":
+            text, x, kind = f"{text} / {text}.sum({self.written}, keepdims=True)", x / x.sum(self.axis, keepdims=True), "probs"
+        if need == "classes":
+            need = "probs"
+        bare = text if text.isidentifier() else f"({text})"
         if kind in ("probs", "one_hot") and need != "probs":
             text, x, kind = f"np.log({text})", np.log(x), "logits" if loose else "log_probs"
         if need == "logits" or (kind == need and not loose) or (kind == "one_hot" and need == "probs"):
@@ -191,7 +139,7 @@ class Side:
         if need == "log_probs":
             return self.along(f"xent.log_softmax({text})"), xent.log_softmax(x, axis=self.axis)
         if kind == "probs":
-            return f"{text} / {text}.sum({self.axis}, keepdims=True)", x / x.sum(self.axis, keepdims=True)
+            return f"{bare} / {bare}.sum({self.written}, keepdims=True)", x / x.sum(self.axis, keepdims=True)
         if kind == "log_probs" and not loose:
             return f"np.exp({text})", np.exp(x)
         return self.along(f"xent.softmax({text})"), xent.softmax(x, axis=self.axis)
@@ -216,6 +164,7 @@ class Numbers:
     rounding: float
     reverse_scale: float
     target: str  # the name of the argument that is the target
+    shape: tuple[int, ...]
 
     def within(self, value: float, expected: float, scale: float) -> bool:
         if not (math.isfinite(value) and math.isfinite(expected) and math.isfinite(scale)):
@@ -235,8 +184,11 @@ class Formula:
     def __str__(self) -> str:
         return f"{self.text}, {self.comment}" if self.comment else self.text
 
+    def value(self, m: Numbers, reverse: bool = False) -> float:
+        return self.factor * (m.reverse if reverse else m.kl) + (m.entropy if self.plus_entropy else 0.0)
+
     def holds(self, value: float, m: Numbers, slack: float, reverse: bool = False) -> bool:
-        expected = self.factor * (m.reverse if reverse else m.kl) + (m.entropy if self.plus_entropy else 0.0)
+        expected = self.value(m, reverse)
         scale = 1 + (m.reverse_scale if reverse else abs(m.cross_entropy) + abs(m.entropy))
         return m.within(value, expected, self.factor * scale + slack / m.rounding)
 
@@ -367,7 +319,7 @@ class Call:
     """What a call gives: part of an `Explanation`.
 
     `value` in nats (None for an array, whose `shape` is given, and where the call is refused); `is_kl` whether that is
-    KL(target, prediction); `relation` to it, in words.
+    KL(target, prediction); `relation` to it, in words; `estimated` whether the value is that of some of the rows only.
     """
 
     call: str
@@ -376,12 +328,15 @@ class Call:
     refused: str | None
     is_kl: bool
     relation: str
+    estimated: bool = False
 
     @property
     def shown(self) -> str:
         if self.refused is not None:
             return "error"
-        return f"{self.value + 0.0:.6g}" if self.value is not None else "x".join(map(str, self.shape or ())) + " array"
+        if self.value is None:
+            return "x".join(map(str, self.shape or ())) + " array"
+        return f"~{self.value + 0.0:.3g}" if self.estimated else f"{self.value + 0.0:.6g}"
 
 
 def evaluate(row: Row, prediction: Array, target: Array, axis: int) -> tuple[Array | None, str | None]:
@@ -405,55 +360,76 @@ def bounded(x: Array, zero: Array) -> Array:
     return np.where(zero & np.isneginf(x), np.asarray(-1e4, x.dtype), x) if x.shape == zero.shape else x
 
 
-def relate(row: Row, a: Side, b: Side, m: Numbers) -> Call:
-    """The call on the arrays as they are, `a` where it takes the prediction and `b` where it takes the target."""
-    value, refused = evaluate(row, a.array, b.array, a.axis)
-    swapped, formula = not a.is_prediction, row.formula(m)
+def relate(row: Row, made: tuple[Array, Array], a: Side, b: Side, m: Numbers, of: Numbers) -> Call:
+    """The call on the arrays as they are, `a` where it takes the prediction and `b` where it takes the target.
+
+    `made` are those arrays and the sides the rows that count, all of them or, of large arrays, evenly spaced ones, of
+    which `of` has the numbers. Then a call whose relation holds for these has the value that follows for all rows, and
+    any other the one of these.
+    """
+    value, refused = evaluate(row, *made, a.axis if made[0] is a.array else -1)
+    swapped, formula, here = not a.is_prediction, row.formula(m), row.formula(of)
     p, t = (b, a) if swapped else (a, b)
     # SciPy's entropy normalises by itself.
     departures = (a.departure(row.takes[0], row.function is not mean_entropy), b.departure(row.takes[1], False))
     wrong = [text for text in departures if text]
+    skip = t.labels.skip if t.kind == "labels" else None
+    if not wrong and skip is not None and (refused is not None or not here.holds(in_all(value), of, row.slack)):
+        wrong = [f"{t.reading.name} holds {skip}, which stands for no class"]
     if refused is not None and not wrong:
         odd = [s for s in (p, t) if s.array.dtype.kind != "f" or s.kind == "labels"]
-        wrong = [f"{s.reading.name} is of dtype {s.array.dtype}" for s in odd] or [refused]
+        wrong = [f"{s.reading.name} is of dtype {s.reading.dtype}" for s in odd] or [refused]
     exact, relation = False, None
     if not wrong and swapped:
-        if formula.holds(in_all(value), m, row.slack, reverse=True):
+        exact = here.holds(in_all(value), of, row.slack, reverse=True)
+        if exact:
             relation = "arguments swapped: " + formula.text.replace("KL", f"KL(prediction, {m.target})")
     elif not wrong:
-        exact, relation = meaning(row, a.array, b.array, t, m, brief=False)
+        exact, relation = meaning(row, *made, t, of, formula, brief=False)
     else:
         (p_text, x), (t_text, y) = p.converted(row.takes[0]), t.converted(row.takes[1])
         relation = "arguments swapped" if swapped else "; ".join(wrong)
         changed = [new for new, side in ((p_text, p), (t_text, t)) if new != side.reading.name]
+        if skip is not None:
+            changed.append(f"the rows of {skip} left out")
         arguments = ", ".join((t_text, p_text) if row.target_first else (p_text, t_text))
-        of_these = meaning(row, x, y, t, m, brief=True)[1]
+        of_these = meaning(row, x, y, t, of, formula, brief=True)[1]
         if of_these is not None:
-            relation += f": with {f'({arguments})' if swapped or len(changed) > 1 else changed[0]} {of_these}"
+            with_these = f"({arguments})" if swapped or len(changed) != 1 else changed[0]
+            if skip is not None and len(changed) > 1:
+                with_these += f", {changed[-1]},"
+            relation += f": with {with_these} {of_these}"
     single = value is not None and not value.ndim
+    shown = float(value) if value is not None and single else None
+    if of is not m and shown is not None and exact:
+        shown = formula.value(m, swapped)
+    shape = None if value is None or single else value.shape if of is m else m.shape
     return Call(
         row.call,
-        float(value) if value is not None and single else None,
-        None if value is None or single else value.shape,
+        shown,
+        shape,
         refused,
-        single and exact and formula.factor == 1 and not formula.plus_entropy,
+        single and exact and not swapped and formula.factor == 1 and not formula.plus_entropy,
         relation or "no simple relation to KL here",
+        of is not m and shown is not None and not exact and math.isfinite(shown),
     )
 
 
-def meaning(row: Row, x: Array, y: Array, t: Side, m: Numbers, brief: bool) -> tuple[bool, str | None]:
+def meaning(
+    row: Row, x: Array, y: Array, t: Side, m: Numbers, words: Formula, brief: bool
+) -> tuple[bool, str | None]:
     """What the call gives of prediction and target as it takes them: whether its formula exactly, and in words."""
     value, formula = evaluate(row, x, y, t.axis)[0], row.formula(m)
     if value is None:
         return False, None
     if formula.holds(in_all(value), m, row.slack):
         if value.ndim:
-            return True, f"the terms of {formula.text}"
-        return True, f"= {formula.text if brief else formula}"
+            return True, f"the terms of {words.text}"
+        return True, f"= {words.text if brief else words}"
     if np.isnan(value).any():
         zero = t.converted("probs")[1] == 0
         if formula.holds(in_all(evaluate(row, bounded(x, zero), bounded(y, zero), t.axis)[0]), m, row.slack):
-            return False, f"NaN where 0 meets infinity, else {formula.text}"
+            return False, f"NaN where 0 meets infinity, else {words.text}"
     elif row.function is keras_kl:
         clipped = sum(int(((a < KERAS_EPSILON) | (a > 1)).sum()) for a in (x, y))
         if clipped and formula.holds(in_all(scipy.rel_entr(y, x)) / m.rows, m, 0.0):
@@ -472,7 +448,24 @@ def meaning(row: Row, x: Array, y: Array, t: Side, m: Numbers, brief: bool) -> t
 # The result
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
+class Alternative:
+    """Another reading of the two arrays that fits them as well, and what is right under it."""
+
+    reading: str
+    quantity: str
+    value: float
+    use: str
+
+    def __str__(self) -> str:
+        return f"{self.reading}: {self.quantity} = {number(self.value)} nats, by {self.use}"
+
+
+def number(value: float) -> str:
+    return f"{value + 0.0:.6g}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
     """What `explain` found; print it, or show it in a notebook.
 
@@ -483,19 +476,31 @@ class Explanation:
     swapped : bool
         Whether `input` looks like the target, and `target` like the prediction; it is then read so.
     axis, rows, classes : int
-        The class axis, how many rows there are (N) and how many classes (C).
+        The class axis, how many rows count (N) and how many classes there are (C).
+    loss : str
+        What these arrays are for: "kl_div", "binary_cross_entropy", or "none" where no loss takes them.
+    value : float
+        What `use` gives: the divergence, or the binary cross-entropy, a mean over the rows, in nats.
+    unclear : bool
+        Whether the arrays can be read in several ways. The numbers are then those of the first, and `alternatives` has
+        the others.
+    alternatives : tuple of Alternative
+        The readings that fit as well.
     kl, reverse, entropy, cross_entropy : float
-        KL(target, prediction), KL(prediction, target), H(target) and the cross-entropy, means over the rows, in nats.
+        KL(target, prediction), KL(prediction, target), H(target) and the cross-entropy, means over the rows, in nats;
+        NaN where `loss` is not "kl_div".
     prediction : str
         The prediction as probabilities, in Python.
     per_class : ndarray of shape (C,)
-        What each class adds to `kl`.
+        What each class adds to `kl`; empty where `loss` is not "kl_div".
     pitfalls : tuple of str
         What these arrays run into, the worst first.
     calls : tuple of Call
         What each library's call gives.
     use : str
-        The one call to use.
+        The one call to use; empty where there is none.
+    sampled : int
+        0, or of large arrays the number of rows of which the calls are made; the numbers above are always of all.
     """
 
     input: Reading
@@ -513,30 +518,102 @@ class Explanation:
     pitfalls: tuple[str, ...]
     calls: tuple[Call, ...]
     use: str
+    loss: str = "kl_div"
+    value: float = math.nan
+    alternatives: tuple[Alternative, ...] = ()
+    reading: str = ""
+    sampled: int = 0
+    normalised_kl: float | None = None  # of the target divided by its sums, where those are not 1
+
+    @property
+    def unclear(self) -> bool:
+        return bool(self.alternatives)
+
+    @property
+    def size(self) -> str:
+        rows = "1 row" if self.rows == 1 else f"{self.rows} rows"
+        return f"the mean of N = {rows} of C = {self.classes} {'class' if self.classes == 1 else 'classes'}"
 
     @property
     def summary(self) -> str:
-        """The divergence, what it is of, and the numbers that it is taken for."""
+        """The number, what it is of, and the numbers that it is taken for."""
+        under = "Under reading 1: " if self.unclear else ""
+        if self.loss == "none":
+            return f"{under}no loss is defined between these arrays."
+        if self.loss == "binary_cross_entropy":
+            return (
+                f"{under}binary cross-entropy = {number(self.value)} nats, {self.size}, summed over a row's classes; "
+                f"divided by C, as PyTorch's mean is: {number(self.value / self.classes)}. A KL divergence is not "
+                "defined: these rows are no distributions over the classes."
+            )
         target = "input" if self.swapped else "target"
-        rows = "1 row" if self.rows == 1 else f"{self.rows} rows"
+        unit = ""
+        if self.normalised_kl is not None:
+            unit = (
+                f" (of a {target} whose rows do not sum to 1, so this is no divergence and may be negative; of "
+                f"{target} divided by its sums it is {number(self.normalised_kl)})"
+            )
         return (
-            f"KL({target}, prediction) = {self.kl:.6g} nats, the mean of N = {rows} of C = {self.classes} classes; the "
-            f"prediction is {self.prediction}. H({target}) = {self.entropy + 0.0:.6g}, "
-            f"cross-entropy = {self.cross_entropy:.6g}; the other way round, KL(prediction, {target}) = "
-            f"{self.reverse + 0.0:.6g}."
+            f"{under}KL({target}, prediction) = {number(self.kl)} nats{unit}, {self.size}; the "
+            f"prediction is {self.prediction}. H({target}) = {number(self.entropy)}, "
+            f"cross-entropy = {number(self.cross_entropy)}; the other way round, KL(prediction, {target}) = "
+            f"{number(self.reverse)}."
         )
+
+    @property
+    def advice(self) -> tuple[tuple[str, str], ...]:
+        """What to read first, each line with the word that it starts with."""
+        lines: list[tuple[str, str]] = []
+        if self.unclear:
+            lines.append(("unclear", "The arrays do not decide how they are to be read:"))
+            first = f"{self.reading}: {self.quantity}"
+            if self.use:
+                first += f" = {number(self.value)} nats, by {self.use}"
+            lines += [(f"({i})", str(text)) for i, text in enumerate((first, *self.alternatives), 1)]
+        elif self.use:
+            lines.append(("use", self.use))
+        lines += [("pitfall", text) for text in self.pitfalls]
+        return tuple(lines)
+
+    @property
+    def quantity(self) -> str:
+        if self.loss == "kl_div":
+            return f"KL({'input' if self.swapped else 'target'}, prediction)"
+        return "binary cross-entropy" if self.loss == "binary_cross_entropy" else "no loss"
+
+    @property
+    def headings(self) -> tuple[str, str]:
+        """Over the calls: of values and of relations."""
+        to = "BCE, the binary cross-entropy" if self.loss == "binary_cross_entropy" else "KL"
+        under = " of reading 1" if self.unclear else ""
+        return "value", f"relation to {to}{under}; ! is not " + ("that" if "BCE" in to else "the divergence")
+
+    @property
+    def note(self) -> str:
+        return (
+            f"~ is of {self.sampled} rows only, evenly spaced, with the extremes; relations were checked on these rows."
+            if self.sampled
+            else ""
+        )
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         lines = []
+        for word, text in self.advice:
+            lines += wrapped(f"{word:8}", text)
+        lines += wrapped(f"{'KL' if self.loss == 'kl_div' else 'loss':8}", self.summary)
         for reading in (self.input, self.target):
             lines += wrapped(f"{reading.name:8}", f"{reading.dtype} {reading.shape}, {reading}")
-        lines += wrapped("KL      ", self.summary)
-        for pitfall in self.pitfalls:
-            lines += wrapped("pitfall ", pitfall)
-        lines.append(f"use     {self.use}")
+        if not self.calls:
+            return "\n".join(lines)
         name = max(len(call.call) for call in self.calls)
         value = max(len(call.shown) for call in self.calls)
-        lines += [f"  {'call':{name}}  {'value':>{value}}  relation to KL; ! is not the divergence", "-" * WIDTH]
+        if self.note:
+            lines += wrapped(f"{'sample':8}", self.note)
+        heads = self.headings
+        lines += [f"  {'call':{name}}  {heads[0]:>{value}}  {heads[1]}", "-" * WIDTH]
         for call in self.calls:
             mark = " " if call.is_kl else "!"
             lines += wrapped(f"{mark} {call.call:{name}}  {call.shown:>{value}}  ", call.relation)
@@ -551,11 +628,18 @@ class Explanation:
 
         readings = [(r.name, r.dtype, str(r.shape), str(r)) for r in (self.input, self.target)]
         calls = [("" if c.is_kl else "!", c.call, c.shown, c.relation) for c in self.calls]
-        pitfalls = "".join(f"<li>{html.escape(text)}</li>" for text in self.pitfalls)
+        advice = "".join(
+            f"<li>{html.escape(word)} <code>{html.escape(text)}</code></li>"
+            if word == "use"
+            else f"<li>{html.escape(word)}: {html.escape(text)}</li>"
+            for word, text in self.advice
+        )
+        heads = self.headings
         return (
-            f"{table(('array', 'dtype', 'shape', 'looks like'), readings)}<p>{html.escape(self.summary)}</p>"
-            f"{f'<ol>{pitfalls}</ol>' if pitfalls else ''}{table(('', 'call', 'value', 'relation to KL'), calls)}"
-            f"<p>! is not the divergence. Use <code>{html.escape(self.use)}</code></p>"
+            f"{f'<ul>{advice}</ul>' if advice else ''}<p>{html.escape(self.summary)}</p>"
+            f"{table(('array', 'dtype', 'shape', 'looks like'), readings)}"
+            f"{f'<p>{html.escape(self.note)}</p>' if self.note else ''}"
+            f"{table(('', 'call', *heads), calls) if calls else ''}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -564,7 +648,8 @@ class Explanation:
         record["per_class"] = self.per_class.tolist()
         for item in (record["input"], record["target"], *record["calls"]):
             item["shape"] = None if item["shape"] is None else list(item["shape"])
-        return record | {"pitfalls": list(self.pitfalls), "calls": list(record["calls"])}
+        lists = {name: list(record[name]) for name in ("pitfalls", "calls", "alternatives")}
+        return record | lists | {"unclear": self.unclear, "advice": [list(line) for line in self.advice]}
 
     def plot(self, ax: Any = None) -> Any:
         """What each class adds to the divergence, drawn with matplotlib; terms may be negative, their sum is KL.
@@ -582,7 +667,11 @@ class Explanation:
         ------
         ImportError
             matplotlib is not installed.
+        ValueError
+            `loss` is not "kl_div": there is no divergence to draw.
         """
+        if self.loss != "kl_div":
+            raise ValueError(f"Explanation.plot draws a divergence, and for these arrays loss is {self.loss!r}")
         if ax is None:
             try:
                 from matplotlib import pyplot
@@ -611,105 +700,204 @@ def wrapped(start: str, text: str) -> list[str]:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Putting it together
+# The numbers, a block of rows at a time
 
 
-def operand(name: str, value: ArrayLike) -> Array:
-    refuse_masked("explain", name, value)
-    array: Array = as_array(value, "explain", name)
-    if array.dtype.kind not in "biu" and not is_kernel_float(array):
-        raise TypeError(f"explain: {name} must be float16, float32, float64, integers or bools, not {array.dtype}")
-    if not array.size:
-        raise ValueError(f"explain: {name} has shape {array.shape}, so there is nothing in it to explain")
-    return array
+class Progress:
+    """How far explain is, on stderr, once it has taken a while and somebody may be looking."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done, self.start = total, 0, time.monotonic()
+        self.bar: Any = None
+        self.shown = -1
+        self.wanted = sys.stderr is not None and sys.stderr.isatty()
+
+    def tick(self, elements: int) -> None:
+        self.done = min(self.done + elements, self.total)
+        if not self.wanted or time.monotonic() - self.start < SHOW_AFTER:
+            return
+        if self.shown < 0:
+            try:
+                from tqdm import tqdm
+
+                self.bar = tqdm(total=100, desc="explain", unit="%", leave=False, file=sys.stderr)
+            except ImportError:
+                pass
+        percent = 100 * self.done // max(self.total, 1)
+        if percent > self.shown:
+            if self.bar is not None:
+                self.bar.update(percent - max(self.shown, 0))
+            else:
+                print(f"\rexplain: {percent:3} %", end="", file=sys.stderr, flush=True)
+            self.shown = percent
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        elif self.shown >= 0:
+            print("\r" + " " * 20 + "\r", end="", file=sys.stderr, flush=True)
 
 
-def read(input: ArrayLike, target: ArrayLike, axis: int) -> tuple[Side, Side]:
-    """Both arrays, looked at."""
-    x, t = operand("input", input), operand("target", target)
-    dense = x if x.ndim >= t.ndim else t
-    if not dense.ndim:
-        raise ValueError("explain: input and target are single numbers; an axis of classes is expected")
-    try:
-        place = normalize_axis_index(operator.index(axis), dense.ndim, "explain")
-    except TypeError:
-        raise TypeError(f"explain: axis must be an int, not {type(axis).__name__}") from None
-    classes = dense.shape[place]
-    batch = dense.shape[:place] + dense.shape[place + 1 :]
-    if x.shape != t.shape and batch not in (x.shape, t.shape):
-        raise ValueError(
-            f"explain: input has shape {x.shape} and target {t.shape}; expected the same shape, or labels of shape "
-            f"{batch}, one a row of {classes} classes along axis {place}"
-        )
-    # Written as users write it, where the classes are last.
-    axis = -1 if place == dense.ndim - 1 else place
-
-    def side(name: str, array: Array, is_prediction: bool) -> Side:
-        if array.shape == dense.shape:
-            reading, missed = read_dense(name, array, axis, not is_prediction)
-        else:
-            reading, missed = read_labels(name, array, classes), 0.0
-        return Side(reading, array, axis, classes, missed, is_prediction)
-
-    p, t_side = side("input", x, True), side("target", t, False)
-    sure = ("labels", "one_hot")
-    if (
-        p.kind == "labels"
-        or (p.kind == "one_hot" and t_side.kind not in sure)
-        or (p.kind == "probs" and t_side.kind in ("log_probs", "logits"))
-    ):
-        # Read again: what an array looks like depends on the place in which it belongs.
-        return side("target", t, True), side("input", x, False)
-    return p, t_side
+def rows_along(array: Array, axis: int) -> Array:
+    return np.moveaxis(array, axis, -1)
 
 
-def call_to_use(p: Side, t: Side) -> tuple[str, float]:
-    """The one call that gives the divergence, as it is written and its value."""
-    logits_text, logits = p.converted("logits")
-    name, x = t.reading.name, t.array
-    options: dict[str, Any] = {} if t.axis == -1 else {"axis": t.axis}
-    function: Any = losses.kl_div
+def pieces(p: Side, t: Side) -> list[tuple[slice | int, ...]]:
+    batch = rows_along(p.array, p.axis).shape[:-1]
+    return list(blocks_of(batch, p.classes))
+
+
+def piece(p: Side, t: Side, place: Any) -> tuple[Side, Side]:
+    """The rows at `place` that count, C classes along the last axis."""
+    x = as_float64(rows_along(p.array, p.axis)[place]).reshape(-1, p.classes)
     if t.kind == "labels":
-        function, (text, x) = losses.cross_entropy, t.converted("classes") if x.dtype.kind == "f" else (name, x)
-    elif t.kind == "one_hot" and x.dtype.kind != "f":
-        function, text, x = losses.cross_entropy, f"{name}.argmax({t.axis})", x.argmax(t.axis)
+        y = t.array[place].reshape(-1)
+        if t.labels.skip is not None:
+            kept = y != t.labels.skip
+            x, y = x[kept], y[kept]
+        return p.of(x, -1), t.of(y, -1)
+    y = as_float64(rows_along(t.array, t.axis)[place]).reshape(-1, t.classes)
+    return p.of(x, -1), t.of(y, -1)
+
+
+def divergence(p: Side, t: Side, reduction: str) -> Any:
+    """KL(target, prediction) of two sides whose classes are last."""
+    logits = p.converted("logits")[1]
+    if t.kind == "labels":
+        return losses.cross_entropy(logits, t.converted("classes")[1], reduction=reduction)
+    kind = "log_probs" if t.kind in LOGS else "logits" if t.kind == "logits" else "probs"
+    return losses.kl_div(logits, t.converted(kind)[1], target_kind=kind, reduction=reduction)
+
+
+@dataclass(frozen=True)
+class Sums:
+    kl: float
+    cross_entropy: float
+    entropy: float
+    reverse: float
+    entropy_of_prediction: float
+    of_normalised: float
+    rows: int
+    per_class: Array
+
+
+def sums_of(p: Side, t: Side, all_of_it: bool = True) -> Sums:
+    with np.errstate(all="ignore"):
+        rows = len(p.array)
+        if t.kind in UNITS and t.reading.normalised and p.kind in UNITS and p.reading.normalised:
+            # Of the same kind on both sides, so that what is equal differs by nothing.
+            kl = losses.kl_div(p.converted("logits")[1], np.log(t.converted("probs")[1]), target_kind="logits", reduction="sum")
+        else:
+            kl = divergence(p, t, "sum")
+        if not all_of_it:
+            return Sums(float(kl), 0, 0, 0, 0, 0, rows, np.zeros(0))
+        logits, other = p.converted("logits")[1], t.converted("logits")[1]
+        probs = t.converted("probs")[1]
+        of_normalised = 0.0
+        if t.reading.normalised is False:
+            unit = probs / probs.sum(-1, keepdims=True)
+            of_normalised = float(losses.kl_div(logits, unit, reduction="sum"))
+        return Sums(
+            float(kl),
+            float(losses.cross_entropy(logits, t.converted("classes")[1], reduction="sum")),
+            0.0 if t.kind in ("labels", "one_hot") else float(np.sum(xent.entropy(probs))),
+            # The same kernel, the other way round.
+            float(losses.kl_div(other, logits, target_kind="logits", reduction="sum")),
+            float(np.sum(xent.softmax_entropy(logits))),
+            of_normalised,
+            rows,
+            np.asarray(divergence(p, t, "per_class"), np.float64),
+        )
+
+
+def added(p: Side, t: Side, progress: Progress | None = None, all_of_it: bool = True) -> Sums:
+    """The sums over all rows that count, in float64 whatever the arrays' dtypes, blocks side by side on the threads."""
+
+    def one(place: Any) -> Sums:
+        return sums_of(*piece(p, t, place), all_of_it)
+
+    places = pieces(p, t)
+    found: list[Sums] = []
+    per_class: Array = np.zeros(p.classes)
+
+    def take(sums: Sums, place: Any) -> None:
+        nonlocal per_class
+        if all_of_it:
+            per_class = per_class + sums.per_class
+        found.append(replace(sums, per_class=np.zeros(0)))
+        if progress is not None:
+            progress.tick(sums.rows * p.classes)
+
+    threads = min(xent.get_num_threads(), len(places))
+    if threads > 1:
+        with ThreadPoolExecutor(threads) as pool, np.errstate(all="ignore"):
+            # A few at a time: results of all of them at once would be as many rows of per_class.
+            for start in range(0, len(places), 8 * threads):
+                some = places[start : start + 8 * threads]
+                for place, sums in zip(some, pool.map(one, some), strict=True):
+                    take(sums, place)
     else:
-        text, x = (name, x) if x.dtype.kind == "f" else t.converted("probs" if t.kind == "probs" else t.kind)
-        if t.kind in ("log_probs", "logits"):
-            options["target_kind"] = t.kind
-    written = "".join(f", {key}={value!r}" for key, value in options.items())
-    call = f"xent.losses.{function.__name__}({logits_text}, {text}{written})"
-    return call, float(function(logits, x, **options))
+        for place in places:
+            take(one(place), place)
+    names = ("kl", "cross_entropy", "entropy", "reverse", "entropy_of_prediction", "of_normalised")
+    totals = {name: total_of([getattr(sums, name) for sums in found]) for name in names}
+    return Sums(**totals, rows=sum(sums.rows for sums in found), per_class=per_class)
 
 
-def measure(p: Side, t: Side, kl: float) -> Numbers:
-    probs, log_probs = p.converted("probs")[1], t.converted("log_probs")[1]
-    rows = p.array.size // p.classes if p.kind != "labels" else t.array.size // t.classes
-    entropy_of_prediction = float(xent.entropy(probs, axis=p.axis).mean(dtype=np.float64))
-    reverse = in_all(xent.kl_pointwise(log_probs, probs)) / rows
-    eps = max(epsilon(p.array), epsilon(t.array))
+def total_of(values: list[float]) -> float:
+    try:
+        return math.fsum(values)
+    except (OverflowError, ValueError):  # infinities of both signs, or beyond the largest float
+        return float(np.sum(values))
+
+
+def numbers_of(s: Sums, p: Side, t: Side, shape: tuple[int, ...], eps: float) -> Numbers:
+    def mean(total: float) -> float:
+        return total / s.rows if s.rows else math.nan
+
     return Numbers(
-        kl=kl,
-        reverse=reverse,
-        entropy=float(xent.entropy(t.converted("probs")[1], axis=t.axis).mean(dtype=np.float64)),
-        cross_entropy=float(losses.cross_entropy(p.converted("logits")[1], t.converted("classes")[1], axis=p.axis)),
-        rows=rows,
+        kl=mean(s.kl),
+        reverse=mean(s.reverse),
+        entropy=mean(s.entropy),
+        cross_entropy=mean(s.cross_entropy),
+        rows=s.rows,
         classes=p.classes,
-        first=max(p.array, t.array, key=np.ndim).shape[0],
-        ndim=max(p.array.ndim, t.array.ndim),
+        first=shape[0],
+        ndim=len(shape),
         # 16 for the chain of roundings, the rest for sums that miss 1 by theirs.
-        rounding=eps * (20 + math.sqrt(p.classes)) + sum(s.missed for s in (p, t) if s.reading.normalised),
-        reverse_scale=abs(reverse) + 2 * abs(entropy_of_prediction),
+        rounding=eps * (20 + math.sqrt(p.classes)) + sum(side.missed for side in (p, t) if side.reading.normalised),
+        reverse_scale=abs(mean(s.reverse)) + 2 * abs(mean(s.entropy_of_prediction)),
         target=t.reading.name,
+        shape=shape,
     )
 
 
-def own_calls(p: Side, t: Side, m: Numbers) -> list[Call]:
+def call_to_use(p: Side, t: Side) -> str:
+    """The one call that gives the divergence, as it is written."""
+    logits, name = p.converted("logits")[0], t.reading.name
+    options: dict[str, Any] = {} if t.written == -1 else {"axis": t.written}
+    function = "kl_div"
+    if t.kind == "labels":
+        function, text = "cross_entropy", t.converted("classes")[0]
+        if t.labels.skip is not None:
+            options["ignore_index"] = t.labels.skip - t.labels.base
+    elif t.kind == "one_hot" and t.whole_dtype:
+        function, text = "cross_entropy", f"{name}.argmax({t.written})"
+    elif t.kind in LOGS or t.kind == "logits":
+        options["target_kind"] = kind = "logits" if t.kind == "logits" else "log_probs"
+        text = t.converted(kind)[0] if t.kind != "logits" else name
+    else:
+        text = t.converted("probs")[0]
+    written = "".join(f", {key}={value!r}" for key, value in options.items())
+    return f"xent.losses.{function}({logits}, {text}{written})"
+
+
+def own_calls(p: Side, t: Side, m: Numbers, of: Numbers) -> list[Call]:
     """xent's three numbers, and whether they are what they should be."""
     terms = xent.kl_pointwise(p.converted("log_probs")[1], t.converted("probs")[1])
     formula = with_entropy(m)
     related = {
-        "xent kl_div": "= KL" if per_row(m).holds(in_all(terms) / m.rows, m, 0.0) else None,
+        "xent kl_div": "= KL" if per_row(of).holds(in_all(terms) / of.rows, of, 0.0) else None,
         "xent cross_entropy": f"= {formula}" if formula.holds(m.cross_entropy, m, 0.0) else None,
         "xent entropy": (
             f"H({m.target}), of the target alone"
@@ -731,25 +919,84 @@ def own_calls(p: Side, t: Side, m: Numbers) -> list[Call]:
     ]
 
 
-def first_place(found: Array) -> str:
-    return f"{int(found.sum())} of {found.size} elements, the first at {tuple(int(i) for i in np.argwhere(found)[0])}"
+def places_where(p: Side, t: Side, condition: Callable[[Side, Side], Array], shape: tuple[int, ...]) -> str | None:
+    """How many elements meet a condition, and where the first one is; None if there is none."""
+    count, size, first = 0, 0, None
+    batch = rows_along(p.array, p.axis).shape[:-1]
+    for place in pieces(p, t):
+        with np.errstate(all="ignore"):
+            found = condition(*piece(p, t, place))
+        count, size = count + int(found.sum()), size + found.size
+        if first is None and found.any():
+            row, *column = (int(i) for i in np.argwhere(found)[0])
+            at = np.arange(math.prod(batch)).reshape(batch)[place].reshape(-1)
+            if t.kind == "labels" and t.labels.skip is not None:
+                at = at[t.array[place].reshape(-1) != t.labels.skip]
+            index = [int(i) for i in np.unravel_index(at[row], batch)] if batch else []
+            for i in column:
+                index.insert(p.axis % p.array.ndim, i)
+            first = tuple(index)
+    return None if first is None else f"{count} of {size} elements, the first at {first}"
 
 
-def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call]) -> list[str]:
+# ---------------------------------------------------------------------------------------------------------------------
+# What to say
+
+
+def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dict[str, Look]) -> list[str]:
     """What these arrays run into, the worst first; `calls` by name."""
     found = []
     a, b = p.reading, t.reading
     shown = {name: call.shown for name, call in calls.items()}
     raw = calls["torch kl_div batchmean"].value
-    for side in (p, t):
-        missing = np.isnan(side.array) if side.array.dtype.kind == "f" else np.zeros((), bool)
-        if missing.any():
-            found.append(f"{side.reading.name} holds NaN: {first_place(missing)}. No mean survives it.")
+    for side, other in ((p, t), (t, p)):
+        if side.array.dtype.kind != "f" and is_float(side.array) is False:
+            continue
+        name = side.reading.name
+        pick: Callable[[Side, Side], Side] = (lambda u, v: u) if side is p else (lambda u, v: v)
+        where = places_where(p, t, lambda u, v, pick=pick: np.isnan(pick(u, v).array), m.shape) if looks_nan(looks, name) else None
+        if where:
+            found.append(f"{name} holds NaN: {where}. No mean survives it.")
+        if name in looks and looks[name].high == math.inf:
+            where = places_where(p, t, lambda u, v, pick=pick: np.isposinf(pick(u, v).array), m.shape)
+            if where:
+                found.append(
+                    f"{name} holds +inf: {where}. softmax is NaN in such a row, and so is every mean over it; no loss "
+                    "of these arrays means anything before that is mended."
+                )
+        del other
     if not p.is_first:
         found.append(
             f"The arguments look swapped: input holds {KIND_NAMES[b.kind]}, target {KIND_NAMES[a.kind]}. Here, in "
             "PyTorch, Gluon and optax the prediction comes first, in SciPy and Keras the target. Below, target is read "
             "as the prediction."
+        )
+    for side in (p, t):
+        kind, name = side.kind, side.reading.name
+        if kind in LOGS and kind != "log_probs":
+            found.append(
+                f"{name} holds {KIND_NAMES[kind]}: {side.reading.evidence}. Every library here wants natural logarithms "
+                f"of probabilities: {side.converted('log_probs')[0]}."
+            )
+        elif kind in ("percent", "neg_probs", "weights"):
+            found.append(
+                f"{name} holds {KIND_NAMES[kind]}: {side.reading.evidence}. As probabilities it is "
+                f"{side.converted('probs')[0]}."
+            )
+    if t.kind == "labels" and t.labels.skip is not None:
+        skip = t.labels.skip
+        found.append(
+            f"{b.name} holds labels of {skip}: those rows are left out, as ignore_index={skip} says. "
+            + (
+                "PyTorch leaves them out by default."
+                if skip == -100
+                else f"PyTorch leaves out -100 only, unless ignore_index={skip} is given; Gluon takes them for the nearest class."
+            )
+        )
+    if t.kind == "labels" and t.labels.base:
+        found.append(
+            f"{b.name} counts its labels from 1: {b.evidence}. Every library here counts them from 0: {b.name} - 1. A "
+            "library that does not check takes each row's next class without a word."
         )
     if p.kind in ("probs", "one_hot"):
         sign = ", and a divergence is never negative" if p.is_first and raw is not None and raw < 0 else ""
@@ -768,8 +1015,14 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call]) -> list[st
         what = "in log space" if t.kind == "log_probs" else "logits"
         remedy = "log_target=True" if t.kind == "log_probs" else t.converted("probs")[0]
         found.append(f"{b.name} is {what}, where most calls take probabilities: in PyTorch's kl_div use {remedy}.")
-    if (t.array < 0).any() and t.kind == "probs":
-        found.append(f"{b.name} has negative probabilities ({first_place(t.array < 0)}): KL is NaN there.")
+    if t.kind == "logits" and p.kind == "logits":
+        found.append(
+            "Nothing in the values says that these are scores of classes: of two arrays of regression outputs, or of "
+            "features, every number below would be meaningless."
+        )
+    if t.kind == "probs" and looks[b.name].low < 0:
+        where = places_where(p, t, lambda u, v: v.array < 0, m.shape)
+        found.append(f"{b.name} has negative probabilities ({where}): KL is NaN there.")
     if a.normalised is False:
         found.append(f"{a.name} is not normalised: {a.evidence}. KL is that of the prediction divided by its sum.")
     if b.normalised is False:
@@ -779,20 +1032,21 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call]) -> list[st
         )
     if math.isinf(m.kl):
         # Not by their probabilities: those of finite logits may be too small for a float.
-        empty = (p.converted("logits")[1] == -np.inf) & (t.converted("logits")[1] > -np.inf)
+        where = places_where(
+            p, t, lambda u, v: (u.converted("logits")[1] == -np.inf) & (v.converted("logits")[1] > -np.inf), m.shape
+        )
         found.append(
-            f"KL is infinite: the target is positive where the prediction is 0 ({first_place(empty)}). "
-            "Keras' clipping hides that."
-            if empty.any()
+            f"KL is infinite: the target is positive where the prediction is 0 ({where}). Keras' clipping hides that."
+            if where
             else "KL is beyond the largest float."
         )
-    if t.kind == "labels" and t.array.dtype.kind == "f":
+    if t.kind == "labels" and not t.whole_dtype:
         found.append(f"{b.name} holds labels of dtype {b.dtype}; most calls take integers only.")
-    if t.kind == "one_hot" and t.array.dtype.kind != "f":
+    if t.kind == "one_hot" and t.whole_dtype:
         found.append(f"{b.name} is one-hot of dtype {b.dtype}; PyTorch takes integers for labels.")
     if over_first_axis(m).factor != 1:
         found.append(f"PyTorch's batchmean divides by the first axis, of length {m.first}, not by N = {m.rows}.")
-    if m.ndim > 1 and p.axis % m.ndim != 1:
+    if m.ndim > 1 and p.written % m.ndim != 1:
         found.append("PyTorch's cross_entropy takes the classes from axis 1; its value below is with them moved there.")
     if "NaN where" in calls["optax kl_divergence"].relation:
         found.append(
@@ -809,23 +1063,657 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call]) -> list[st
     return found
 
 
-def explain(input: ArrayLike, target: ArrayLike, axis: int = -1) -> Explanation:
+def looks_nan(looks: dict[str, Look], name: str) -> bool:
+    return name in looks and looks[name].nan_rows > 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# How the two arrays are read
+
+
+@dataclass(frozen=True, eq=False)
+class Operand:
+    """An argument as it came, and what can be said of it alone."""
+
+    name: str
+    array: Array
+
+    @property
+    def eps(self) -> float:
+        return epsilon(self.array)
+
+    @property
+    def whole_dtype(self) -> bool:
+        return self.array.dtype.kind in "biu"
+
+    def reading(self, kind: str, normalised: bool | None, evidence: str) -> Reading:
+        return Reading(self.name, kind, normalised, evidence, str(self.array.dtype), self.array.shape)
+
+    def side(self, found: Kind, axis: int, is_prediction: bool) -> Side:
+        reading = self.reading(found.kind, found.normalised, found.evidence)
+        classes = self.array.shape[axis]
+        written = -1 if axis in (-1, self.array.ndim - 1) else axis
+        return Side(reading, self.array, axis, written, classes, found.missed, is_prediction, self.whole_dtype)
+
+    def labels(self, how: Labels, dense: "Operand", axis: int) -> Side:
+        reading = self.reading("labels", None, how.evidence)
+        ndim = dense.array.ndim
+        written = -1 if axis in (-1, ndim - 1) else axis
+        return Side(reading, self.array, written, written, dense.array.shape[axis], 0.0, False, self.whole_dtype, how)
+
+
+def operand(name: str, value: ArrayLike) -> Operand:
+    refuse_masked("explain", name, value)
+    array: Array = as_array(value, "explain", name)
+    if array.dtype.kind not in "biu" and not is_kernel_float(array) and array.dtype.name != "bfloat16":
+        raw = "; bfloat16 read from a file is .view(ml_dtypes.bfloat16)" if array.dtype.str == "|V2" else ""
+        text = "; labels have to be integer codes" if array.dtype.kind in "OUST" else ""
+        raise TypeError(
+            f"explain: {name} must be float16, bfloat16, float32, float64, integers or bools, not {array.dtype}{raw}{text}"
+        )
+    if not array.size:
+        raise ValueError(f"explain: {name} has shape {array.shape}, so there is nothing in it to explain")
+    return Operand(name, array)
+
+
+def alternative(words: str, p: Side, t: Side) -> Alternative:
+    sums = added(p, t, all_of_it=False)
+    quantity = f"KL({t.reading.name}, prediction)"
+    return Alternative(words, quantity, sums.kl / sums.rows if sums.rows else math.nan, call_to_use(p, t))
+
+
+def says(side: Side) -> str:
+    rest = ", not normalised" if side.reading.normalised is False else ""
+    return f"{side.reading.name} holds {KIND_NAMES[side.kind]}{rest}"
+
+
+def explained_kl(
+    p: Side,
+    t: Side,
+    looks: dict[str, Look],
+    notes: Sequence[str],
+    alternatives: Sequence[Alternative],
+    words: str,
+    progress: Progress,
+) -> Explanation:
+    dense = p.array
+    sums = added(p, t, progress)
+    m = numbers_of(sums, p, t, dense.shape, eps_of(p, t))
+    ps, ts, made, sampled = rows_for_calls(p, t, looks)
+    of = m if not sampled else numbers_of(added(ps, ts), ps, ts, ps.array.shape, eps_of(p, t))
+    calls = own_calls(ps, ts, m, of)
+    a, b = (ps, ts) if p.is_first else (ts, ps)
+    made_a, made_b = made if p.is_first else made[::-1]
+    for row in rows_of_table():
+        swapped = row.swapped
+        arrays = (made_b, made_a) if swapped else (made_a, made_b)
+        sides = (b, a) if swapped else (a, b)
+        calls.append(relate(row, arrays, *sides, m, of))
+    by_name = {call.call: call for call in calls}
+    first, second = (p, t) if p.is_first else (t, p)
+    return Explanation(
+        input=first.reading,
+        target=second.reading,
+        swapped=not p.is_first,
+        axis=p.written,
+        rows=m.rows,
+        classes=m.classes,
+        prediction=ps.converted("probs")[0],
+        kl=m.kl,
+        reverse=m.reverse,
+        entropy=m.entropy,
+        cross_entropy=m.cross_entropy,
+        per_class=sums.per_class / m.rows if m.rows else sums.per_class * math.nan,
+        pitfalls=(*notes, *pitfalls_of(p, t, m, by_name, looks)),
+        calls=tuple(calls),
+        use=call_to_use(ps, ts),
+        value=m.kl,
+        alternatives=tuple(alternatives),
+        reading=words,
+        sampled=sampled,
+        normalised_kl=sums.of_normalised / m.rows if t.reading.normalised is False and m.rows else None,
+    )
+
+
+def eps_of(p: Side, t: Side) -> float:
+    return float(np.finfo(np.float64).eps)
+
+
+def rows_for_calls(p: Side, t: Side, looks: dict[str, Look]) -> tuple[Side, Side, tuple[Array, Array], int]:
+    """What the calls are made of: the sides, the arrays as they are, and of how many rows, 0 for all."""
+    skip = t.labels.skip if t.kind == "labels" else None
+    if p.array.size <= LIMIT or p.array.size // p.classes == 1:
+        made = as_float64(p.array), as_float64(t.array)
+        if skip is None:
+            return p.of(made[0], p.axis), t.of(made[1], t.axis), made, 0
+        x = rows_along(made[0], p.axis)
+        kept = t.array != skip
+        return p.of(x[kept], -1), t.of(t.array[kept], -1), made, 0
+    batch = rows_along(p.array, p.axis).shape[:-1]
+    rows = math.prod(batch)
+    wanted = np.linspace(0, rows - 1, max(1, LIMIT // p.classes)).astype(np.int64)
+    notable = [row for look in looks.values() for row in look.places.values()]
+    places = np.unravel_index(np.unique([*wanted, *notable]), batch)
+    x = as_float64(rows_along(p.array, p.axis)[places])
+    if t.kind != "labels":
+        y = as_float64(rows_along(t.array, t.axis)[places])
+        return p.of(x, -1), t.of(y, -1), (x, y), len(x)
+    y = t.array[places]
+    kept = y != skip if skip is not None else np.ones(len(y), bool)
+    return p.of(x[kept], -1), t.of(y[kept], -1), (x, as_float64(y)), len(x)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Classes that are each present or not
+
+
+@dataclass(frozen=True)
+class Binary:
+    """Prediction and target of a binary cross-entropy, as the arrays are and as xent takes them."""
+
+    prediction: Operand
+    target: Operand
+    axis: int
+    lone: bool  # one number a row, without an axis of classes
+    probs: bool  # the prediction holds probabilities
+    signs: bool  # the target holds -1 and 1
+    flat: bool = False  # the two differ by an axis of length 1
+
+    def name(self, side: Operand) -> str:
+        add = "[:, None]" if side.array.ndim == 1 else ""
+        return f"{side.name}{add}"
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        x, t = self.name(self.prediction), self.name(self.target)
+        if self.probs:
+            x = f"np.log({x} / (1 - {x}))"
+        return x, f"({t} + 1) / 2" if self.signs else t
+
+    @property
+    def use(self) -> str:
+        last = self.axis in (-1, max(self.prediction.array.ndim, self.target.array.ndim) - 1)
+        return f"xent.losses.binary_cross_entropy({', '.join(self.texts)}{'' if last else f', axis={self.axis}'})"
+
+    def rows(self, side: Operand) -> Array:
+        return side.array[:, None] if side.array.ndim == 1 else rows_along(side.array, self.axis)
+
+    def taken(self, x: Array, t: Array) -> tuple[Array, Array]:
+        x, t = as_float64(x).astype(np.float64, copy=False), as_float64(t).astype(np.float64, copy=False)
+        return (np.log(x) - np.log1p(-x) if self.probs else x), ((t + 1) / 2 if self.signs else t)
+
+    def total(self) -> float:
+        x, t = self.rows(self.prediction), self.rows(self.target)
+        with np.errstate(all="ignore"):
+            return total_of(
+                [
+                    float(losses.binary_cross_entropy(*self.taken(x[at], t[at]), reduction="sum"))
+                    for at in blocks_of(x.shape[:-1], x.shape[-1])
+                ]
+            )
+
+    @property
+    def count(self) -> tuple[int, int]:
+        x = self.rows(self.prediction)
+        return x.size // x.shape[-1], x.shape[-1]
+
+    def alternative(self, words: str) -> Alternative:
+        return Alternative(words, "binary cross-entropy", self.total() / self.count[0], self.use)
+
+
+def binary_calls(case: Binary, value: float) -> list[Call]:
+    """What the libraries' binary cross-entropies give of the arrays as they are; of rows of large arrays."""
+    rows, classes = case.count
+    x, t = (as_float64(case.rows(side)).reshape(rows, classes) for side in (case.prediction, case.target))
+    few = np.unique(np.linspace(0, rows - 1, max(1, min(rows, LIMIT // classes))).astype(np.int64))
+    x, t = x[few], t[few]
+    right = case.taken(x, t)
+    here = float(losses.binary_cross_entropy(*right)) if len(few) < rows else value
+    logistic = 1 / (1 + np.exp(-right[0]))
+    table: list[tuple[str, bool, Callable[[Array, Array], Any], float]] = [
+        ("torch bce_with_logits mean", False, lambda a, b: torch.binary_cross_entropy_with_logits(a, b), 1 / classes),
+        (
+            "torch bce_with_logits sum",
+            False,
+            lambda a, b: torch.binary_cross_entropy_with_logits(a, b, reduction="sum"),
+            float(len(few)),
+        ),
+        ("torch binary_cross_entropy mean", True, lambda a, b: torch.binary_cross_entropy(a, b), 1 / classes),
+        ("Gluon SigmoidBCELoss", False, lambda a, b: gluon.SigmoidBCELoss()(a, b).mean(), 1 / classes),
+    ]
+    factors = {1.0: "BCE", 1 / classes: "BCE / C", float(len(few)): "N BCE"}
+    calls = [Call("xent binary_cross_entropy", value, None, None, True, "= BCE")]
+    for name, wants_probs, function, factor in table:
+        as_is, refused = tried(function, x, t)
+        wrong = []
+        if wants_probs != case.probs:
+            wrong.append(f"{case.prediction.name} holds {'probabilities' if case.probs else 'logits'}")
+        if case.signs:
+            wrong.append(f"{case.target.name} holds -1 and 1")
+        if refused is not None and not wrong:
+            wrong.append(f"{case.target.name} is of dtype {case.target.array.dtype}")
+        fitting = tried(function, logistic if wants_probs else right[0], right[1])[0] if wrong else as_is
+        holds = fitting is not None and math.isclose(fitting, here * factor, rel_tol=1e-9, abs_tol=1e-12)
+        formula = factors[factor] if factor != 1.0 else "BCE"
+        if wrong:
+            relation = "; ".join(wrong) + (f": put right, it is {formula}" if holds else "")
+        else:
+            relation = f"= {formula}" if holds else "no simple relation to BCE here"
+        exact = holds and not wrong
+        shown = value * (rows if formula == "N BCE" else factor) if exact and len(few) < rows else as_is
+        calls.append(
+            Call(name, shown, None, refused, exact and formula == "BCE", relation, len(few) < rows and not exact)
+        )
+    return calls
+
+
+def tried(function: Callable[[Array, Array], Any], x: Array, t: Array) -> tuple[float | None, str | None]:
+    try:
+        return float(function(x, t)), None
+    except (TypeError, ValueError, IndexError, RuntimeError) as error:
+        return None, str(error)
+
+
+def explained_binary(
+    case: Binary, readings: tuple[Reading, Reading], alternatives: Sequence[Alternative], words: str, why: str
+) -> Explanation:
+    rows, classes = case.count
+    value = case.total() / rows
+    notes = [why]
+    swapped = case.prediction.name == "target"
+    if swapped:
+        notes.append("The arguments look swapped: the prediction comes first. Below, target is read as the prediction.")
+    if case.signs:
+        notes.append(f"{case.target.name} holds -1 and 1, where every library here takes 0 and 1.")
+    if case.flat:
+        notes.append(
+            f"input has shape {readings[0].shape} and target {readings[1].shape}: where they are subtracted or "
+            "multiplied they broadcast to a matrix. Give both the same shape."
+        )
+    if not math.isfinite(value):
+        notes.append(f"The loss is {value}: a target is where the prediction says that it cannot be, or a NaN or +inf is held.")
+    calls = binary_calls(case, value)
+    return Explanation(
+        input=readings[0],
+        target=readings[1],
+        swapped=swapped,
+        axis=case.axis,
+        rows=rows,
+        classes=classes,
+        prediction=f"1 / (1 + np.exp(-{case.texts[0]}))",
+        kl=math.nan,
+        reverse=math.nan,
+        entropy=math.nan,
+        cross_entropy=math.nan,
+        per_class=np.zeros(0),
+        pitfalls=tuple(notes),
+        calls=tuple(calls),
+        use=case.use,
+        loss="binary_cross_entropy",
+        value=value,
+        alternatives=tuple(alternatives),
+        reading=words,
+        sampled=LIMIT // classes if rows * classes > LIMIT else 0,
+    )
+
+
+def explained_none(
+    x: Operand, t: Operand, kinds: tuple[str, str], notes: Sequence[str], alternatives: Sequence[Alternative], words: str
+) -> Explanation:
+    readings = []
+    for side, kind in zip((x, t), kinds, strict=True):
+        a = side.array
+        readings.append(side.reading(kind, None, f"from {a.min()} to {a.max()}, no axis of classes"))
+    return Explanation(
+        input=readings[0],
+        target=readings[1],
+        swapped=False,
+        axis=-1,
+        rows=x.array.size,
+        classes=1,
+        prediction="",
+        kl=math.nan,
+        reverse=math.nan,
+        entropy=math.nan,
+        cross_entropy=math.nan,
+        per_class=np.zeros(0),
+        pitfalls=tuple(notes),
+        calls=(),
+        use="",
+        loss="none",
+        alternatives=tuple(alternatives),
+        reading=words,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Putting it together
+
+
+def looked(side: Operand, axis: int, tick: Any = None) -> Look:
+    look = look_at(side.array, axis, side.eps, tick=tick)
+    if not look.rows:
+        raise ValueError(f"explain: every row of {side.name} holds a NaN")
+    return look
+
+
+def is_settled(side: Operand, axis: int) -> bool:
+    look = look_at(side.array, axis, side.eps, until_unsettled=True)
+    return bool(look.rows) and look.settled(side.eps)
+
+
+def explain_same_shape(x: Operand, t: Operand, wanted: int | None, progress: Progress) -> Explanation:
+    ndim = x.array.ndim
+    place = ndim - 1 if wanted is None else wanted
+    look = {"input": looked(x, place, progress.tick), "target": looked(t, place, progress.tick)}
+    lx, lt = look["input"], look["target"]
+
+    whole = all(side.whole_dtype and one.low >= 0 for side, one in ((x, lx), (t, lt)))
+    hot = [one.zero_or_one and one.one_a_row for one in (lx, lt)]
+    if whole and (ndim == 1 or not any(hot) or all(hot)):
+        return explain_two_whole(x, t, place, look, all(hot) and ndim > 1)
+
+    swap = lx.zero_or_one and not lt.zero_or_one and not (hot[0] and lt.settled(t.eps) and ndim > 1)
+    pred, goal = (t, x) if swap else (x, t)
+    binary = explain_binary_shape(pred, goal, place, look)
+    if binary is not None:
+        return binary
+
+    notes: list[str] = []
+    alternatives: list[Alternative] = []
+    settled = lx.settled(x.eps), lt.settled(t.eps)
+    moved: int | None = None
+    if not all(settled):
+        for a in range(ndim):
+            if a == place or x.array.shape[a] == 1:
+                continue
+            other = [not settled[i] and is_settled(side, a) for i, side in enumerate((x, t))]
+            if any(other):
+                moved = a
+                break
+    if moved is not None:
+        names = " and ".join(side.name for side, ok in zip((x, t), other, strict=True) if ok)
+        here = f"axis {place}" + ("" if wanted is not None else ", the last")
+        verb = "sum" if all(other) else "sums"
+        if any(settled):
+            kept = "input" if settled[0] else "target"
+            notes.append(
+                f"{names} {verb} to 1 along axis {moved}, {kept} along {here}: one of them was normalised over the wrong "
+                "axis, and no loss of the two means anything before that is put right."
+            )
+            alternatives.append(along_axis(x, t, moved))
+        elif wanted is not None:
+            notes.append(
+                f"{names} {verb} to 1 along axis {moved}, not along {here}, which was asked for: axis={moved} is meant?"
+            )
+            alternatives.append(along_axis(x, t, moved))
+        else:
+            notes.append(
+                f"{names} {verb} to 1 along axis {moved}, not along {here}: the classes are read along axis {moved}. Give "
+                f"axis={moved} to every call; PyTorch's cross_entropy takes them from axis 1, kl_div has no axis."
+            )
+            place = moved
+            look = {"input": looked(x, place, progress.tick), "target": looked(t, place, progress.tick)}
+    elif not any(settled) and ndim > 2 and wanted is None:
+        notes.append(
+            f"Nothing sums to 1 along any axis: the classes are taken to be along the last, of shape {x.array.shape}; "
+            "PyTorch has them along axis 1. Give axis."
+        )
+        alternatives.append(along_axis(x, t, 1))
+    return explain_dense(x, t, place, look, notes, alternatives, progress)
+
+
+def along_axis(x: Operand, t: Operand, axis: int) -> Alternative:
+    kx = kinds_of(looked(x, axis), x.eps, False)[0]
+    kt = kinds_of(looked(t, axis), t.eps, True)[0]
+    if kt.kind in ("multi_hot", "signs", "binary_probs"):
+        kt = Kind("probs", False, 0.0, kt.evidence)
+    if kx.kind in ("multi_hot", "signs"):
+        kx = Kind("logits", None, 0.0, kx.evidence)
+    p, q = x.side(kx, axis, True), t.side(kt, axis, False)
+    return alternative(f"the classes lie along axis {axis}: {says(p)}, {says(q)}", p, q)
+
+
+def explain_dense(
+    x: Operand,
+    t: Operand,
+    place: int,
+    look: dict[str, Look],
+    notes: list[str],
+    alternatives: list[Alternative],
+    progress: Progress,
+) -> Explanation:
+    kx = kinds_of(look["input"], x.eps, False)
+    kt = kinds_of(look["target"], t.eps, True)
+    probs = ("probs", "percent", "neg_probs")
+    if (kx[0].kind == "one_hot" and kt[0].kind not in ("one_hot", "multi_hot")) or (
+        len(kx) == 1 and kx[0].kind in probs and (kt[0].kind in LOGS or kt[0].kind == "logits")
+    ):
+        # Read again: what an array looks like depends on the place in which it belongs.
+        x, t = t, x
+        kx, kt = kinds_of(look[x.name], x.eps, False), kinds_of(look[t.name], t.eps, True)
+    if kx[0].kind in ("signs", "multi_hot"):
+        kx = [Kind("logits", None, 0.0, kx[0].evidence)]
+    if kt[0].kind == "binary_probs" or kt[0].kind in ("signs", "multi_hot"):
+        kt = [Kind("probs", False, 0.0, kt[0].evidence)]
+    p, q = x.side(kx[0], place, True), t.side(kt[0], place, False)
+    if x.array.ndim == 1 and q.kind == "one_hot":
+        lone = Binary(x, t, place, True, is_unit(look[x.name]), False)
+        alternatives.append(lone.alternative("one number a row, each with a target of 0 or 1"))
+    for kind in kx[1:]:
+        other = x.side(kind, place, True)
+        alternatives.append(alternative(f"{says(other)}, {says(q)}", other, q))
+    for kind in kt[1:]:
+        if kind.kind == "binary_probs":
+            alternatives.append(
+                Binary(x, t, place, False, is_unit(look[x.name]), False).alternative(
+                    f"{t.name} holds a probability for each class on its own"
+                )
+            )
+        else:
+            other = t.side(kind, place, False)
+            alternatives.append(alternative(f"{says(p)}, {says(other)}", p, other))
+    return explained_kl(p, q, look, notes, alternatives, f"{says(p)}, {says(q)}", progress)
+
+
+def is_unit(look: Look) -> bool:
+    return look.low >= 0 and look.high <= 1
+
+
+def explain_two_whole(x: Operand, t: Operand, place: int, look: dict[str, Look], hot: bool) -> Explanation:
+    """Two arrays of whole numbers of one shape: two sets of labels, or of counts."""
+    if hot:
+        same = (x.array.argmax(place) == t.array.argmax(place)).mean()
+        what, kinds = "Both arrays are one-hot: two sets of labels, and no scores", ("one_hot", "one_hot")
+    else:
+        same, kinds = (x.array == t.array).mean(), ("labels", "labels")
+        what = "Both arrays hold integers, one label each: two sets of labels, and no scores"
+    notes = [
+        f"{what}. A loss needs the model's scores, C of them a row, before argmax: pass those as input. All that these "
+        f"say is how often they agree: {number(100 * float(same))} % of {x.array.size // (x.array.shape[place] if hot else 1)}."
+    ]
+    alternatives = []
+    if not hot and look["input"].sum_low > 0 and look["target"].sum_low > 0:
+        sides = []
+        for side, first in ((x, True), (t, False)):
+            one = look[side.name]
+            evidence = f"whole numbers from {number(one.low)} to {number(one.high)}"
+            sides.append(side.side(Kind("weights", None, 0.0, evidence), place, first))
+        alternatives.append(alternative(f"both are counts, of {x.array.shape[place]} classes along axis {place}", *sides))
+    return explained_none(x, t, kinds, notes, alternatives, "both are labels")
+
+
+def explain_binary_shape(x: Operand, t: Operand, place: int, look: dict[str, Look]) -> Explanation | None:
+    """The case of classes that are each present or not, if it is one; `x` is the prediction."""
+    lx, lt = look[x.name], look[t.name]
+    classes = x.array.shape[place]
+    lone = x.array.ndim == 1
+    signs = lt.whole and lt.low == -1 and lt.high == 1 and not lt.zeros
+    one = classes == 1 and not lone
+    soft = is_unit(lt) and not lt.settled(t.eps)
+    if not (lt.zero_or_one or signs or (soft and (lone or one))):
+        return None
+    if lt.zero_or_one and lt.one_a_row and not one:
+        return None  # one-hot
+    unit, normalised = is_unit(lx), lx.settled(x.eps)
+    case = Binary(x, t, place, lone, unit, signs)
+    what = "one number a row" if lone or one else "classes that are each present or not"
+    why = (
+        f"{t.name} holds {'-1 and 1' if signs else 'zeros and ones' if lt.zero_or_one else 'numbers from 0 to 1'}, "
+        f"{what}: the loss is binary_cross_entropy, not cross-entropy over the classes and no KL divergence."
+    )
+    words = f"{x.name} holds {'probabilities' if unit else 'logits'}, each on its own, {t.name} {'-1 and 1' if signs else 'what is present'}"
+    alternatives = []
+    if unit:
+        logits = replace(case, probs=False)
+        alternatives.append(logits.alternative(f"{x.name} holds logits that all lie from 0 to 1"))
+    if not one and not signs:
+        kx = kinds_of(lx, x.eps, False)[0]
+        if kx.kind not in ("multi_hot", "signs", "one_hot"):
+            p = x.side(kx, place, True)
+            along = f"one row of {classes} classes" if lone else f"classes along axis {place} that exclude each other"
+            if lt.zero_or_one and lt.one_a_row:
+                q = t.side(Kind("one_hot", True, 0.0, "a single 1, else 0"), place, False)
+                alternatives.append(alternative(f"{along}: {says(p)}, {says(q)}", p, q))
+            elif lt.one_at_most and lt.zero_or_one and lt.sum_high > 0:
+                q = t.side(Kind("probs", False, 0.0, "at most a single 1 a row"), place, False)
+                alternatives.append(alternative(f"{along}, one-hot, and rows of zeros are no row's target", p, q))
+            elif normalised and not lone and lt.sum_low > 0:
+                q = t.side(Kind("weights", None, 0.0, "zeros and ones"), place, False)
+                alternatives.append(alternative(f"{along}: {says(p)}, and the ones of a row share its mass", p, q))
+            elif lone and not lt.zero_or_one and lt.sum_low > 0:
+                q = t.side(Kind("probs", False, 0.0, "from 0 to 1"), place, False)
+                alternatives.append(alternative(f"{along}: {says(p)}, {says(q)}", p, q))
+        for a in range(t.array.ndim):
+            if a != place and t.array.shape[a] > 1 and lt.zero_or_one and is_settled(t, a):
+                alternatives.append(along_axis(x, t, a))
+    kinds = {
+        x.name: Kind("binary_probs" if unit else "binary_logits", None, 0.0, f"from {number(lx.low)} to {number(lx.high)}"),
+        t.name: Kind(
+            "signs" if signs else "multi_hot" if lt.zero_or_one else "binary_probs",
+            None,
+            0.0,
+            f"from {number(lt.low)} to {number(lt.high)}, {number(lt.sum_low)} to {number(lt.sum_high)} in all a row",
+        ),
+    }
+    readings = {side.name: side.reading(kinds[side.name].kind, None, kinds[side.name].evidence) for side in (x, t)}
+    return explained_binary(case, (readings["input"], readings["target"]), alternatives, words, why)
+
+
+def explain_labels(
+    x: Operand, t: Operand, wanted: int | None, ignore_index: int | None, progress: Progress
+) -> Explanation:
+    """Arrays of two shapes: a dense one, and labels of its rows."""
+    notes: list[str] = []
+    dense, other = (x, t) if x.array.ndim >= t.array.ndim and x.array.size >= t.array.size else (t, x)
+    shape = dense.array.shape
+    places = [] if not shape else range(len(shape)) if wanted is None else [wanted]
+    fitting = [a for a in places if other.array.shape == shape[:a] + shape[a + 1 :]]
+    kept = [a for a in places if other.array.shape == (*shape[:a], 1, *shape[a + 1 :]) and shape[a] > 1]
+    if not fitting and kept:
+        fitting = kept[-1:]
+        other = Operand(other.name, other.array.squeeze(fitting[0]))
+        index = ", ".join([":"] * fitting[0] + ["0"])
+        notes.append(
+            f"{other.name} has an axis of length 1: most calls want labels without it, {other.name}[{index}]; below it "
+            "is read so."
+        )
+    if not fitting:
+        hints = ""
+        if other.array.ndim == dense.array.ndim and other.array.shape[::-1] == shape:
+            hints = f"; {other.name}.T has the shape of {dense.name}"
+        place = len(shape) - 1 if wanted is None else wanted
+        batch = shape[:place] + shape[place + 1 :]
+        raise ValueError(
+            f"explain: input has shape {x.array.shape} and target {t.array.shape}; expected the same shape, or labels of "
+            f"shape {batch}, one a row of {shape[place]} classes along axis {place}{hints}"
+        )
+    last = fitting[-1]
+    if shape[last] == 1:
+        wide = Operand(other.name, np.expand_dims(other.array, last))
+        looks = {dense.name: looked(dense, last), other.name: looked(wide, last)}
+        binary = explain_binary_shape(dense, Operand(other.name, wide.array), last, looks)
+        if binary is not None:
+            flat = replace(dense_reading(binary, other.name), shape=other.array.shape)
+            note = (
+                f"input has shape {x.array.shape} and target {t.array.shape}: where they are subtracted or multiplied "
+                f"they broadcast to a matrix. {other.name}{'[:, None]' if other.array.ndim == 1 else ''} has the other's shape."
+            )
+            named = binary.use.replace(other.name, f"{other.name}[:, None]") if other.array.ndim == 1 else binary.use
+            return replace(binary, **{other.name: flat}, pitfalls=(*binary.pitfalls, note), use=named)
+    usable: list[tuple[int, Labels]] = []
+    error: IndexError | None = None
+    for a in fitting:
+        try:
+            usable.append((a, read_labels(other.name, other.array, shape[a], ignore_index)))
+        except IndexError as caught:
+            error = caught
+    if not usable:
+        assert error is not None
+        raise error
+    alternatives: list[Alternative] = []
+    settled = [one for one in usable if len(usable) > 1 and is_settled(dense, one[0])]
+    place, how = (settled or usable)[-1]
+
+    def sides(a: int, labels: Labels) -> tuple[Side, Side, Look]:
+        look = looked(dense, a, progress.tick)
+        kind = kinds_of(look, dense.eps, False)[0]
+        return dense.side(kind, a, True), other.labels(labels, dense, a), look
+
+    p, q, look = sides(place, how)
+    if len(usable) > 1 and len(settled) != 1:
+        notes.append(f"The shapes fit classes along axes {', '.join(str(a) for a, _ in usable)}: give axis.")
+        for a, labels in usable:
+            if a != place:
+                alternatives.append(alternative(f"the classes lie along axis {a}", *sides(a, labels)[:2]))
+    elif wanted is None and place != len(shape) - 1:
+        notes.append(f"The classes are along axis {place}, as {other.name}'s shape has it: give axis={place}.")
+    for kind in kinds_of(look, dense.eps, False)[1:]:
+        other_side = dense.side(kind, place, True)
+        alternatives.append(alternative(f"{says(other_side)}, {says(q)}", other_side, q))
+    if how.signs:
+        both = replace(q, reading=q.reading, array=(other.array.astype(np.int64) + 1) // 2, labels=Labels())
+        sums = added(p, both, all_of_it=False)
+        call = call_to_use(p, q).split(", ignore_index")[0].rstrip(")")
+        call = call.replace(f", {other.name}", f", ({other.name} + 1) // 2") + ")"
+        alternatives.append(
+            Alternative(f"{other.name} holds -1 and 1 for the two classes", f"KL({other.name}, prediction)", sums.kl / sums.rows, call)
+        )
+    return explained_kl(p, q, {dense.name: look}, notes, alternatives, f"{says(p)}, {says(q)}", progress)
+
+
+def dense_reading(found: Explanation, name: str) -> Reading:
+    return found.input if name == "input" else found.target
+
+
+def explain(
+    input: ArrayLike, target: ArrayLike, axis: int | None = None, *, ignore_index: int | None = None
+) -> Explanation:
     """Say what two arrays look like, and how the losses of several libraries on them relate to KL(target, prediction).
 
     Looks at the values, not at names: rows that sum to 1 are probabilities, rows whose exponentials do are
-    log-probabilities, one integer a row is a label. Where `input` can only be the target of `target`, they are read
-    swapped, and the first pitfall says so. Then PyTorch's, Gluon's, optax's and SciPy's losses are computed of the
-    arrays exactly as they are, by the doors of `xent.compat`, and Keras' clipped divergence by its formula. A relation
-    is stated only if it holds for these numbers within rounding.
+    log-probabilities (also those of base 2 and 10, and of the wrong sign), one integer a row is a label, zeros and ones
+    are classes that are each present or not, whose loss is `xent.losses.binary_cross_entropy`. Where `input` can only
+    be the target of `target`, they are read swapped, and a pitfall says so. Where the values do not decide, the result
+    is `unclear` and has each reading with its number. Then PyTorch's, Gluon's, optax's and SciPy's losses are computed
+    of the arrays exactly as they are, by the doors of `xent.compat`, and Keras' clipped divergence by its formula. A
+    relation is stated only if it holds for these numbers within rounding.
+
+    All is computed in float64, a block of rows at a time. Of more than a million elements, the calls of the table are
+    made of evenly spaced rows and marked ``~`` where no relation gives them for all; everything else is of all rows.
+    Beyond 2 seconds a terminal shows the progress on stderr.
 
     Parameters
     ----------
     input : array_like
         The prediction: logits, log-probabilities or probabilities, C classes along `axis`.
     target : array_like
-        Of the same shape: probabilities, log-probabilities, logits or one-hot; or labels, one a row.
-    axis : int, default -1
-        The class axis.
+        Of the same shape: probabilities, log-probabilities, logits, one-hot or multi-hot; or labels, one a row.
+    axis : int, optional
+        The class axis. Without it the last, unless only along another one rows sum to 1 or the shape of labels fits.
+    ignore_index : int, optional
+        Rows with this label do not count. Without it, a single negative label that occurs (-100, -1), or 255, is read
+        so, and a pitfall says it.
 
     Returns
     -------
@@ -836,9 +1724,9 @@ def explain(input: ArrayLike, target: ArrayLike, axis: int = -1) -> Explanation:
     Raises
     ------
     IndexError
-        A label outside 0 to C - 1: its value and position.
+        A label outside 0 to C - 1 that is read in no other way: its value and position.
     TypeError
-        A masked array, or a dtype other than float16, float32, float64, integers and bool.
+        A masked array, or a dtype other than float16, bfloat16, float32, float64, integers and bool.
     ValueError
         Shapes that do not match, an axis out of range, empty arrays, a NaN in every row, or one number a row that is
         no label.
@@ -852,37 +1740,37 @@ def explain(input: ArrayLike, target: ArrayLike, axis: int = -1) -> Explanation:
     'xent.losses.kl_div(input, target)'
     >>> [(call.call, call.shown, call.relation) for call in found.calls if call.call == "torch kl_div mean"]
     [('torch kl_div mean', '0.0316715', '= KL / C, divided by the number of classes')]
+    >>> xent.explain(np.log2([[0.5, 0.5], [0.9, 0.1]]), np.array([[0.7, 0.3], [0.8, 0.2]])).use
+    'xent.losses.kl_div(input * np.log(2), target)'
     """
-    # Infinities and NaN are part of what is explained.
-    with np.errstate(all="ignore"):
-        return explained(*read(input, target, axis))
-
-
-def explained(p: Side, t: Side) -> Explanation:
-    use, kl = call_to_use(p, t)
-    m = measure(p, t, kl)
-    calls = own_calls(p, t, m)
-    first, second = (p, t) if p.is_first else (t, p)
-    for row in rows_of_table():
-        calls.append(relate(row, *((second, first) if row.swapped else (first, second)), m))
-    per_class = losses.kl_div(p.converted("logits")[1], t.converted("probs")[1], axis=p.axis, reduction="per_class")
-    return Explanation(
-        input=first.reading,
-        target=second.reading,
-        swapped=not p.is_first,
-        axis=p.axis,
-        rows=m.rows,
-        classes=m.classes,
-        prediction=p.converted("probs")[0],
-        kl=m.kl,
-        reverse=m.reverse,
-        entropy=m.entropy,
-        cross_entropy=m.cross_entropy,
-        per_class=np.asarray(per_class, np.float64) / m.rows,
-        pitfalls=tuple(pitfalls_of(p, t, m, {call.call: call for call in calls})),
-        calls=tuple(calls),
-        use=use,
-    )
+    x, t = operand("input", input), operand("target", target)
+    ndim = max(x.array.ndim, t.array.ndim)
+    if not ndim:
+        raise ValueError("explain: input and target are single numbers; an axis of classes is expected")
+    wanted: int | None = None
+    if axis is not None:
+        try:
+            wanted = normalize_axis_index(operator.index(axis), ndim, "explain")
+        except TypeError:
+            raise TypeError(f"explain: axis must be an int, not {type(axis).__name__}") from None
+    if ignore_index is not None:
+        try:
+            ignore_index = operator.index(ignore_index)
+        except TypeError:
+            raise TypeError(f"explain: ignore_index must be an int, not {type(ignore_index).__name__}") from None
+    progress = Progress(3 * max(x.array.size, t.array.size))
+    try:
+        # Infinities and NaN are part of what is explained.
+        with np.errstate(all="ignore"):
+            if x.array.shape != t.array.shape:
+                return explain_labels(x, t, wanted, ignore_index, progress)
+            found = explain_same_shape(x, t, wanted, progress)
+    finally:
+        progress.close()
+    if ignore_index is not None:
+        note = f"ignore_index={ignore_index} goes with labels, one a row, which these arrays are not: it is not used."
+        found = replace(found, pitfalls=(note, *found.pitfalls))
+    return found
 
 
 def who_computes_what() -> str:

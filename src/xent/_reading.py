@@ -1,0 +1,345 @@
+"""What an array of a loss looks like: a part of `xent.explain`, and all that it judges by.
+
+An array is walked once, a block of rows at a time, for the few facts that tell its kind (`Look`). A hypothesis, such as
+"base-2 logarithms of probabilities", is dropped at the first block that refutes it, so that an array of logits costs
+little more than its minimum, maximum and sums.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+import xent
+
+Array: TypeAlias = NDArray[Any]
+
+NEAR = 0.05  # rows whose sums are this close to 1 are meant to sum to 1
+BLOCK = 1 << 16  # elements that are looked at together: they stay in cache
+
+# Logarithms of probabilities: what to multiply by to get natural ones, and how that is written.
+LOGS = {
+    "log_probs": (1.0, "{}"),
+    "log2_probs": (math.log(2), "{} * np.log(2)"),
+    "log10_probs": (math.log(10), "{} * np.log(10)"),
+    "neg_log_probs": (-1.0, "-{}"),
+    "neg_log2_probs": (-math.log(2), "{} * -np.log(2)"),
+    "neg_log10_probs": (-math.log(10), "{} * -np.log(10)"),
+}
+LOG_NAMES = {
+    "log_probs": "exp",
+    "log2_probs": "2 ** x",
+    "log10_probs": "10 ** x",
+    "neg_log_probs": "exp(-x)",
+    "neg_log2_probs": "2 ** -x",
+    "neg_log10_probs": "10 ** -x",
+}
+# Probabilities in another unit: what to divide by.
+UNITS = {"probs": 1.0, "percent": 100.0, "neg_probs": -1.0}
+KIND_NAMES = {
+    "logits": "logits",
+    "log_probs": "log-probabilities",
+    "log2_probs": "base-2 log-probabilities",
+    "log10_probs": "base-10 log-probabilities",
+    "neg_log_probs": "negative log-probabilities",
+    "neg_log2_probs": "negative base-2 log-probabilities",
+    "neg_log10_probs": "negative base-10 log-probabilities",
+    "probs": "probabilities",
+    "percent": "probabilities in percent",
+    "neg_probs": "probabilities of the wrong sign",
+    "weights": "counts or weights",
+    "one_hot": "one-hot probabilities",
+    "multi_hot": "zeros and ones",
+    "signs": "-1 and 1",
+    "binary_logits": "logits, each on its own",
+    "binary_probs": "probabilities, each on its own",
+    "labels": "labels",
+    "classes": "probabilities or labels",
+    "scores": "numbers without classes",
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an array looks like, and why: part of an `Explanation`.
+
+    `kind` is one of logits, log_probs (log2_probs, log10_probs and their negatives), probs, percent, neg_probs, weights,
+    one_hot and labels; where classes are each present or not, multi_hot, signs, binary_logits and binary_probs; scores
+    where there are no classes. `normalised` says whether rows sum to 1 within the rounding of their dtype (None for
+    those that need not).
+    """
+
+    name: str
+    kind: str
+    normalised: bool | None
+    evidence: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        rest = "" if self.normalised is not False else ", not normalised"
+        return f"{KIND_NAMES[self.kind]}{rest}: {self.evidence}"
+
+
+def span(low: float, high: float) -> str:
+    a, b = f"{low + 0.0:.6g}", f"{high + 0.0:.6g}"
+    return a if a == b else f"{a} to {b}"
+
+
+def is_float(array: Array) -> bool:
+    """Whether the dtype is a floating one; NumPy does not count bfloat16 as one."""
+    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+
+
+def epsilon(array: Array) -> float:
+    if array.dtype.name == "bfloat16":
+        return 2.0**-7
+    return float(np.finfo(array.dtype if array.dtype.kind == "f" else np.float64).eps)
+
+
+def as_float64(array: Array) -> Array:
+    return array if array.dtype.kind in "biu" else np.asarray(array, np.float64)
+
+
+def blocks_of(shape: tuple[int, ...], width: int) -> Iterator[tuple[slice | int, ...]]:
+    """Places that together make up a batch of `shape`, each of about BLOCK elements where a row has `width`."""
+    if not shape:
+        yield ()
+        return
+    inner, cut = width, len(shape) - 1
+    while cut > 0 and inner * shape[cut] <= BLOCK:
+        inner *= shape[cut]
+        cut -= 1
+    step = max(1, BLOCK // max(inner, 1))
+    for outer in itertools.product(*(range(n) for n in shape[:cut])):
+        for start in range(0, shape[cut], step):
+            yield (*outer, slice(start, start + step))
+
+
+@dataclass
+class Look:
+    """The facts about an array's rows along an axis, of as many rows as have been added."""
+
+    classes: int
+    rows: int = 0
+    low: float = math.inf
+    high: float = -math.inf
+    sum_low: float = math.inf
+    sum_high: float = -math.inf
+    zeros: bool = False
+    whole: bool = True
+    one_a_row: bool = True
+    one_at_most: bool = True
+    # By how much the sums of a kind, or the sums of the exponentials of one, miss 1; infinite once it is refuted.
+    missed: dict[str, float] = field(default_factory=lambda: dict.fromkeys((*UNITS, *LOGS), 0.0))
+    mass_low: float = math.inf
+    mass_high: float = -math.inf
+    nan_rows: int = 0
+    walked: int = 0
+    places: dict[str, int] = field(default_factory=dict)  # the rows of the extremes and of the first NaN
+
+    def add(self, rows: Array) -> None:
+        rows = np.asarray(rows, np.float64).reshape(-1, self.classes)
+        sums = rows.sum(1)
+        start, numbers = self.walked, None
+        self.walked += len(rows)
+        if np.isnan(sums).any():  # a sum of infinities of both signs is one, too
+            holed = np.isnan(rows).any(1)
+            self.nan_rows += int(holed.sum())
+            if holed.any():
+                self.places.setdefault("nan", start + int(holed.argmax()))
+            numbers = np.flatnonzero(~holed)
+            rows, sums = rows[numbers], sums[numbers]
+        if not len(rows):
+            return
+        self.rows += len(rows)
+        low, high = float(rows.min()), float(rows.max())
+        for name, found, beyond in (("low", low, low < self.low), ("high", high, high > self.high)):
+            if beyond:
+                row = int((rows == found).any(1).argmax())
+                self.places[name] = start + (row if numbers is None else int(numbers[row]))
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        self.sum_low, self.sum_high = min(self.sum_low, float(sums.min())), max(self.sum_high, float(sums.max()))
+        self.zeros = self.zeros or bool(low <= 0 <= high and (rows == 0).any())
+        self.whole = self.whole and bool(np.isfinite(low) and np.isfinite(high) and (rows == np.floor(rows)).all())
+        self.one_a_row = self.one_a_row and bool((sums == 1).all())
+        self.one_at_most = self.one_at_most and bool((sums <= 1).all())
+        for kind, unit in UNITS.items():
+            self.judge(kind, sums / unit)
+        for kind, (factor, _) in LOGS.items():
+            if math.isinf(self.missed[kind]):
+                continue
+            if max(low * factor, high * factor) > 0.2:
+                self.missed[kind] = math.inf
+                continue
+            mass = np.exp(xent.logsumexp(rows * factor))
+            if kind == "log_probs":
+                self.mass_low, self.mass_high = min(self.mass_low, mass.min()), max(self.mass_high, mass.max())
+            self.judge(kind, mass)
+
+    def judge(self, kind: str, sums: Array) -> None:
+        if not math.isinf(self.missed[kind]):
+            worst = float(np.abs(sums - 1).max())
+            self.missed[kind] = max(self.missed[kind], worst) if worst <= 2 * NEAR else math.inf
+
+    def rounding(self, eps: float) -> float:
+        """How far sums of rounded values, or of exponentials of rounded logarithms, which lose more, may miss 1."""
+        return min(16 * eps * (4 + math.sqrt(self.classes)), NEAR / 5)
+
+    @property
+    def zero_or_one(self) -> bool:
+        return self.whole and self.low >= 0 and self.high <= 1
+
+    def settled(self, eps: float) -> bool:
+        """Whether the rows sum to 1 in some form: they were made along this axis."""
+        if self.zero_or_one:
+            return self.one_a_row
+        rounding = self.rounding(eps)
+        return self.kind_that_sums(rounding) is not None
+
+    def kind_that_sums(self, rounding: float) -> str | None:
+        for kind in ("probs", *LOGS, "percent", "neg_probs"):
+            if self.missed[kind] <= rounding and (kind in LOGS or self.low / UNITS[kind] >= -1e-3):
+                sign = 1 if kind not in LOGS else math.copysign(1, LOGS[kind][0])
+                if kind == "neg_probs" and self.high > 1e-3:
+                    continue
+                if kind in LOGS and max(self.low * sign, self.high * sign) > rounding:
+                    continue
+                return kind
+        return None
+
+
+def look_at(array: Array, axis: int, eps: float, until_unsettled: bool = False, tick: Callable[[int], None] | None = None) -> Look:
+    """The facts along `axis`; only as long as the rows still sum to 1 in some form, if that is all that matters."""
+    moved = np.moveaxis(array, axis, -1)
+    look = Look(moved.shape[-1])
+    for place in blocks_of(moved.shape[:-1], look.classes):
+        look.add(moved[place])
+        if tick is not None:
+            tick(moved[place].size)
+        if until_unsettled and look.rows and not look.settled(eps):
+            break
+    return look
+
+
+@dataclass(frozen=True)
+class Kind:
+    kind: str
+    normalised: bool | None
+    missed: float
+    evidence: str
+
+
+def kinds_of(look: Look, eps: float, is_target: bool) -> list[Kind]:
+    """What rows with these facts may be, the likeliest first; more than one where the values do not decide."""
+    rounding = look.rounding(eps)
+    low, high = look.low, look.high
+    values = f"from {span(low, high)}"
+    sums = span(look.sum_low, look.sum_high)
+    if look.zero_or_one and look.one_a_row:
+        return [Kind("one_hot", True, 0.0, "each row holds a single 1, else 0")]
+    kind = look.kind_that_sums(rounding) if not look.zero_or_one or look.sum_high == 0 else None
+    if kind in LOGS:
+        missed = look.missed[kind]
+        return [Kind(kind, True, missed, f"{values}, their {LOG_NAMES[kind]} sums to 1 within rounding")]
+    if kind is not None:
+        total = f"{UNITS[kind]:g}"
+        return [Kind(kind, True, look.missed[kind], f"{values}, rows sum to {total} within rounding")]
+    if look.zero_or_one and is_target:
+        return [Kind("multi_hot", None, 0.0, f"zeros and ones, {sums} ones a row")]
+    if look.whole and low == -1 and high == 1 and not look.zeros:
+        return [Kind("signs", None, 0.0, "each -1 or 1")]
+    unnormalised = Kind("probs", False, 0.0, f"{values}, rows sum to {sums}, not 1")
+    weights = Kind("weights", None, 0.0, f"{values}, rows sum to {sums}")
+    why = "of both signs" if low < 0 < high else f"their sums {sums}"
+    if not low < 0 < high and look.mass_high > 0:
+        why += f", the sums of their exp {span(look.mass_low, look.mass_high)}"
+    logits = Kind("logits", None, 0.0, f"{values}, {why}")
+    if high == math.inf:
+        return [logits]
+    if low >= 0 and high <= 1 and look.sum_high > 0:
+        if look.missed["probs"] <= NEAR:
+            return [unnormalised]
+        if look.zeros and look.sum_low > 0 and look.sum_high <= 1 + NEAR:
+            pruned = "with zeros: pruned, and not divided by what was left"
+            return [Kind("probs", False, 0.0, f"{unnormalised.evidence} ({pruned})")]
+        if not is_target:
+            return [logits, unnormalised]
+        if look.sum_high <= 1 + NEAR:
+            return [unnormalised]
+        return [unnormalised, Kind("binary_probs", None, 0.0, f"{values}, rows sum to {sums}, more than 1")]
+    if look.missed["percent"] <= NEAR and low >= 0:
+        return [Kind("percent", False, 0.0, f"{values}, rows sum to {sums}, about 100")]
+    if low >= 0 and look.sum_low > 0 and high > 1:
+        level = look.rows > 1 and look.sum_high - look.sum_low <= rounding * look.sum_high
+        if level and not look.whole:
+            return [Kind("weights", None, 0.0, f"{values}, every row sums to {sums}")]
+        if look.whole and is_target:
+            return [Kind("weights", None, 0.0, f"whole numbers {values}, rows sum to {sums}"), logits]
+        if look.whole or look.zeros:
+            return [logits, weights]
+        if is_target:
+            return [logits, weights]
+    if high <= rounding and look.missed["log_probs"] <= NEAR:
+        evidence = f"{values}, their exp sums to {span(look.mass_low, look.mass_high)}, not 1"
+        return [Kind("log_probs", False, look.missed["log_probs"], evidence)]
+    if is_target and high <= 0 and 0 < look.mass_high <= 1 + NEAR:
+        evidence = f"{values}, their exp sums to {span(look.mass_low, look.mass_high)}"
+        return [logits, Kind("log_probs", False, 0.0, evidence)]
+    return [logits]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """How labels count: what is to be taken off them, and which of them is none."""
+
+    base: int = 0
+    skip: int | None = None
+    evidence: str = ""
+    signs: bool = False  # -1 and 1 only, which may be the two classes
+
+
+def read_labels(name: str, array: Array, classes: int, ignore_index: int | None) -> Labels:
+    """How the labels count; IndexError where some are of no class, whatever way they are counted."""
+    kind = array.dtype.kind
+    if kind not in "iub" and not (is_float(array) and bool((array == np.floor(array)).all())):
+        bad = ~(as_float64(array) == np.floor(as_float64(array)))
+        at = tuple(int(i) for i in np.argwhere(bad)[0])
+        hint = f"; a distribution for all rows is {name}[None, :]" if array.shape == (classes,) else ""
+        raise ValueError(
+            f"explain: {name} has shape {array.shape}, one value a row, and {array.dtype} values that are no labels, "
+            f"as {array[at].item()!r} at {at}{hint}"
+        )
+    values = array.astype(np.int64) if kind != "u" else array.astype(np.uint64)
+    kept = values if ignore_index is None else values[values != ignore_index]
+    skip = ignore_index
+    outside = kept[(kept < 0) | (kept >= classes)]
+    odd = np.unique(outside[:100_000])
+    if len(odd) and (odd[0] < 0 or odd[0] == 255 != classes) and ignore_index is None:
+        first = int(odd[0]) if odd[0] < 0 else 255
+        skip, kept = first, kept[kept != first]
+        outside = kept[(kept < 0) | (kept >= classes)]
+    if not kept.size:
+        raise ValueError(f"explain: every label of {name} is {skip}, which stands for no class: no row is left")
+    base = 0
+    if outside.size and kept.min() >= 1 and kept.max() == classes:
+        base, outside = 1, outside[:0]
+    if outside.size:
+        at = tuple(int(i) for i in np.argwhere(values == outside[0])[0])
+        hint = f"; there are labels for {int(kept.max()) + 1} classes" if kept.min() >= 0 else ""
+        raise IndexError(
+            f"explain: label {array[at].item()} of {name} at {at} is outside 0 to {classes - 1}{hint}; "
+            "if it stands for no class, pass it as ignore_index"
+        )
+    whole = "integers" if kind in "iu" else "bools" if kind == "b" else "whole numbers"
+    evidence = f"{whole} from {span(int(kept.min()), int(kept.max()))}, one a row"
+    if base:
+        evidence += f", counted from 1 (there is no 0, and {classes} = C occurs)"
+    if skip is not None:
+        evidence += f"; {array.size - kept.size} of {array.size} are {skip}, which stands for no class"
+    signs = skip == -1 and ignore_index is None and classes == 2 and bool((kept == 1).all())
+    return Labels(base, skip if kept.size < array.size else None, evidence, signs)
