@@ -35,16 +35,16 @@ static inline double xent_sum_value(xent_sum a) {
 
 /* ---- what ops.def speaks of ---- */
 typedef enum {
-    REDUCE_NONE,  /* element by element, no row                                             */
-    REDUCE_LSE,   /* log sum exp of x                                                       */
-    REDUCE_ENT,   /* sum p log p                                                            */
-    REDUCE_SENT,  /* LSE, and sum E(x) (m - x)                                              */
-    REDUCE_CE,    /* LSE, T = sum t, B = sum t (m - x)                                      */
-    REDUCE_LABEL, /* nothing: what counts is the number at the label                        */
-    REDUCE_BCE,   /* B = sum of binary cross-entropies                                      */
-    REDUCE_JS,    /* B = sum of Jensen-Shannon terms, T = sum p log(p/m): after PAIR        */
+    REDUCE_NONE,   /* element by element, no row                                             */
+    REDUCE_LSE,    /* log sum exp of x                                                       */
+    REDUCE_ENT,    /* sum p log p                                                            */
+    REDUCE_SENT,   /* LSE, and sum E(x) (m - x)                                              */
+    REDUCE_CE,     /* LSE, T = sum t, B = sum t (m - x)                                      */
+    REDUCE_LABEL,  /* nothing: what counts is the number at the label                        */
+    REDUCE_BCE,    /* B = sum of binary cross-entropies                                      */
+    REDUCE_JS,     /* B = sum of Jensen-Shannon terms, T = sum p log(p/m): after PAIR        */
     REDUCE_JS_GAP, /* B = sum of (exp(x - m_x) - exp(y - m_y)) / 2, from the differences themselves: after PAIR */
-    REDUCE_KL,    /* the centred sums of rowstate.h                                         */
+    REDUCE_KL,     /* the centred sums of rowstate.h                                         */
     REDUCE_PAIR, /* LSE of x, and of y for a target in log space; B = sum t (log t - log q) with the maxima as references */
     REDUCE_KLPAIR /* both: the loss from the first, gradients (and extreme rows) from the second */
 } reduce_kind;

@@ -255,8 +255,7 @@ static void open_rows(const xent_job *job, row_group *g) {
     for (int l = 0; l < g->rows; l++)
         g->dead[l] = false;
     for (int l = 0; sw->data && l < g->rows; l++)
-        g->weight[l] =
-            xent_load_scalar(sw->data + g->off[OPERAND_WEIGHT][l], XENT_F64, sw->swapped) * job->class_scale;
+        g->weight[l] = xent_load_scalar(sw->data + g->off[OPERAND_WEIGHT][l], XENT_F64, sw->swapped) * job->class_scale;
     for (int l = 0; temperature->data && l < g->rows; l++)
         g->temperature[l] =
             xent_load_scalar(temperature->data + g->off[OPERAND_TEMPERATURE][l], XENT_F64, temperature->swapped);
