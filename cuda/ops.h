@@ -255,7 +255,7 @@ XENT_HD result<M> finish(const job &j, const row_facts<M> &row, const state<K, O
         v = row.label >= 0 ? -row.x_label : R(0);
     if constexpr (OP::value == VALUE_CE) {
         const bool no_t = tsum.value() == R(0);
-        v = (no_t && x.log1.hi == x.log1.hi ? W(R(0)) : tsum * x.log1) + bsum;
+        v = (no_t && x.log1.hi == x.log1.hi ? W(R(0)) : tsum * x.log1) + bsum * R(2);
         if (mx == none) /* no class has any weight: 0 only if the target has none either */
             v = no_t && bsum.value() == R(0) ? R(0) * s.x.r.hi : nan;
     }
@@ -270,9 +270,9 @@ XENT_HD result<M> finish(const job &j, const row_facts<M> &row, const state<K, O
         /* Out of range, NaN, or truly infinite: the direct sum says which. */
         if constexpr (S::is_pair) {
             if (direct && log_target)
-                v = total * ((bsum * (y.inv / S::plain) - y.log1) + x.log1) + (unit ? W(R(0)) : tlogt);
+                v = total * ((bsum * y.inv * (R(2) / S::plain) - y.log1) + x.log1) + (unit ? W(R(0)) : tlogt);
             else if (direct)
-                v = (total * x.log1 + bsum) - (unit ? tlogt : W(R(0)));
+                v = (total * x.log1 + bsum * R(2)) - (unit ? tlogt : W(R(0)));
         } else {
             *again = direct;
         }
@@ -381,7 +381,7 @@ XENT_HD void emit(const result<M> &r, tile<typename M::real, N> &v, bool held, t
             out[i] = (t != zero ? term : zero) + r.poison;
         } else if constexpr (OP::emit == EMIT_KL_TERM && OP::log_target) {
             const R d = ((t - r.y_hi) - r.y_lo) - ((x - r.x_hi) - r.x_lo), p = exp_of<M>(t, fy) * r.py;
-            R term = p * d;
+            R term = p != zero ? p * d : zero; /* d may be infinite where p is 0 */
             if (x == none)
                 term = (p + r.x_lo) + fp<R>::infinity; /* NaN where either row is */
             out[i] = (t != none ? term : zero) + r.poison;

@@ -140,8 +140,8 @@ template <reduce_kind K, bool LOG, class M> struct state {
     static constexpr bool of_tb = K != REDUCE_LSE && K != REDUCE_KL && K != REDUCE_NONE && K != REDUCE_LABEL;
     /* KL holds target logits 2^32 larger, so that t u is normal wherever the result is; Quick E are large anyway. */
     static constexpr R lift = M::quick ? R(0) : R(XENT_KL_LIFT);
-    /* ... and these would overflow beside large logits: b's are of their natural size. */
-    static constexpr R plain = M::quick ? R(0x1p-64) : R(1);
+    /* ... and these would overflow beside large logits: b's are 2^32 smaller than 1. */
+    static constexpr R plain = M::quick ? R(0x1p-96) : R(0x1p-32);
 
     top<M> x, y;
     W t, b;
@@ -190,15 +190,20 @@ template <reduce_kind K, bool LOG, class M> struct state {
                                 (of_tb ? 2 * sum_of : 0) + (is_kl ? 2 + (LOG ? 1 : 0) + 3 * sum_of : 0);
 
     /* ---- references ---- */
+    /* (v - 2 half) / 2: halves, for the difference of two logits may leave the range. */
+    static XENT_HD R half_gap(R v, R half) {
+        return fma(R(0.5), v, -half);
+    }
     XENT_HD void raise_x(R m) {
         if (!(x.m < m))
             return;
         const bool known = x.m > -fp<R>::infinity;
-        const R d = known ? m - x.m : R(0), f = x.raise(m);
+        const R d = known ? half_gap(m, R(0.5) * x.m) : R(0), f = x.raise(m);
         if constexpr (K == REDUCE_SENT) {
+            const R sum = x.r.value();
             scale(b, f);
-            if (known)
-                add_to(b, d * x.r.value());
+            if (known && sum != R(0)) /* where d is infinite all else is 0 */
+                add_to(b, R(2) * d * sum);
         } else if constexpr (K == REDUCE_CE || (is_pair && !LOG)) {
             const R sum = t.value();
             if (known && sum != R(0))
@@ -212,12 +217,13 @@ template <reduce_kind K, bool LOG, class M> struct state {
         if (!(y.m < m))
             return;
         const bool known = y.m > -fp<R>::infinity;
-        const R d = known ? y.m - m : R(0), f = y.raise(m);
+        const R d = known ? half_gap(y.m, R(0.5) * m) : R(0), f = y.raise(m);
         if constexpr (is_pair) {
             if (b.hi != fp<R>::infinity) /* it stays, where f is 0, too */
                 scale(b, f);
-            if (known)
-                add_to(b, d * (plain * y.r.value()));
+            const R sum = plain * y.r.value();
+            if (known && sum != R(0))
+                add_to(b, d * sum);
         }
     }
 
@@ -304,9 +310,11 @@ template <reduce_kind K, bool LOG, class M> struct state {
             if (!finite(to))
                 to = to_lo = R(0);
         } else if (!some && sum == R(0)) { /* no target yet: the largest exp(x - c) is about 1 */
-            const R level = finite(top_x) ? top_x - (LOG && finite(y.m) ? y.m : R(0)) : R(0);
-            to = c < level || blank() ? level : c;
-            to_lo = R(0);
+            /* Only a class lifts c: where none follows, what a holds of those before stays as it is. */
+            const R level = top_x - (LOG && finite(y.m) ? y.m : R(0));
+            const bool lifts = finite(level) && (c < level || blank());
+            to = lifts ? level : c > none ? c : R(0);
+            to_lo = lifts ? R(0) : c_lo;
         }
         move_to(to, to_lo);
 
@@ -357,9 +365,10 @@ template <reduce_kind K, bool LOG, class M> struct state {
                 for (int i = 0; i < N; i++) {
                     const R t = v[k].w[i], e = v[k].p[i] - move;
                     R lo;
+                    /* against the reference first: beside a far one low may be all that tells x from another */
                     const R from = two_sum(v[k].x[i], -c, &lo), low = finite(from) ? lo - c_lo : R(0),
-                            above = from + low;
-                    const R rest = low - (above - from), near = exp_beyond(above, f);
+                            base = from - f.c, above = base + low;
+                    const R rest = low - (above - base), near = exp_beyond_by(above, f);
                     const R q = finite(rest) ? fma(near, rest, near) : near;
                     each[i] = R(-1) <= e && e <= R(2) ? t * phi(e) : (q - t) - (t != R(0) ? t * e : R(0));
                 }
@@ -399,27 +408,28 @@ template <reduce_kind K, bool LOG, class M> struct state {
         if constexpr (K == REDUCE_SENT) {
             XENT_UNROLL
             for (int i = 0; i < N; i++)
-                each[i] = v.x[i] != none ? v.ex[i] * (x.m - v.x[i]) : zero;
+                each[i] = v.ex[i] != zero ? v.ex[i] * (x.m - v.x[i]) : zero;
             add_tile<M>(b, each);
         }
         if constexpr (K == REDUCE_CE || (is_pair && !LOG)) {
-            const R m = x.m > none ? x.m : zero;
+            const R half = R(0.5) * (x.m > none ? x.m : zero);
             XENT_UNROLL
             for (int i = 0; i < N; i++) {
-                R d = m - v.x[i];
+                R d = fma(R(-0.5), v.x[i], half);
                 if constexpr (is_pair)
-                    d = (is_kl ? v.ey[i] : log(v.t[i])) + d;
+                    d = fma(R(0.5), is_kl ? v.ey[i] : log(v.t[i]), d);
                 each[i] = v.t[i] != zero ? v.t[i] * d : zero;
             }
             add_tile<M>(b, each);
             add_tile<M>(t, v.t);
         }
-        if constexpr (of_y) { /* sum E(y) ((y - m_y) - (x - m_x)) */
-            const R mx = x.m > none ? x.m : zero, my = y.m > none ? y.m : zero;
+        if constexpr (of_y) { /* sum E(y) ((y - m_y) - (x - m_x)) / 2 */
+            const R mx = R(0.5) * (x.m > none ? x.m : zero), my = R(0.5) * (y.m > none ? y.m : zero);
             XENT_UNROLL
             for (int i = 0; i < N; i++) { /* a target of 0 adds nothing; one above 0 where q = 0 is infinite */
-                const R d = v.x[i] == none ? fp<R>::infinity : (plain * v.ey[i]) * ((v.t[i] - my) - (v.x[i] - mx));
-                each[i] = v.t[i] != none ? d : zero;
+                const R e = plain * v.ey[i], d = half_gap(v.t[i], my) - half_gap(v.x[i], mx);
+                const R sure = v.x[i] == none && v.t[i] != none ? fp<R>::infinity : zero;
+                each[i] = e != zero ? fma(e, d, sure) : sure;
             }
             add_tile<M>(b, each);
         }

@@ -31,12 +31,11 @@ template <class M> XENT_HD typename M::real exp_of(typename M::real x, const ref
         return exp2_quick(fma(x - f.c, fp<R>::log2e, -f.k));
     return exp_near(at_least(f.low, x - f.c), f.k);
 }
-/* The same for any x; infinite where E(x) is above e^20, or overflows. */
-template <class M> XENT_HD typename M::real exp_beyond(typename M::real x, const reference<M> &f) {
+/* The same for any x = d + f.c; infinite where E(x) is above e^20, or overflows. */
+template <class M> XENT_HD typename M::real exp_beyond_by(typename M::real d, const reference<M> &f) {
     using R = typename M::real;
     if constexpr (M::quick)
-        return exp_of(x, f);
-    const R d = x - f.c;
+        return exp2_quick(fma(d, fp<R>::log2e, -f.k));
     return d > f.low + fp<R>::low + R(20) ? fp<R>::infinity : exp_near(at_least(f.low, d), f.k);
 }
 /* What sums against reference a are multiplied by to be sums against b; *lo: what its last addition rounded away. */

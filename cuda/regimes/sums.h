@@ -44,7 +44,9 @@ template <class R> struct add_up {
         }
         const R *d = static_cast<const R *>(a.divisor);
         const W by = d ? W(d[0], d[1]) : from_double<R, true>(a.by);
-        const W v = finite(sum.hi) ? settled(sum) / settled(by) : W(sum.hi / by.hi);
+        W v = finite(sum.hi) ? settled(sum) / settled(by) : W(sum.hi / by.hi);
+        if (by.value() == R(0)) /* a mean of nothing, whatever its sum is */
+            v = fp<R>::nan;
         store_real(static_cast<char *>(a.to), a.dtype, v.value());
     }
     template <int N, class G> static XENT_HD void join_lanes(G &g, W &sum) {

@@ -197,6 +197,7 @@ template <class OP, class M> XENT_HD row_view<M> open_row(const job &j, int64_t 
                 f.x_label = tempered<M>(f.x_label, f.temperature, ratio(R(1), f.temperature.hi));
         }
     }
+    f.dead = f.dead || f.weight.value() == R(0); /* what weighs nothing adds nothing, infinite as it may be */
     f.uniform = R(j.uniform);
     return v;
 }

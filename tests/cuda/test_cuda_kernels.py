@@ -128,6 +128,83 @@ def test_tiny_divergences_of_confident_rows(dtype, classes, rows, rng):
     test_accuracy.test_tiny_divergences_of_confident_rows(dtype, classes, rows, rng)
 
 
+# ---- masked rows, differences that overflow, weights of 0 -----------------------------------------------------------
+
+LENGTHS = [3, 36, 300, 1500, 5003, 9001, 40_000]
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize("classes", LENGTHS)
+@pytest.mark.parametrize("mask", [-1e4, -1e9, -3e38])
+@pytest.mark.parametrize("name", ["kl_div_with_logits", "kl_div_with_logits_value_and_grad", "kl_div_with_log_probs"])
+def test_masked_targets(name, mask, classes, axis, cuda, rng):
+    """Equal logits, a target that is even on what a mask leaves: log(classes / left), wherever the mask lies. Levels
+    between make the target's maximum rise more than once."""
+    left = max(classes // 12, 1)
+    y = np.full((4, classes), mask, np.float32)
+    y[0, :left] = y[1, classes - left :] = y[2, :: -(-classes // left)] = 0
+    y[3] = rng.choice(np.float32([mask, -200, -90, 50, 1000]), size=classes)
+    counts = (y == y.max(axis=1, keepdims=True)).sum(axis=1)
+    if name.endswith("log_probs"):
+        y -= y.max(axis=1, keepdims=True)
+        y -= np.log(counts)[:, None].astype(np.float32)
+    value = call(cuda, name, (np.zeros_like(y), y), axis)[0]
+    allowed = 2e-6 if name.endswith("log_probs") else 1e-6
+    np.testing.assert_allclose(value, np.log(classes / counts), rtol=allowed, atol=allowed)
+
+
+@pytest.mark.parametrize("classes", LENGTHS)
+@pytest.mark.parametrize("level", [-1e9, 1e9, -3e38])
+def test_target_far_from_zero(level, classes, cuda, rng):
+    """An even target at any level: the mean of -log softmax(x) less log(classes)."""
+    x = (2 * rng.standard_normal((2, classes))).astype(np.float32)
+    wide = x.astype(np.longdouble)
+    expected = np.log(np.exp(wide).mean(axis=1)) - wide.mean(axis=1)
+    value = cuda("kl_div_with_logits", x, np.full_like(x, level))
+    np.testing.assert_allclose(value, expected.astype(float), rtol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize("classes", LENGTHS)
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_differences_that_overflow(dtype, classes, axis, cuda):
+    big = np.dtype(dtype).type(0.9 * float(np.finfo(dtype).max))
+    x = np.full((2, classes), -big, dtype)
+    x[0, 0] = x[1, -1] = big
+    assert (call(cuda, "softmax_entropy", (x,), axis)[0] == 0).all()
+    for target, expected in ((-x, np.inf), (x, 0.0)):
+        for name in ("kl_div_with_logits", "kl_div_with_logits_value_and_grad"):
+            assert (call(cuda, name, (x, target), axis)[0] == expected).all(), (name, expected)
+        terms = call(cuda, "kl_div_with_logits_terms", (x, target), axis)[0]
+        assert not np.isnan(terms).any()
+        assert (terms.sum(axis=1) == expected).all()
+
+
+@pytest.mark.parametrize("classes", LENGTHS)
+def test_what_weighs_nothing_adds_nothing(classes, cuda):
+    x = np.zeros((2, classes), np.float32)
+    x[0, 1] = -np.inf
+    weight, labels = np.ones(classes), np.array([1, 0])
+    weight[1] = 0
+    one_hot = (np.arange(classes) == labels[:, None]).astype(np.float32)
+    expected = [0, np.log(classes)]
+    for name, target in (("cross_entropy_with_labels", labels), ("cross_entropy", one_hot)):
+        for given in ({"class_weight": weight}, {"sample_weight": np.array([0.0, 1.0])}):
+            np.testing.assert_allclose(cuda(name, x, target, **given), expected, rtol=1e-6)
+            value, grad = cuda(name + "_value_and_grad", x, target, reduction="sum", **given)
+            np.testing.assert_allclose(value, expected[1], rtol=1e-6)
+            assert not grad[0].any()
+            assert np.isfinite(grad).all()
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_a_mean_of_nothing(dtype, cuda):
+    x = np.array([[0.3, -0.2, 1.1], [0.5, 2.0, -1.0]], dtype)
+    for weights in ([1.0, -1.0], [0.0, 0.0]):
+        given = {"sample_weight": np.array(weights), "reduction": "mean"}
+        assert np.isnan(cuda("cross_entropy_with_labels", x, np.array([2, 0]), **given))
+
+
 # ---- blocks of a cluster --------------------------------------------------------------------------------------------
 
 # Operations whose results have the length of the row, and that fold it: what clusters hold.
