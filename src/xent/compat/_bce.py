@@ -1,19 +1,21 @@
 """Binary cross-entropies, element by element and unreduced, in nats."""
 
+from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from xent import losses
 from xent.compat._shared import Array
 
+Formula: TypeAlias = Callable[[Array, Array, Array | None], Array]
 
-def with_logits(logits: Array, target: Array, pos_weight: Array | None = None) -> Array:
+
+def with_logits(logits: Array, target: Array, pos_weight: Array | None, formula: Formula) -> Array:
     """``w t softplus(-x) + (1 - t) softplus(x)`` of logits and a target of one shape, to which `pos_weight` broadcasts.
 
-    At an infinite logit PyTorch and Gluon get the NaN or infinity of ``(1 - t) x - (1 + (w - 1) t) log sigmoid(x)``,
-    and so does this.
+    Where an operand is not finite, the library's own `formula` of (x, t, w) decides between NaN and the infinities.
     """
     shape = logits.shape
     w: Any = np.ones(()) if pos_weight is None else pos_weight
@@ -24,9 +26,12 @@ def with_logits(logits: Array, target: Array, pos_weight: Array | None = None) -
     loss: Any = losses.binary_cross_entropy(
         logits.reshape(rows), target.reshape(rows), pos_weight=weights, reduction="terms"
     ).reshape(shape)
-    infinite = np.isinf(logits)
-    if infinite.any():
-        with np.errstate(invalid="ignore"):
-            theirs = (1 - target) * logits - (1 + (w - 1) * target) * np.minimum(logits, 0)
-            loss = np.where(infinite, theirs, loss).astype(loss.dtype)
-    return np.asarray(loss)
+    odd = ~(np.isfinite(logits) & np.isfinite(target) & np.isfinite(w))
+    if not odd.any():
+        return np.asarray(loss)
+    x, t = (a[odd].astype(np.float64) for a in (logits, target))
+    given = None if pos_weight is None else np.broadcast_to(w, shape)[odd].astype(np.float64)
+    loss = np.array(loss)
+    with np.errstate(invalid="ignore", over="ignore"):
+        loss[odd] = formula(x, t, given).astype(loss.dtype)
+    return loss

@@ -11,11 +11,39 @@ Array: TypeAlias = NDArray[Any]
 Axis: TypeAlias = int | tuple[int, ...] | None
 
 KERNEL_DTYPES: tuple[type, ...] = (np.float16, np.float32, np.float64)
+FLOATS = "float16, bfloat16, float32 or float64"
+
+
+def is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """Whether this is the bfloat16 of ml_dtypes, which nobody here has to have loaded."""
+    return dtype.kind == "V" and dtype.name == "bfloat16"
 
 
 def is_kernel_float(array: Array) -> bool:
     """Whether the dtype, in either byte order, is one that the kernels compute."""
-    return array.dtype.type in KERNEL_DTYPES
+    return array.dtype.type in KERNEL_DTYPES or is_bfloat16(array.dtype)
+
+
+def is_float(array: Array) -> bool:
+    return array.dtype.kind == "f" or is_bfloat16(array.dtype)
+
+
+def named(dtype: np.dtype[Any]) -> str:
+    """The dtype for a message; one that a file has made of bfloat16 with the way back."""
+    if dtype == np.dtype("V2"):
+        return f"{dtype}; if a file had bfloat16 in it, pass the array's .view(ml_dtypes.bfloat16)"
+    return str(dtype)
+
+
+def widened(array: Array) -> Array:
+    """bfloat16 as float32, which holds it exactly and which NumPy's functions know; anything else as it is."""
+    return array.astype(np.float32) if is_bfloat16(array.dtype) else array
+
+
+def rounded(value: Any, dtype: np.dtype[Any]) -> Any:
+    """A result in the dtype that the library gives: of 16-bit operands `xent.losses` has wider scalars."""
+    with np.errstate(over="ignore"):
+        return np.asarray(value).astype(dtype.newbyteorder("="), copy=False)[()]
 
 
 def refuse_masked(function: str, name: str, value: object) -> None:
@@ -33,8 +61,14 @@ def broadcasts_to(shape: tuple[int, ...], onto: tuple[int, ...]) -> bool:
 
 
 def float_dtype(*arrays: Array) -> np.dtype[Any]:
-    """The widest floating dtype: in PyTorch and JAX, unlike NumPy, an integer or bool operand does not widen it."""
-    return np.result_type(*(array.dtype for array in arrays if array.dtype.kind == "f"))
+    """The widest floating dtype: in PyTorch and JAX, unlike NumPy, an integer or bool operand does not widen it.
+
+    float16 and bfloat16, of which neither holds the other, make float32.
+    """
+    dtypes = {array.dtype.newbyteorder("=") for array in arrays if is_float(array)}
+    if len(dtypes) > 1:
+        dtypes = {np.dtype(np.float32) if is_bfloat16(dtype) else dtype for dtype in dtypes}
+    return np.result_type(*dtypes)
 
 
 def total(
@@ -43,12 +77,16 @@ def total(
     """A sum accumulated in float64 and rounded once; over a divisor of 0 it is NaN, without a warning."""
     # Infinities of both signs may meet, and a float16 result overflow, as they do in the libraries.
     with np.errstate(invalid="ignore", over="ignore"):
-        summed = np.sum(terms, axis=axis, dtype=np.float64, where=True if where is None else where)
+        summed = np.sum(widened(terms), axis=axis, dtype=np.float64, where=True if where is None else where)
         return (np.float64(summed) / divisor).astype(dtype)
 
 
 def kl_terms(log_probs: Array, target: Array) -> Array:
-    """``t (log t - x)`` as PyTorch and optax have it: not 0 but NaN where t = 0 meets an x that is not finite."""
+    """``t (log t - x)`` as PyTorch and optax have it: not 0 but NaN where t = 0 meets an x that is not finite.
+
+    Of bfloat16 they are float32.
+    """
+    log_probs, target = widened(log_probs), widened(target)
     dtype = float_dtype(log_probs, target)
     terms: Array = xent.kl_pointwise(log_probs.astype(dtype, copy=False), target.astype(dtype, copy=False))
     if np.isfinite(log_probs).all():
@@ -57,7 +95,8 @@ def kl_terms(log_probs: Array, target: Array) -> Array:
 
 
 def kl_terms_from_logs(log_probs: Array, log_target: Array) -> Array:
-    """``exp(lt) (lt - x)``: NaN at lt = -inf, as PyTorch and optax have it."""
+    """``exp(lt) (lt - x)``: NaN at lt = -inf, as PyTorch and optax have it. Of bfloat16 it is float32."""
+    log_probs, log_target = widened(log_probs), widened(log_target)
     with np.errstate(invalid="ignore", over="ignore"):
         terms: Array = np.exp(log_target) * (log_target - log_probs)
     return terms

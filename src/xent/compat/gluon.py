@@ -219,6 +219,14 @@ class KLDivLoss(_Loss):
         return self._mean(loss, sample_weight).astype(dtype)
 
 
+def _bce_formula(x: Array, t: Array, w: Array | None) -> Array:
+    """Gluon's own, whose differences of infinities are NaN."""
+    softplus = np.log1p(np.exp(-np.abs(x)))
+    if w is None:
+        return np.asarray(np.maximum(x, 0) - x * t + softplus)
+    return np.asarray(x - x * t + (1 + (w - 1) * t) * (softplus + np.maximum(-x, 0)))
+
+
 @dataclass(eq=False)
 class SigmoidBinaryCrossEntropyLoss(_Loss):
     """``-(v t log s(pred) + (1 - t) log(1 - s(pred)))``, s the sigmoid and v `pos_weight`, averaged a sample.
@@ -264,7 +272,7 @@ class SigmoidBinaryCrossEntropyLoss(_Loss):
         dtype = float_dtype(x, t)
         wide = np.result_type(dtype, np.float32)
         x, t = x.astype(wide), t.astype(wide)
-        positive = np.ones((), wide)
+        positive = None
         if pos_weight is not None:
             positive = _array(type(self).__name__, "pos_weight", pos_weight).astype(wide)
             if not broadcasts_to(positive.shape, x.shape):
@@ -274,9 +282,10 @@ class SigmoidBinaryCrossEntropyLoss(_Loss):
         if self.from_sigmoid:
             epsilon = wide.type(_EPSILON)
             with np.errstate(invalid="ignore", divide="ignore"):
-                loss = -(np.log(x + epsilon) * t * positive + np.log(1 - x + epsilon) * (1 - t))
+                weighted = np.log(x + epsilon) * t * (1 if positive is None else positive)
+                loss = -(weighted + np.log(1 - x + epsilon) * (1 - t))
         else:
-            loss = _bce.with_logits(x, t, positive)
+            loss = _bce.with_logits(x, t, positive, _bce_formula)
         return self._mean(loss, sample_weight).astype(dtype)
 
 

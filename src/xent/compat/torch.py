@@ -16,7 +16,8 @@ Where PyTorch departs from the rest of `xent`, PyTorch wins here:
 * An operand without axes does not widen one that has some, and ``binary_cross_entropy_with_logits`` gives the dtype of
   its target.
 
-Here float16 is computed in float32 and rounded once; PyTorch rounds the log-probabilities as well. Nothing records a
+Here float16 and bfloat16 (of ml_dtypes) are computed in float32 and rounded once; PyTorch rounds the log-probabilities
+as well. A bfloat16 array that a file gives back as ``|V2`` needs ``.view(ml_dtypes.bfloat16)`` first. Nothing records a
 graph: ``xent.losses`` has the gradients.
 """
 
@@ -33,16 +34,18 @@ from xent import losses
 from xent.compat import _bce
 from xent.compat import scipy as _scipy
 from xent.compat._shared import (
-    KERNEL_DTYPES,
+    FLOATS,
     Array,
     broadcasts_to,
     float_dtype,
     is_kernel_float,
     kl_terms,
     kl_terms_from_logs,
+    named,
     refuse_masked,
+    rounded,
     total,
-    undefined_rows,
+    widened,
 )
 
 __all__ = [
@@ -76,7 +79,7 @@ def _tensor(function: str, name: str, value: object) -> Array:
 
 def _floating(function: str, name: str, array: Array) -> None:
     if not is_kernel_float(array):
-        raise NotImplementedError(f"{function}: {name} must be float16, float32 or float64, not {array.dtype}")
+        raise NotImplementedError(f"{function}: {name} must be {FLOATS}, not {named(array.dtype)}")
 
 
 def _integer(function: str, name: str, value: object) -> int:
@@ -107,7 +110,7 @@ def _known(function: str, reduction: object) -> Literal["none", "sum", "mean"]:
 
 def _reduced(terms: Array, reduction: str, dtype: np.dtype[Any]) -> Any:
     if reduction == "none":
-        return terms[()]
+        return rounded(terms, dtype)
     return total(terms, dtype=dtype, divisor=terms.size if reduction == "mean" else 1)
 
 
@@ -130,8 +133,8 @@ def _along(
         warnings.warn(f"{function} without dim is deprecated: pass dim=...", stacklevel=stacklevel)
         dim = 0 if input.ndim in (0, 1, 3) else 1
     if dtype is not None:
-        if np.dtype(dtype).type not in KERNEL_DTYPES:
-            raise NotImplementedError(f"{function}: dtype must be float16, float32 or float64, not {np.dtype(dtype)}")
+        if not is_kernel_float(np.empty(0, dtype)):
+            raise NotImplementedError(f"{function}: dtype must be {FLOATS}, not {named(np.dtype(dtype))}")
         input = input.real.astype(dtype)
     _floating(function, "input", input)
     axis = _dimension(function, dim, input.ndim)
@@ -148,11 +151,11 @@ def softmax(input: Array, dim: int | None = None, _stacklevel: int = 3, dtype: D
 
     Parameters
     ----------
-    input : ndarray of float16, float32 or float64
+    input : ndarray of float16, bfloat16, float32 or float64
         Any shape; of any dtype if `dtype` is given.
     dim : int, optional
         Without it, 0 for 0, 1 or 3 axes and else 1, with PyTorch's deprecation warning.
-    dtype : float16, float32 or float64, optional
+    dtype : float16, bfloat16, float32 or float64, optional
         `input` is cast to it first.
 
     Returns
@@ -165,7 +168,7 @@ def softmax(input: Array, dim: int | None = None, _stacklevel: int = 3, dtype: D
     IndexError
         `dim` is out of range.
     NotImplementedError
-        A dtype that is none of the three.
+        A dtype that is none of the four.
     TypeError
         `input` is no array, or `dim` no int.
 
@@ -290,6 +293,8 @@ def _check_labels(function: str, input: Array, target: Array, weight: Array | No
         raise ValueError(f"{function}: input has a batch of {input.shape[0]}, target one of {batch}")
     if input.ndim == 1 and target.ndim == 1 and batch != 1:
         raise ValueError(f"{function}: input of shape {input.shape} takes one label, target has shape {target.shape}")
+    if input.ndim not in (1, 2, 4) and not input.size and target.size:
+        raise RuntimeError(f"{function}: input of shape {input.shape} has no classes, target has shape {target.shape}")
     expected = input.shape[:1] + input.shape[2:]
     if (target.shape != expected) if input.ndim > 1 else (target.ndim > 1):
         raise RuntimeError(f"{function}: target has shape {target.shape}, expected {expected} for input {input.shape}")
@@ -323,7 +328,7 @@ def cross_entropy(
 
     Parameters
     ----------
-    input : ndarray of float16, float32 or float64
+    input : ndarray of float16, bfloat16, float32 or float64
         Logits of shape (C,), (N, C) or (N, C, d1, ..., dK).
     target : ndarray
         Of the shape of `input` and floating: probabilities. Else labels, int64 or uint8, one a row.
@@ -373,71 +378,94 @@ def cross_entropy(
     if smoothing > 1.0:
         raise RuntimeError(f"{name}: label_smoothing must be from 0 to 1, got {label_smoothing}")
     of = _of_probs if x.shape == t.shape else _of_labels
-    value, undefined = of(x, t, w, ignored, smoothing, reduction)
-    if reduction != "none":
-        undefined = np.any(undefined)
-    return np.where(undefined, np.nan, value).astype(value.dtype)[()] if np.any(undefined) else value
+    value, dtype = of(x, t, w, ignored, smoothing, reduction)
+    return rounded(value, dtype)
 
 
 def _of_labels(
     x: Array, labels: Array, w: Array | None, ignored: int, smoothing: float, reduction: Literal["none", "sum", "mean"]
-) -> tuple[Any, Any]:
-    """The value, and the rows where PyTorch's is NaN instead."""
+) -> tuple[Any, np.dtype[Any]]:
+    """The value and its dtype."""
     name, axis = "cross_entropy", min(x.ndim - 1, 1)
     if x.ndim == 0:
         raise IndexError(f"{name}: input must have at least one axis, the classes")
     _floating(name, "input", x)
     _check_labels(name, x, labels, w)
     labels = labels.reshape(()) if x.ndim == 1 else labels
+    counted = labels != ignored
+    w = None if w is None else w.astype(np.float64)
+
     value = losses.cross_entropy(
         x, labels, axis=axis, weight=w, ignore_index=ignored, label_smoothing=smoothing, reduction=reduction
     )
-    counted = labels != ignored
-    if reduction == "mean" and w is not None and not w[labels[counted]].any():
-        return value, True  # smoothing leaves a sum to divide by the labels' weights of 0
-    # Where no factor is 0, only a row that holds +inf can differ, and its loss is not finite.
-    if x.size == 0 or np.isfinite(value if w is None or w.all() else x).all():
-        return value, False
-    return value, counted & _undefined_labels(x, np.where(counted, labels, 0), w, smoothing, axis)
+    if smoothing > 0 and not x.shape[axis]:
+        return np.full(np.shape(value), np.nan), x.dtype  # the smoothing that each of no classes gets is infinite
+    # If no weight is 0, only a row that holds +inf can differ from PyTorch's, and its loss is not finite.
+    watched = value if w is None or w.all() else x
+    if (
+        (w is None or np.isfinite(w).all())
+        and (x.size == 0 or np.isfinite(watched).all())
+        and (w is None or reduction != "mean" or w[labels[counted]].sum())
+    ):
+        return value, x.dtype
+    # By PyTorch's own products, quotients and sums, each of the label's part and of the smoothing's, in which 0 times
+    # infinity and 0 over 0 are NaN.
+    log_probs = log_softmax(x.astype(np.float64), axis)
+    at = np.expand_dims(np.where(counted, labels, 0), axis)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        weighted = log_probs if w is None else log_probs * _along_axis(w, axis, x.ndim)
+        parts = [-np.take_along_axis(weighted, at, axis).squeeze(axis)] if x.size else [np.zeros(labels.shape)]
+        if smoothing > 0:
+            parts.append(-weighted.sum(axis))
+        parts = [np.where(counted, part, 0) for part in parts]
+        if reduction != "none":
+            divisor = 1.0 if reduction == "sum" else counted.sum() if w is None else w[labels[counted]].sum()
+            parts = [np.divide(part.sum(), divisor, dtype=np.float64) for part in parts]
+        if smoothing > 0:
+            parts = [(1 - smoothing) * parts[0], smoothing / x.shape[axis] * parts[1]]
+        return sum(parts), x.dtype
 
 
 def _of_probs(
     x: Array, target: Array, w: Array | None, ignored: int, smoothing: float, reduction: Literal["none", "sum", "mean"]
-) -> tuple[Any, Any]:
-    """The value, and the rows where PyTorch's is NaN instead."""
+) -> tuple[Any, np.dtype[Any]]:
+    """The value and its dtype."""
     name, axis = "cross_entropy", min(x.ndim - 1, 1)
-    if target.dtype.kind != "f":
-        raise RuntimeError(f"{name}: a target of the shape of input holds probabilities, floating, not {target.dtype}")
+    if not is_kernel_float(target):
+        raise RuntimeError(
+            f"{name}: a target of the shape of input holds probabilities, {FLOATS}, not {named(target.dtype)}"
+        )
     if ignored >= 0:
         raise RuntimeError(f"{name}: ignore_index={ignored} goes with labels; the target is probabilities")
     if x.ndim == 0:
         raise IndexError(f"{name}: input must have at least one axis, the classes")
     _floating(name, "input", x)
     _check_weight(name, w, x)
-    if w is not None and float_dtype(x, target) != float_dtype(x, target, w):
-        x = x.astype(w.dtype)  # weights never widen a result of the kernels
-    value = losses.cross_entropy(x, target, axis=axis, weight=w, label_smoothing=smoothing, reduction=reduction)
+    dtype = float_dtype(x, target) if w is None else float_dtype(x, target, w)
+    if float_dtype(x, target) != dtype:
+        x = x.astype(dtype)  # weights never widen a result of the kernels
+    w = None if w is None else w.astype(np.float64)
+    options: Any = {"axis": axis, "weight": w, "label_smoothing": smoothing}
     if x.size == 0:
-        return value, reduction == "mean"
-    if np.isfinite(x).all():
-        return value, False
-    factor = (1 - smoothing) * target + smoothing / x.shape[axis]
-    if w is not None:
-        factor = factor * _along_axis(w, axis, x.ndim)
-    return value, undefined_rows(x, factor, axis)
+        value = losses.cross_entropy(x, target, reduction=reduction, **options)
+        return (np.float64(np.nan) if reduction == "mean" else value), dtype
+    if all(np.isfinite(a).all() for a in (x, target, w) if a is not None):
+        return losses.cross_entropy(x, target, reduction=reduction, **options), dtype
+    # By PyTorch's own products where something is not finite: 0 times infinity is NaN, and the signs are theirs.
+    rows = losses.cross_entropy(x, target, reduction="none", **options)
+    odd = ~(np.isfinite(x) & np.isfinite(target)).all(axis) | (w is not None and not np.isfinite(w).all())
+    with np.errstate(invalid="ignore", over="ignore"):
+        t = (1 - smoothing) * target.astype(np.float64) + smoothing / x.shape[axis]
+        terms = log_softmax(x.astype(np.float64), axis) * t
+        terms = terms if w is None else terms * _along_axis(w, axis, x.ndim)
+        rows = np.where(odd, -terms.sum(axis), rows)
+    if reduction == "none":
+        return rows, dtype
+    return total(rows, dtype=np.dtype(np.float64), divisor=rows.size if reduction == "mean" else 1), dtype
 
 
 def _along_axis(weight: Array, axis: int, ndim: int) -> Array:
     return weight.reshape([-1 if i == axis else 1 for i in range(ndim)])
-
-
-def _undefined_labels(input: Array, labels: Array, weight: Array | None, smoothing: float, axis: int) -> Any:
-    """As `undefined_rows`, where the factors are PyTorch's two: one at the label, one at every class if smoothed."""
-    weight = np.ones(input.shape[axis]) if weight is None else weight
-    own = np.take_along_axis(input, np.expand_dims(labels, axis), axis).squeeze(axis)
-    undefined = np.isneginf(own) & ((weight[labels] == 0) | (smoothing == 1))
-    spread = _along_axis(weight, axis, input.ndim) if smoothing > 0 else np.ones(())
-    return undefined | undefined_rows(input, spread, axis)
 
 
 def nll_loss(
@@ -482,12 +510,12 @@ def nll_loss(
     own = np.ones(chosen.shape, x.dtype) if w is None else w[chosen]
     loss = np.zeros(labels.shape, x.dtype.newbyteorder("="))
     with np.errstate(invalid="ignore", over="ignore"):
-        loss[counted] = -own * rows[(*np.nonzero(counted), chosen)]
+        loss[counted] = -(own * rows[(*np.nonzero(counted), chosen)])
     if reduction == "none":
         return loss.reshape(())[()] if x.ndim == 1 else loss
-    divisor = own.sum(dtype=np.float64) if reduction == "mean" else 1
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        return loss.dtype.type(loss.sum(dtype=np.float64) / divisor)
+        divisor = widened(own).sum(dtype=np.float64) if reduction == "mean" else 1
+        return rounded(widened(loss).sum(dtype=np.float64) / divisor, loss.dtype)
 
 
 def kl_div(
@@ -502,9 +530,9 @@ def kl_div(
 
     Parameters
     ----------
-    input : ndarray of float16, float32 or float64
+    input : ndarray of float16, bfloat16, float32 or float64
         Log-probabilities of any shape, taken as they are.
-    target : ndarray of float16, float32 or float64
+    target : ndarray of float16, bfloat16, float32 or float64
         Probabilities, or their logarithms with `log_target`; broadcasts with `input`.
     size_average, reduce : bool, optional
         Deprecated; either overrides `reduction`, with a warning.
@@ -547,20 +575,24 @@ def kl_div(
     x, t = _tensor(name, "input", input), _tensor(name, "target", target)
     for operand, which in ((x, "input"), (t, "target")):
         if not is_kernel_float(operand):
-            raise RuntimeError(f"{name}: {which} must be float16, float32 or float64, not {operand.dtype}")
+            raise RuntimeError(f"{name}: {which} must be {FLOATS}, not {named(operand.dtype)}")
     try:
         np.broadcast_shapes(x.shape, t.shape)
     except ValueError:
         raise RuntimeError(f"{name}: input {x.shape} and target {t.shape} do not broadcast") from None
     # An operand without axes does not widen the other.
     shaped = [a for a in (x, t) if a.ndim] or [x, t]
-    x, t = (a.astype(float_dtype(*shaped), copy=False) for a in (x, t))
+    dtype = float_dtype(*shaped)
+    x, t = (a.astype(dtype, copy=False) for a in (x, t))
     terms = np.asarray(kl_terms_from_logs(x, t) if log_target else kl_terms(x, t))
-    value = _reduced(terms, plain, terms.dtype)
+    if not log_target and np.isposinf(t).any():
+        # PyTorch's term is t log t - t x.
+        terms = np.where(np.isposinf(t) & (x > 0), terms.dtype.type(np.nan), terms)
+    value = _reduced(terms, plain, dtype)
     # PyTorch looks at the reduction as it was given, also where a deprecated argument has overridden it.
     if reduction == "batchmean" and x.ndim:
         with np.errstate(invalid="ignore", divide="ignore"):
-            value = np.divide(value, x.shape[0], dtype=terms.dtype)
+            value = rounded(np.divide(value, x.shape[0], dtype=terms.dtype), dtype)
     return value
 
 
@@ -572,7 +604,8 @@ def _weighted(function: str, loss: Array, weight: Array | None) -> Array:
     if weight is None:
         return loss
     _check_broadcast(function, "weight", weight, loss.shape)
-    return (loss * weight).astype(loss.dtype, copy=False)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return (loss * widened(weight)).astype(loss.dtype, copy=False)
 
 
 def _check_broadcast(function: str, name: str, array: Array, shape: tuple[int, ...]) -> None:
@@ -592,7 +625,7 @@ def binary_cross_entropy(
 
     Parameters
     ----------
-    input, target : ndarray of float16, float32 or float64
+    input, target : ndarray of float16, bfloat16, float32 or float64
         Probabilities from 0 to 1, of one shape and dtype.
     weight : ndarray, optional
         Broadcasts to the shape of `target`.
@@ -633,7 +666,7 @@ def binary_cross_entropy(
         raise RuntimeError(f"{name}: input is {p.dtype}, target {t.dtype}; they must be the same")
     _floating(name, "input", p)
     for values, which in ((p, "input"), (t, "target")):
-        outside = np.argwhere(~((values >= 0) & (values <= 1)))
+        outside = np.argwhere(~((widened(values) >= 0) & (widened(values) <= 1)))
         if outside.size:
             at = tuple(int(i) for i in outside[0])
             raise RuntimeError(f"{name}: {which} must be from 0 to 1, got {values[at]} at {at}")
@@ -643,6 +676,13 @@ def binary_cross_entropy(
         loss = (t - 1) * np.maximum(np.log1p(-p), -100) - t * np.maximum(np.log(p), -100)
     w = None if weight is None else _tensor(name, "weight", weight)
     return _reduced(_weighted(name, loss, w).astype(dtype), reduction, dtype)
+
+
+def _bce_formula(x: Array, t: Array, w: Array | None) -> Array:
+    """PyTorch's own, whose products of 0 and infinity are NaN."""
+    log_sigmoid = -np.logaddexp(0, -x)
+    loss: Array = (1 - t) * x - (log_sigmoid if w is None else ((w - 1) * t + 1) * log_sigmoid)
+    return loss
 
 
 def binary_cross_entropy_with_logits(
@@ -660,9 +700,9 @@ def binary_cross_entropy_with_logits(
 
     Parameters
     ----------
-    input : ndarray of float16, float32 or float64
+    input : ndarray of float16, bfloat16, float32 or float64
         Logits of any shape.
-    target : ndarray of float16, float32 or float64
+    target : ndarray of float16, bfloat16, float32 or float64
         Of the shape of `input`; from 0 to 1, which is not checked.
     weight, pos_weight : ndarray, optional
         Broadcast to the shape of `input`.
@@ -701,14 +741,18 @@ def binary_cross_entropy_with_logits(
         raise ValueError(f"{name}: input has shape {x.shape}, target {t.shape}; they must be the same")
     _floating(name, "input", x)
     if not is_kernel_float(t):
-        raise RuntimeError(f"{name}: target must be float16, float32 or float64, not {t.dtype}")
+        raise RuntimeError(f"{name}: target must be {FLOATS}, not {named(t.dtype)}")
     w = None if weight is None else _tensor(name, "weight", weight)
     positive = None
     if pos_weight is not None:
         positive = _tensor(name, "pos_weight", pos_weight)
         _check_broadcast(name, "pos_weight", positive, x.shape)
-    loss = _weighted(name, _bce.with_logits(x, t, positive).astype(t.dtype.newbyteorder("="), copy=False), w)
-    return _reduced(loss, reduction, loss.dtype)
+    dtype = t.dtype.newbyteorder("=")
+    with np.errstate(over="ignore"):
+        both = (a.astype(float_dtype(x, t), copy=False) for a in (x, t))
+        loss = widened(_bce.with_logits(*both, positive, _bce_formula))
+        loss = _weighted(name, loss.astype(np.result_type(dtype, np.float32)), w)
+    return _reduced(loss, reduction, dtype)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
