@@ -9,6 +9,7 @@ import math
 import operator
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -205,8 +206,7 @@ def _through_gufunc(
 
 def _of_dask(name: str, operands: Sequence[Any], axis: Any, keepdims: bool, where: Any, out: Any, dtype: Any) -> Any:
     """The same values as of NumPy arrays, computed a chunk of rows at a time, when dask is asked for them."""
-    import dask.array as da
-
+    da: Any = import_module("dask.array")
     op = TABLE[name]
     if out is not None:
         raise TypeError(
@@ -267,18 +267,18 @@ def _chunk(name: str, depth: int, batch: int, has_where: bool, dtype: Any, *bloc
     blocks_left = list(blocks)
     where = blocks_left.pop() if has_where else None
     x = blocks_left[0]
+    axis = -1 if depth == 1 else tuple(range(-depth, 0))
     # Every axis of the batch, so that labels are never taken for something with a class axis.
     blocks_left[0] = x[(None,) * (batch + depth - x.ndim)]
     try:
-        made = CALLABLES[name](*blocks_left, axis=tuple(range(-depth, 0)), where=where, dtype=dtype)
+        made = CALLABLES[name](*blocks_left, axis=axis, where=where, dtype=dtype)
     except IndexError as error:
         raise IndexError(f"{error} (counted within a chunk of the dask array)") from None
     return tuple(np.asarray(part) for part in made) if isinstance(made, tuple) else np.asarray(made)
 
 
 def _as_dask(a: Any, op: str, name: str) -> Any:
-    import dask.array as da
-
+    da: Any = import_module("dask.array")
     if isinstance(a, da.Array):
         return a
     a = read(a, op, name)
@@ -296,8 +296,7 @@ def _stand_in(a: Any) -> Array:
 
 def _classes_last(a: Any, axis: Any, op: str, name: str) -> Any:
     """With the class axes last, each in one chunk."""
-    import dask.array as da
-
+    da: Any = import_module("dask.array")
     axes = places(_several(axis), a.ndim)
     if any(math.isnan(a.shape[i]) for i in axes):
         raise ValueError(
@@ -320,8 +319,7 @@ def _mask(where: Any, op: str) -> Any:
 
 def _stretched(op: str, where: Any, batch: Sequence[int], classes: Sequence[int], at: tuple[int, ...]) -> Any:
     """`where` with the whole shape of the operands."""
-    import dask.array as da
-
+    da: Any = import_module("dask.array")
     rest = iter(batch)
     full = tuple(classes[at.index(i)] if i in at else next(rest) for i in range(len(batch) + len(classes)))
     try:
@@ -332,12 +330,10 @@ def _stretched(op: str, where: Any, batch: Sequence[int], classes: Sequence[int]
 
 def _with_common_chunks(arrays: Sequence[Any], signature: Sequence[str], depth: int) -> list[Any]:
     """With the batch cut at the same places in all of them."""
-    from dask.array.core import unify_chunks
-
     pairs: list[Any] = []
     for a, core in zip(arrays, signature, strict=True):
         inner = depth if core != "()" else 0
         outer = a.ndim - inner
         # Named from the end of the batch, where broadcasting starts; the classes of each are its own business.
         pairs += [a, [*(("batch", i - outer) for i in range(outer)), *(("classes", i) for i in range(inner))]]
-    return list(unify_chunks(*pairs)[1])
+    return list(import_module("dask.array.core").unify_chunks(*pairs)[1])

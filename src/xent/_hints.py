@@ -66,7 +66,7 @@ def _way(name: str, operands: Sequence[str], word: str, value: Any) -> str:
     from xent import losses
 
     loss = _loss_of(name)
-    of_loss = inspect.signature(getattr(losses, loss)).parameters if loss else {}
+    of_loss = list(inspect.signature(getattr(losses, loss)).parameters) if loss else []
     if word in _RENAMED:
         return f"it is {_RENAMED[word]} here"
     if word == "b" and name == "logsumexp":
