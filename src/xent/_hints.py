@@ -86,7 +86,8 @@ def _way(name: str, operands: Sequence[str], word: str, value: Any) -> str:
         return f"{name}({operands[0]} / temperature)"
     if word in ("reduction", "size_average", "reduce") and loss:
         way = f"xent.losses.{loss} takes reduction="
-        return way + ", whose 'mean' over the rows is what is called 'batchmean' elsewhere" * (value == "batchmean")
+        mean = ", whose 'mean' over the rows is what is called 'batchmean' elsewhere"
+        return way + mean if value == "batchmean" else way
     if word in _WEIGHTS and loss:
         takes = [f"{option}=" for option in ("weight", "sample_weight") if option in of_loss]
         return f"xent.losses.{loss} takes {' (one a class) and '.join(takes)} (one a row)"
