@@ -190,10 +190,17 @@ static void sum_js(work *w, const row_group *g, group_state *s, group_result *r)
 /* In rows that are near to each other log p - log q is small beside what the two log sum exp round. There their difference comes
  * from those of the logits: with S = sum (P - Q) / 2 and C = sum (P + Q) / 2 it is log((C + S) / (C - S)) = 2 atanh(S / C). */
 static void fold_js(work *w, row_group *g, group_state *s, group_result *r) {
-    const double near = 0.125, apart = 0.5;
-    bool again = false;
+    const double near = 64.0 * (w->job->is_f32 ? 0x1p-23 : 0x1p-52), apart = 0.5;
+    /* The largest class has at least its share of that, so that here the two log sum exp differ no more from the maxima. */
+    const double most = sqrt(8.0 * near * (double)w->job->classes);
+    bool again = w->job->op->value == VALUE_JS;
     g->first = r;
+    for (int l = 0; l < g->rows; l++)
+        again = again || fabs(r->x_lo[l]) <= most;
+    if (!again) /* terms of rows that are not near */
+        return;
     sum_js(w, g, s, r);
+    again = false;
     for (int l = 0; l < g->rows; l++)
         again = again || s->b.s[l] < near;
     if (!again)

@@ -288,7 +288,8 @@ static void open_rows(const xent_job *job, row_group *g) {
     }
     if (job->op->target == XENT_TARGET_LABELS && job->classes > 0)
         label_logits(job, g);
-    scale_rows(job, g);
+    if (job->op->emit != EMIT_NONE && (sw->data || cw->data || temperature->data))
+        scale_rows(job, g);
 }
 
 void xent_open_group(const xent_job *job, row_cursor *cur, int rows, row_group *g) {

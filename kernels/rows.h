@@ -99,17 +99,20 @@ INLINE M FN(kl_nothing)(const FN(kl) * s) {
  * larger c where neither has, so that no exp(x - c) overflows. */
 INLINE void FN(kl_merge)(FN(kl) * a, FN(kl) b) {
     const V zero = vset(0.0);
-    M no_a = meq(FN(value)(a->w), zero), none_b = FN(kl_nothing)(&b);
-    if (many(no_a)) {
-        const M some_b = mne(FN(value)(b.w), zero), none_a = FN(kl_nothing)(a);
-        const M turn = mand(no_a, mor(some_b, mor(none_a, mand(mnot(none_b), mlt(a->c, b.c)))));
+    V wa = FN(value)(a->w), wb = FN(value)(b.w);
+    M no_b = meq(wb, zero), empty = no_b;
+    const bool some_have_none = many(mor(meq(wa, zero), no_b));
+    if (some_have_none) {
+        const M none_a = FN(kl_nothing)(a), none_b = FN(kl_nothing)(&b);
+        const M turn = mand(meq(wa, zero), mor(mnot(no_b), mor(none_a, mand(mnot(none_b), mlt(a->c, b.c)))));
         const FN(kl) first = *a;
         *a = FN(kl_select)(turn, &b, a);
         b = FN(kl_select)(turn, &first, &b);
-        none_b = FN(kl_nothing)(&b);
+        wa = FN(value)(a->w);
+        wb = FN(value)(b.w);
+        no_b = meq(wb, zero);
+        empty = mand(no_b, FN(kl_nothing)(&b));
     }
-    V wa = FN(value)(a->w), wb = FN(value)(b.w);
-    M no_b = meq(wb, zero), empty = mand(no_b, none_b);
     FN(kl) merged = *a, other = b;
     V low, lost, gap = FN(two_sum)(b.c, vsub(zero, a->c), &low);
     low = vadd(low, vsub(b.c_lo, a->c_lo));
@@ -124,7 +127,7 @@ INLINE void FN(kl_merge)(FN(kl) * a, FN(kl) b) {
     FN(merge_sum)(&merged.a, other.a);
     merged.c = FN(two_sum)(a->c, move, &lost);
     merged.c = FN(two_sum)(merged.c, vadd(a->c_lo, lost), &merged.c_lo);
-    *a = FN(kl_select)(empty, a, &merged);
+    *a = some_have_none ? FN(kl_select)(empty, a, &merged) : merged;
 }
 
 /* y's reference rises: t is held against one exp(d) as large from now on. Where nothing is left of t beside what comes, or
