@@ -140,3 +140,15 @@ def test_16_bit_results_stay_16_bit(monkeypatch, dtype, reduction):
         huge = torch.cross_entropy(large, np.full(len(large), 2), reduction="sum")
         assert huge.dtype == dtype
         assert np.isinf(huge) == (dtype is np.float16)  # as in PyTorch
+
+
+def test_no_warning_of_nan():
+    """NumPy's comparisons of bfloat16 warn of a NaN, which the doors do not."""
+    x = np.array([[np.nan, np.inf, -np.inf], [1.0, np.nan, 2.0]]).astype(BF16)
+    t = np.array([[np.inf, 0.0, 0.5], [np.inf, 0.25, np.nan]]).astype(BF16)
+    for log_target in (False, True):
+        assert np.isnan(torch.kl_div(x, t, reduction="none", log_target=log_target)).any()
+    for value in (torch.cross_entropy(x, t), torch.cross_entropy(x, Y), optax.kl_divergence(x, t)):
+        assert np.isnan(value).any()
+    assert np.isnan(torch.binary_cross_entropy_with_logits(x, t))
+    assert np.isnan(gluon.KLDivLoss()(x, t)).all()

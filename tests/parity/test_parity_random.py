@@ -131,7 +131,7 @@ def torch_call(rng):
         return function, (x, t), options
     if function.startswith("binary"):
         if other is not dtype:  # a loss that is finite in one may be beyond the other
-            x = np.where(np.abs(x) > 100, 0, x).astype(dtype)
+            x = np.where(np.abs(x.astype(np.float64)) > 100, 0, x).astype(dtype)
         t = probabilities(rng, shape, other)
         if function == "binary_cross_entropy":
             x = np.abs(probabilities(rng, shape, dtype))
@@ -291,7 +291,7 @@ def optax_call(rng):
         return function, (x, np.asarray(rng.integers(-classes - 1, classes + 1, batch))), options
     t = logits(rng, shape, other) if function.endswith("log_targets") else probabilities(rng, shape, other)
     # XLA takes subnormal numbers for 0, and 16-bit log-probabilities that JAX rounds to 0 make an infinite target NaN.
-    x, t = (np.where(np.abs(a) <= info(a.dtype).tiny, 0, a).astype(a.dtype) for a in (x, t))
+    x, t = (np.where(np.abs(a.astype(np.float64)) <= float(info(a.dtype).tiny), 0, a).astype(a.dtype) for a in (x, t))
     if x.itemsize < 4 or t.itemsize < 4:
         t = np.where(np.isinf(t), 1, t).astype(t.dtype)
     return function, (x, t), options

@@ -587,7 +587,7 @@ def kl_div(
     terms = np.asarray(kl_terms_from_logs(x, t) if log_target else kl_terms(x, t))
     if not log_target and np.isposinf(t).any():
         # PyTorch's term is t log t - t x.
-        terms = np.where(np.isposinf(t) & (x >= 0), terms.dtype.type(np.nan), terms)
+        terms = np.where(np.isposinf(t) & (widened(x) >= 0), terms.dtype.type(np.nan), terms)
     value = _reduced(terms, plain, dtype)
     # PyTorch looks at the reduction as it was given, also where a deprecated argument has overridden it.
     if reduction == "batchmean" and x.ndim:
