@@ -160,3 +160,34 @@ def test_classes_keep_their_options():
     with pytest.warns(UserWarning, match="reduction='none'"):
         assert torch.NLLLoss(reduce=False).reduction == "none"
     assert repr(torch.LogSoftmax(1)) == "LogSoftmax(dim=1)"
+
+
+def test_infinite_targets_have_their_sign():
+    finite = np.array([[2.0, 1.0, -1.0], [0.5, 2.5, 0.0], [0.0, 0.0, 3.0]])
+    for value, expected in ((-np.inf, -np.inf), (np.inf, np.inf), (np.nan, np.nan)):
+        t = P.copy()
+        t[1, 2] = value
+        rows = torch.cross_entropy(finite, t, reduction="none")
+        np.testing.assert_array_equal(rows[1], expected)
+        np.testing.assert_array_equal(rows[[0, 2]], torch.cross_entropy(finite, P, reduction="none")[[0, 2]])
+        np.testing.assert_array_equal(torch.cross_entropy(finite, t), expected)
+        np.testing.assert_array_equal(torch.cross_entropy(finite, t, reduction="sum"), expected)
+    t[1] = -np.inf, 0, np.inf
+    assert np.isnan(torch.cross_entropy(finite, t, reduction="none")[1])
+    # t log t - t x of an infinite t, and (1 - t) x - log sigmoid(x).
+    pointwise = torch.kl_div(np.array([-1.0, 0.0, 1.0]), np.full(3, np.inf), reduction="none")
+    np.testing.assert_array_equal(pointwise, [np.inf, np.nan, np.nan])
+    binary = torch.binary_cross_entropy_with_logits(np.array([1.0, -1.0]), np.full(2, np.inf), reduction="none")
+    np.testing.assert_array_equal(binary, [-np.inf, np.inf])
+
+
+def test_a_divisor_of_0_is_each_parts_own():
+    labels = np.array([0, 1])
+    canceling = np.array([1.0, -1.0, 0.0])
+    own = -LOG_P[[0, 1], [0, 1]] * canceling[:2]
+    assert torch.cross_entropy(X[:2], labels, canceling) == np.sign(own.sum()) * np.inf
+    assert np.isnan(torch.cross_entropy(X[:2], labels, np.zeros(3)))
+    assert np.isnan(torch.cross_entropy(X[:2], labels, canceling, label_smoothing=1.0))  # 0 times infinity
+    assert np.isnan(torch.cross_entropy(X[:, :0], np.full(3, -100), label_smoothing=0.1, reduction="sum"))
+    with pytest.raises(RuntimeError, match="no classes"):
+        torch.cross_entropy(np.zeros((2, 0, 2)), np.full((2, 2), -100))

@@ -31,7 +31,7 @@ def with_logits(logits: Array, target: Array, pos_weight: Array | None, formula:
         return np.asarray(loss)
     x, t = (a[odd].astype(np.float64) for a in (logits, target))
     given = None if pos_weight is None else np.broadcast_to(w, shape)[odd].astype(np.float64)
-    loss = np.array(loss)
+    values: Array = np.array(loss)
     with np.errstate(invalid="ignore", over="ignore"):
-        loss[odd] = formula(x, t, given).astype(loss.dtype)
-    return loss
+        values[odd] = formula(x, t, given).astype(values.dtype)
+    return values

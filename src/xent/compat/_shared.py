@@ -95,18 +95,32 @@ def kl_terms(log_probs: Array, target: Array) -> Array:
 
 
 def kl_terms_from_logs(log_probs: Array, log_target: Array) -> Array:
-    """``exp(lt) (lt - x)``: NaN at lt = -inf, as PyTorch and optax have it. Of bfloat16 it is float32."""
+    """``exp(lt) (lt - x)``: NaN at lt = -inf, as PyTorch and optax have it. Of bfloat16 it is float32.
+
+    The exponential is one of the target's own dtype, in which it may overflow.
+    """
     log_probs, log_target = widened(log_probs), widened(log_target)
     with np.errstate(invalid="ignore", over="ignore"):
-        terms: Array = np.exp(log_target) * (log_target - log_probs)
+        terms: Array = np.exp(log_target).astype(float_dtype(log_probs, log_target)) * (log_target - log_probs)
     return terms
 
 
-def undefined_rows(logits: Array, factor: Array, axis: Axis, where: Array | None = None) -> Any:
-    """The rows whose loss the libraries make NaN and xent does not.
+def cross_entropy(x: Array, t: Array, axis: Axis, where: Array | None = None, *, safe: bool = False) -> Array:
+    """``-sum t log_softmax(x)`` of operands of one shape, as libraries that multiply have it where one is not finite.
 
-    They multiply each log-probability, so that a factor of 0 at a logit of -inf is a NaN; and their log_softmax of a
-    row that holds +inf is NaN throughout.
+    There a factor of 0 at a logit of -inf is a NaN (unless `safe`: a target of 0 counts for nothing), as the whole row
+    is where a logit is +inf; and an infinite target has its own sign.
     """
-    undefined = (np.isneginf(logits) & (factor == 0)) | np.isposinf(logits)
-    return np.any(undefined, axis=axis, where=True if where is None else where)
+    loss = np.asarray(xent.cross_entropy(x, t, axis=axis, where=where))
+    odd = ~(np.isfinite(x) & np.isfinite(t))
+    if not odd.any():
+        return loss
+    selected: Any = True if where is None else where
+    log_probs = xent.log_softmax(x.astype(np.float64), axis=axis, where=where)
+    lost = np.any(np.isposinf(x), axis=axis, where=selected, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        terms = np.where(lost, np.nan, log_probs) * t.astype(np.float64)
+        if safe:
+            terms = np.where(t == 0, 0, terms)
+        plain = -np.sum(terms, axis=axis, where=selected)
+    return np.where(np.any(odd, axis=axis, where=selected), rounded(plain, loss.dtype), loss)

@@ -15,8 +15,9 @@ Where Gluon departs from the rest of `xent`, Gluon wins here:
   floating dtype are truncated.
 * 0 times infinity is NaN: a target of 0 at a log-probability of -inf; and log_softmax of a row that holds +inf.
 
-float16 is computed in float32 and rounded once, so that the 1e-12 counts; in MXNet it vanishes there. Integer operands
-take the other operand's floating dtype, as labels do in MXNet.
+float16 and bfloat16 (of ml_dtypes) are computed in float32 and rounded once, so that the 1e-12 counts; in MXNet it
+vanishes there. A bfloat16 array that a file gives back as ``|V2`` needs ``.view(ml_dtypes.bfloat16)`` first. Integer
+operands take the other operand's floating dtype, as labels do in MXNet.
 """
 
 from dataclasses import dataclass
@@ -28,7 +29,18 @@ from numpy.typing import ArrayLike
 
 import xent
 from xent.compat import _bce
-from xent.compat._shared import Array, broadcasts_to, float_dtype, is_kernel_float, refuse_masked, total, undefined_rows
+from xent.compat._shared import (
+    FLOATS,
+    Array,
+    broadcasts_to,
+    cross_entropy,
+    float_dtype,
+    is_kernel_float,
+    named,
+    refuse_masked,
+    total,
+    widened,
+)
 
 __all__ = [
     "KLDivLoss",
@@ -45,7 +57,7 @@ def _array(loss: str, name: str, value: ArrayLike) -> Array:
     refuse_masked(loss, name, value)
     array = np.asarray(value)
     if array.dtype.kind not in "biu" and not is_kernel_float(array):
-        raise TypeError(f"{loss}: {name} must be integers, float16, float32 or float64, not {array.dtype}")
+        raise TypeError(f"{loss}: {name} must be integers, {FLOATS}, not {named(array.dtype)}")
     return array
 
 
@@ -162,11 +174,8 @@ class SoftmaxCrossEntropyLoss(_Loss):
     def _dense(self, x: Array, target: Array, axis: int) -> Array:
         if self.from_logits:
             with np.errstate(invalid="ignore", over="ignore"):
-                return np.asarray(-total(x * target, axis, dtype=float_dtype(x, target)))
-        loss = np.asarray(xent.cross_entropy(x, target, axis=axis))
-        if not np.isfinite(x).all():
-            loss = np.where(undefined_rows(x, target, axis), loss.dtype.type(np.nan), loss)
-        return loss
+                return np.asarray(-total(widened(x) * widened(target), axis, dtype=float_dtype(x, target)))
+        return cross_entropy(x, target, axis)
 
 
 SoftmaxCELoss = SoftmaxCrossEntropyLoss

@@ -12,7 +12,8 @@ row comes out, in nats. Where JAX departs from the rest of `xent`, it wins here:
 * Integer and bool labels do not widen the logits. Shapes of two operands that do not broadcast are a TypeError, that
   of `where` is a ValueError.
 
-float16 is computed in float32 and rounded once; JAX rounds the log-probabilities as well. Nothing is traced:
+float16 and bfloat16 (of ml_dtypes) are computed in float32 and rounded once; JAX rounds the log-probabilities as well.
+A bfloat16 array that a file gives back as ``|V2`` needs ``.view(ml_dtypes.bfloat16)`` first. Nothing is traced:
 ``xent.losses`` has the gradients.
 """
 
@@ -24,15 +25,19 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 import xent
 from xent.compat._shared import (
+    FLOATS,
     Array,
     Axis,
+    cross_entropy,
     float_dtype,
+    is_float,
     is_kernel_float,
     kl_terms,
     kl_terms_from_logs,
+    named,
     refuse_masked,
     total,
-    undefined_rows,
+    widened,
 )
 
 __all__ = [
@@ -51,9 +56,10 @@ def _array(function: str, name: str, value: object, kinds: str = "f") -> Array:
     if not isinstance(value, np.ndarray | np.generic | int | float):
         raise TypeError(f"{function}: {name} must be a NumPy array or a number, not {type(value).__name__}")
     array = np.asarray(value)
-    if array.dtype.kind not in kinds or (array.dtype.kind == "f" and not is_kernel_float(array)):
-        wanted = {"f": "float16, float32 or float64", "iu": "integers"}.get(kinds, "real numbers")
-        raise TypeError(f"{function}: {name} must be {wanted}, not {array.dtype}")
+    kind = "f" if is_float(array) else array.dtype.kind
+    if kind not in kinds or (kind == "f" and not is_kernel_float(array)):
+        wanted = {"f": FLOATS, "iu": "integers"}.get(kinds, "real numbers")
+        raise TypeError(f"{function}: {name} must be {wanted}, not {named(array.dtype)}")
     return array
 
 
@@ -86,7 +92,7 @@ def softmax_cross_entropy(logits: Array, labels: Array, axis: Axis = -1, where: 
 
     Parameters
     ----------
-    logits : ndarray of float16, float32 or float64
+    logits : ndarray of float16, bfloat16, float32 or float64
         The prediction.
     labels : ndarray
         Probabilities; broadcasts with `logits`.
@@ -120,10 +126,7 @@ def softmax_cross_entropy(logits: Array, labels: Array, axis: Axis = -1, where: 
     dtype = float_dtype(x, t)
     x, t = _pair(name, ("logits", x), ("labels", t.astype(dtype, copy=False)))
     mask = None if mask is None else np.broadcast_to(mask, x.shape)
-    loss = xent.cross_entropy(x, t, axis=axis, where=mask)
-    if np.isfinite(x).all():
-        return loss
-    return np.where(undefined_rows(x, t, axis, mask), dtype.type(np.nan), loss)[()]
+    return cross_entropy(x, t, axis, mask)[()]
 
 
 def safe_softmax_cross_entropy(logits: Array, labels: Array) -> Any:
@@ -142,11 +145,7 @@ def safe_softmax_cross_entropy(logits: Array, labels: Array) -> Any:
     x, t = _array(name, "logits", logits), _array(name, "labels", labels, "fiub")
     dtype = float_dtype(x, t)
     x, t = _pair(name, ("logits", x), ("labels", t.astype(dtype, copy=False)))
-    loss = xent.cross_entropy(x, t)
-    if np.isfinite(x).all():
-        return loss
-    loss = np.where(np.isposinf(x).any(-1), dtype.type(np.nan), loss)
-    return np.where((t != 0).any(-1), loss, dtype.type(0))[()]
+    return cross_entropy(x, t, -1, safe=True)[()]
 
 
 def softmax_cross_entropy_with_integer_labels(
@@ -156,7 +155,7 @@ def softmax_cross_entropy_with_integer_labels(
 
     Parameters
     ----------
-    logits : ndarray of float16, float32 or float64
+    logits : ndarray of float16, bfloat16, float32 or float64
         The prediction.
     labels : ndarray of int
         One a row, of the shape of `logits` without the class axes.
@@ -226,7 +225,7 @@ def _kl(
     x, t = _pair(function, (names[0], x), (names[1], t))
     mask = _mask(function, where, axis, x.shape, expand=False)
     each = terms(x, t)
-    return total(each, axis, mask, dtype=each.dtype), x, t, mask
+    return total(each, axis, mask, dtype=float_dtype(x, t)), x, t, mask
 
 
 def kl_divergence(log_predictions: Array, targets: Array, axis: Axis = -1, where: Array | None = None) -> Any:
@@ -234,9 +233,9 @@ def kl_divergence(log_predictions: Array, targets: Array, axis: Axis = -1, where
 
     Parameters
     ----------
-    log_predictions : ndarray of float16, float32 or float64
+    log_predictions : ndarray of float16, bfloat16, float32 or float64
         Log-probabilities, taken as they are.
-    targets : ndarray of float16, float32 or float64
+    targets : ndarray of float16, bfloat16, float32 or float64
         Probabilities; broadcasts with `log_predictions`.
     axis : int, tuple of ints or None, default -1
         The class axes; None for all.
@@ -305,7 +304,7 @@ def generalized_kl_divergence(
     name, operands = "generalized_kl_divergence", (log_predictions, targets)
     value, x, t, mask = _kl(name, kl_terms, ("log_predictions", "targets"), operands, axis, where)
     with np.errstate(over="ignore", invalid="ignore"):
-        return value + total(np.exp(x) - t, axis, mask, dtype=value.dtype)
+        return value + total(np.exp(widened(x)) - widened(t), axis, mask, dtype=value.dtype)
 
 
 def convex_kl_divergence(log_predictions: Array, targets: Array, axis: Axis = -1, where: Array | None = None) -> Any:

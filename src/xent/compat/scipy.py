@@ -12,6 +12,10 @@ Checked against SciPy 1.17. Where SciPy departs from the rest of `xent`, SciPy w
 
 No warnings are raised for infinities and NaN. A masked array, whose mask SciPy would ignore, is refused.
 
+bfloat16 (of ml_dtypes) does what SciPy makes of it: `logsumexp` gives float64, `softmax` and `log_softmax` bfloat16,
+`rel_entr` and `kl_div` float32, and `entropy` is a TypeError. A bfloat16 array that a file gives back as ``|V2`` needs
+``.view(ml_dtypes.bfloat16)`` first.
+
 Weighted sums (``b``) take the kernels' softmax; complex numbers and long doubles, which no kernel reads, go through
 NumPy.
 """
@@ -24,7 +28,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import ArrayLike
 
 import xent
-from xent.compat._shared import Array, Axis, is_kernel_float, refuse_masked, total
+from xent.compat._shared import Array, Axis, is_bfloat16, is_kernel_float, named, refuse_masked, total, widened
 
 __all__ = ["entropy", "kl_div", "log_softmax", "logsumexp", "rel_entr", "softmax"]
 
@@ -32,8 +36,8 @@ __all__ = ["entropy", "kl_div", "log_softmax", "logsumexp", "rel_entr", "softmax
 def _array(function: str, name: str, value: ArrayLike) -> Array:
     refuse_masked(function, name, value)
     array = np.asarray(value)
-    if array.dtype.kind not in "biufc":
-        raise TypeError(f"{function}: {name} must be numbers, not {array.dtype}")
+    if array.dtype.kind not in "biufc" and not is_bfloat16(array.dtype):
+        raise TypeError(f"{function}: {name} must be numbers, not {named(array.dtype)}")
     return array
 
 
@@ -88,6 +92,8 @@ def logsumexp(
     name = "logsumexp"
     x = np.atleast_1d(_array(name, "a", a))
     w = None if b is None else _array(name, "b", b)
+    x = x.astype(np.float64) if is_bfloat16(x.dtype) else x
+    w = w.astype(np.float64) if w is not None and is_bfloat16(w.dtype) else w
     # A Python number does not widen the other operand; an array without dimensions does.
     dtype = np.result_type(
         *(
@@ -111,6 +117,8 @@ def logsumexp(
         if not return_sign:
             return result
         sign = np.where(np.isnan(result), result, np.asarray(result) > -np.inf).astype(dtype)
+        if not x.size:
+            sign = np.sign(result)
         return result, sign[()]
     result, sign = _weighted(x, w, axes, keepdims, return_sign)
     if not return_sign:
@@ -135,7 +143,7 @@ def _weighted(a: Array, b: Array | None, axes: tuple[int, ...], keepdims: bool, 
     a = np.transpose(a, (*kept, *axes)).reshape(*rows, count)
     b = np.ones((), a.dtype) if b is None else np.transpose(b, (*kept, *axes)).reshape(*rows, count)
     if count == 0:
-        return np.full(shape, -np.inf), np.zeros(shape)
+        return np.full(shape, -np.inf), np.full(shape, -1.0)
     x = np.where(b == 0, -np.inf, a)
     b = np.broadcast_to(b, x.shape)
     is_complex = x.dtype.kind == "c"
@@ -166,8 +174,11 @@ def _weighted(a: Array, b: Array | None, axes: tuple[int, ...], keepdims: bool, 
         if infinite.any():
             a, b = (v[infinite].astype(given) for v in (np.broadcast_to(a, x.shape), b))
             plain = (np.exp(a) if unweighted else b * np.exp(a)).sum(-1)
-            result[infinite] = np.log(np.abs(plain) if absolute else plain)
-            sign[infinite] = np.sign(plain)
+            size = np.abs(plain)
+            result[infinite] = np.log(size if absolute else plain)
+            sign[infinite] = np.where(size == 0, 0, plain / size) if is_complex else np.sign(plain)
+            if is_complex and not absolute:  # a phase of NaN makes NaN of the size, too
+                result[np.isnan(result.imag)] = complex(np.nan, np.nan)
     return result.reshape(shape), sign.reshape(shape)
 
 
@@ -279,9 +290,17 @@ def rel_entr(x: ArrayLike, y: ArrayLike, /, out: Array | None = None, *, where: 
     """
     refuse_masked("rel_entr", "x", x)
     refuse_masked("rel_entr", "y", y)
+    x, y = _known("rel_entr", "x", x), _known("rel_entr", "y", y)
     if _single(x, y):
         return xent.rel_entr(x, y, out=out, where=where, dtype=np.float32)
     return xent.rel_entr(x, y, out=out, where=where)
+
+
+def _known(function: str, name: str, value: Any) -> Any:
+    """bfloat16 as float32; other arrays without a meaning as numbers are refused."""
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "V":
+        return widened(_array(function, name, value))
+    return value
 
 
 def _single(*operands: Any) -> bool:
@@ -304,12 +323,24 @@ def kl_div(x: ArrayLike, y: ArrayLike, /, out: Array | None = None, *, where: Ar
     """
     refuse_masked("kl_div", "x", x)
     refuse_masked("kl_div", "y", y)
+    x, y = _known("kl_div", "x", x), _known("kl_div", "y", y)
     single = _single(x, y)
     p, q = (np.asarray(a, np.float64 if single else None) for a in (x, y))
     terms = xent.rel_entr(p, q)
     inside = ((p > 0) & (q > 0)) | ((p == 0) & (q >= 0))
     with np.errstate(invalid="ignore", over="ignore"):
-        result = np.where(inside, terms - p + q, terms).astype(np.float32 if single else np.float64)
+        result = np.where(inside, terms - p + q, terms)
+        # SciPy's quotient may overflow or vanish where the divergence does not.
+        with np.errstate(divide="ignore", under="ignore"):
+            far = (
+                inside
+                & (p > 0)
+                & ((np.divide(p, q) == 0) | np.isinf(np.divide(p, q)))
+                & np.isfinite(p)
+                & np.isfinite(q)
+            )
+            result = np.where(far, p * np.log(np.divide(p, q)) - p + q, result)
+        result = result.astype(np.float32 if single else np.float64)
     if out is None:
         return result[()]
     np.copyto(out, result, where=np.asarray(where), casting="same_kind")
@@ -379,6 +410,8 @@ def entropy(
             operands = list(np.broadcast_arrays(*operands))
         except ValueError:
             raise ValueError(f"{name}: pk {operands[0].shape} and qk {operands[1].shape} do not broadcast") from None
+    if any(is_bfloat16(a.dtype) for a in operands):
+        raise TypeError(f"{name}: SciPy does not take bfloat16 here; pass .astype(np.float32)")
     dtype = np.result_type(*operands)
     dtype = np.dtype(np.float64) if dtype.kind in "biu" else np.result_type(dtype, np.float32)
     if dtype.type not in (np.float32, np.float64):

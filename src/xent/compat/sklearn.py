@@ -6,7 +6,9 @@ Checked against scikit-learn 1.9, which took the name `y_proba` for what was `y_
 * Probabilities are clipped to eps and 1 - eps, eps that of their dtype, so that no loss is infinite; they are not
   normalised.
 * Labels of any sortable kind are matched with the columns in sorted order.
-* The result is a Python float. float16, float32 and float64 are computed as they are, everything else as float64.
+* The result is a Python float. float16, float32 and float64 are computed as they are, everything else, bfloat16
+  (of ml_dtypes) too, as float64. A bfloat16 array that a file gives back as ``|V2`` needs ``.view(ml_dtypes.bfloat16)``
+  first.
 """
 
 import warnings
@@ -16,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 import xent
-from xent.compat._shared import KERNEL_DTYPES, Array, refuse_masked
+from xent.compat._shared import KERNEL_DTYPES, Array, is_bfloat16, named, refuse_masked
 
 __all__ = ["log_loss"]
 
@@ -108,6 +110,8 @@ def _probabilities(y_proba: Any) -> Array:
     p = np.asarray(y_proba)
     if p.ndim == 0 and y_proba is not None:
         raise TypeError(f"log_loss: y_proba must be an array, not {y_proba!r}")
+    if p.dtype.kind == "V" and not is_bfloat16(p.dtype):
+        raise ValueError(f"log_loss: y_proba must be numbers, not {named(p.dtype)}")
     if p.dtype.kind == "c":
         raise ValueError("log_loss: y_proba must be real, not complex")
     p = p.astype(p.dtype.type if p.dtype.type in KERNEL_DTYPES else np.float64)

@@ -583,11 +583,11 @@ def kl_div(
     # An operand without axes does not widen the other.
     shaped = [a for a in (x, t) if a.ndim] or [x, t]
     dtype = float_dtype(*shaped)
-    x, t = (a.astype(dtype, copy=False) for a in (x, t))
+    x, t = (a if a.ndim else a.astype(dtype) for a in (x, t))
     terms = np.asarray(kl_terms_from_logs(x, t) if log_target else kl_terms(x, t))
     if not log_target and np.isposinf(t).any():
         # PyTorch's term is t log t - t x.
-        terms = np.where(np.isposinf(t) & (x > 0), terms.dtype.type(np.nan), terms)
+        terms = np.where(np.isposinf(t) & (widened(x) >= 0), terms.dtype.type(np.nan), terms)
     value = _reduced(terms, plain, dtype)
     # PyTorch looks at the reduction as it was given, also where a deprecated argument has overridden it.
     if reduction == "batchmean" and x.ndim:
@@ -749,8 +749,9 @@ def binary_cross_entropy_with_logits(
         _check_broadcast(name, "pos_weight", positive, x.shape)
     dtype = t.dtype.newbyteorder("=")
     with np.errstate(over="ignore"):
-        both = (a.astype(float_dtype(x, t), copy=False) for a in (x, t))
-        loss = widened(_bce.with_logits(*both, positive, _bce_formula))
+        both = float_dtype(x, t)
+        loss = _bce.with_logits(x.astype(both, copy=False), t.astype(both, copy=False), positive, _bce_formula)
+        loss = widened(loss)
         loss = _weighted(name, loss.astype(np.result_type(dtype, np.float32)), w)
     return _reduced(loss, reduction, dtype)
 
