@@ -363,6 +363,23 @@ def _head(entry: Entry | None, name: str) -> list[str]:
     return [f"The operation {name} of libxent."] if entry is None else [entry.summary, "", f"    {entry.formula}"]
 
 
+def _notes(labels: bool) -> list[str]:
+    """What arrays of other libraries mean."""
+    lines = ["The mask of a masked array means `where`: what it hides is left out."]
+    if labels:
+        lines = [
+            "The mask of a masked array means `where`: what it hides is left out, with a masked label its whole row."
+        ]
+    lines += [
+        "Tables of pandas and polars and xarray's arrays are read as plain arrays, axes by position, and a missing"
+    ]
+    lines += [
+        f"value as NaN{' (a missing label: TypeError)' * labels}; plain arrays are the result. dask's arrays stay lazy,"
+    ]
+    lines += ["and take no `out`. PyTorch's bfloat16 tensors in CPU memory need ml_dtypes."]
+    return lines
+
+
 def _tail(entry: Entry | None) -> list[str]:
     if entry is None:
         return []
@@ -379,7 +396,10 @@ def callable_doc(name: str, target: str, has_value: bool, has_emit: bool) -> str
         operands += [heading, f"    {text}"]
     excluded = "probability 0" if first == "probs" else "a logit of -inf with target 0"
     outs = "a pair of arrays, either of them None" if has_value and has_emit else "an array"
-    errors = ["TypeError", "    A dtype that is none of the above: complex, longdouble, object."]
+    errors = [
+        "TypeError",
+        "    A dtype that is none of the above: complex, longdouble, object, 16 bits of no type (|V2).",
+    ]
     errors += ["ValueError", "    Shapes that do not match; `out` of another shape, or read-only. Nothing is written."]
     if target == "labels":
         errors += ["IndexError", "    A label outside 0 to C - 1: its value, its position and C. Nothing is written."]
@@ -396,6 +416,7 @@ def callable_doc(name: str, target: str, has_value: bool, has_emit: bool) -> str
                 "    Keep the class axis with length 1 in a result that has one value a row.",
                 "where : array_like of bool, optional",
                 f"    Broadcasts to the operands' shape; a class where it is False acts as {excluded}.",
+                "    Not a masked array.",
                 f"out : {outs}, optional",
                 "    Where to put the result; may overlap the operands.",
                 "dtype : float16, bfloat16 (of ml_dtypes), float32 or float64, optional",
@@ -405,6 +426,7 @@ def callable_doc(name: str, target: str, has_value: bool, has_emit: bool) -> str
         ),
         *_section("Returns", _returns(has_value, has_emit)),
         *_section("Raises", errors),
+        *_section("Notes", _notes(target == "labels")),
         *_tail(entry),
     ]
     return "\n".join(lines) + "\n"

@@ -66,7 +66,7 @@ def _way(name: str, operands: Sequence[str], word: str, value: Any) -> str:
     from xent import losses
 
     loss = _loss_of(name)
-    of_loss = inspect.signature(getattr(losses, loss)).parameters if loss else {}
+    of_loss = list(inspect.signature(getattr(losses, loss)).parameters) if loss else []
     if word in _RENAMED:
         return f"it is {_RENAMED[word]} here"
     if word == "b" and name == "logsumexp":
@@ -86,7 +86,7 @@ def _way(name: str, operands: Sequence[str], word: str, value: Any) -> str:
         return f"{name}({operands[0]} / temperature)"
     if word in ("reduction", "size_average", "reduce") and loss:
         way = f"xent.losses.{loss} takes reduction="
-        return way + ", whose 'mean' over the rows is what is called 'batchmean' elsewhere" * (value == "batchmean")
+        return way + ", whose 'mean' over the rows is what is called 'batchmean' elsewhere" * bool(value == "batchmean")
     if word in _WEIGHTS and loss:
         takes = [f"{option}=" for option in ("weight", "sample_weight") if option in of_loss]
         return f"xent.losses.{loss} takes {' (one a class) and '.join(takes)} (one a row)"

@@ -20,6 +20,8 @@ count:
 A row does not count where its label equals ``ignore_index``, where its label is masked, or where ``where`` selects
 none of its classes: its value, terms and gradient are 0 and it is left out of ``D``.
 
+An array of dask is computed first, as a whole: the result is one of NumPy. The callables of `xent` are lazy there.
+
 Arrays on a CUDA GPU (PyTorch's, CuPy's, JAX's) stay there, and so does the result: see `xent.cuda`. Labels are then not
 checked by default: one out of range makes its row's results NaN instead of an IndexError, for which the call would have
 to wait; inside ``xent.cuda.using(check_labels=True)`` it does.
