@@ -7,6 +7,7 @@ import ctypes
 import functools
 import math
 import operator
+import struct
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -101,25 +102,14 @@ def _from_polars(a: Any, op: str, name: str) -> Any:
     return a.to_numpy()
 
 
-# DLPack's structures, as far as a bfloat16 array in CPU memory needs them: NumPy cannot import that type.
-class _Type(ctypes.Structure):
-    _fields_ = (("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16))
+# DLTensor, by which NumPy imports other types but not bfloat16: data, device (type, id), ndim, dtype (code, bits,
+# lanes), shape, strides, byte_offset.
+_TENSOR = struct.Struct("@PiiiBBHPPQ")
+_BFLOAT16 = (4, 16, 1)  # DLPack's code for it, its bits and its lanes
 
 
-class _Tensor(ctypes.Structure):
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        ("device_type", ctypes.c_int32),
-        ("device_id", ctypes.c_int32),
-        ("ndim", ctypes.c_int32),
-        ("dtype", _Type),
-        ("shape", ctypes.POINTER(ctypes.c_int64)),
-        ("strides", ctypes.POINTER(ctypes.c_int64)),
-        ("byte_offset", ctypes.c_uint64),
-    )
-
-
-_BFLOAT = 4  # DLPack's code for it
+def _numbers(address: int, count: int) -> tuple[int, ...]:
+    return struct.unpack(f"@{count}q", ctypes.string_at(address, 8 * count)) if count else ()
 
 
 def _read_bfloat16(a: Any, op: str, name: str) -> Array | None:
@@ -135,26 +125,26 @@ def _read_bfloat16(a: Any, op: str, name: str) -> Array | None:
             f"{op}: {name}, of type {_type_name(a)}, holds bfloat16, for which NumPy needs ml_dtypes", name="ml_dtypes"
         ) from error
     capsule = a.__dlpack__()
-    address = ctypes.pythonapi.PyCapsule_GetPointer
-    address.restype, address.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
-    tensor = _Tensor.from_address(address(capsule, b"dltensor"))
-    if (tensor.dtype.code, tensor.dtype.bits, tensor.dtype.lanes) != (_BFLOAT, 16, 1):
-        raise TypeError(f"{op}: {name} says that it is bfloat16, and gives DLPack's type {tensor.dtype.code}")
-    shape = tuple(tensor.shape[i] for i in range(tensor.ndim))
+    prototype = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
+    address = prototype(("PyCapsule_GetPointer", ctypes.pythonapi))
+    tensor = ctypes.string_at(address(capsule, b"dltensor"), _TENSOR.size)
+    data, _, _, ndim, *kind, shape_at, strides_at, byte_offset = _TENSOR.unpack(tensor)
+    if tuple(kind) != _BFLOAT16:
+        raise TypeError(f"{op}: {name} says that it is bfloat16, and gives DLPack's type {tuple(kind)}")
+    shape = _numbers(shape_at, ndim)
     if 0 in shape:
         return np.empty(shape, bfloat16)
-    if tensor.strides:
-        strides = tuple(2 * tensor.strides[i] for i in range(tensor.ndim))
+    if strides_at:
+        strides = tuple(2 * stride for stride in _numbers(strides_at, ndim))
     else:  # in C's order
-        strides = tuple(2 * math.prod(shape[i + 1 :]) for i in range(tensor.ndim))
+        strides = tuple(2 * math.prod(shape[i + 1 :]) for i in range(ndim))
     reach = [(n - 1) * stride for n, stride in zip(shape, strides, strict=True)]
     before = -sum(r for r in reach if r < 0)
     size = before + sum(r for r in reach if r > 0) + 2
 
-    class Memory(ctypes.c_char * size):  # type: ignore[misc]
-        """The bytes, which live as long as the capsule does."""
-
-    memory = Memory.from_address((tensor.data or 0) + tensor.byte_offset - before)
+    # A class of its own, whose objects can hold on to the capsule: the bytes live as long as that does.
+    kept: Any = type("Memory", (ctypes.c_char * size,), {})
+    memory = kept.from_address(data + byte_offset - before)
     memory.owner = capsule
     view: Array = np.ndarray(shape, bfloat16, memory, before, strides)
     view.flags.writeable = False
