@@ -15,7 +15,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
@@ -24,10 +25,24 @@ from numpy.typing import ArrayLike, NDArray
 import xent
 from xent import losses
 from xent._core import as_array
+from xent._reading import (
+    KIND_NAMES,
+    LOGS,
+    UNITS,
+    Kind,
+    Labels,
+    Look,
+    Reading,
+    as_float64,
+    blocks_of,
+    epsilon,
+    is_float,
+    kinds_of,
+    look_at,
+    read_labels,
+)
 from xent.compat import gluon, optax, scipy, torch
 from xent.compat._shared import is_kernel_float, refuse_masked
-from xent._reading import KIND_NAMES, LOGS, UNITS, Kind, Labels, Look, Reading
-from xent._reading import as_float64, blocks_of, epsilon, is_float, kinds_of, look_at, read_labels
 
 __all__ = ["Call", "Explanation", "Reading", "explain"]
 
@@ -55,7 +70,7 @@ class Side:
     missed: float
     is_prediction: bool
     whole_dtype: bool
-    labels: Labels = Labels()
+    labels: Labels = field(default_factory=Labels)
     forms: dict[str, tuple[str, Array]] = field(default_factory=dict)  # what `converted` has made so far
 
     @property
@@ -125,10 +140,17 @@ class Side:
         elif kind in UNITS:
             unit = UNITS[kind]
             # Percentages that sum to about 100 are a distribution all the same.
-            text, x = {"percent": f"{text} / 100", "neg_probs": f"-{text}"}.get(kind, text), x / unit if unit != 1 else x
+            text, x = (
+                {"percent": f"{text} / 100", "neg_probs": f"-{text}"}.get(kind, text),
+                x / unit if unit != 1 else x,
+            )
             kind = "probs"
         elif kind == "weights":
-            text, x, kind = f"{text} / {text}.sum({self.written}, keepdims=True)", x / x.sum(self.axis, keepdims=True), "probs"
+            text, x, kind = (
+                f"{text} / {text}.sum({self.written}, keepdims=True)",
+                x / x.sum(self.axis, keepdims=True),
+                "probs",
+            )
         if need == "classes":
             need = "probs"
         bare = text if text.isidentifier() else f"({text})"
@@ -415,9 +437,7 @@ def relate(row: Row, made: tuple[Array, Array], a: Side, b: Side, m: Numbers, of
     )
 
 
-def meaning(
-    row: Row, x: Array, y: Array, t: Side, m: Numbers, words: Formula, brief: bool
-) -> tuple[bool, str | None]:
+def meaning(row: Row, x: Array, y: Array, t: Side, m: Numbers, words: Formula, brief: bool) -> tuple[bool, str | None]:
     """What the call gives of prediction and target as it takes them: whether its formula exactly, and in words."""
     value, formula = evaluate(row, x, y, t.axis)[0], row.formula(m)
     if value is None:
@@ -760,12 +780,14 @@ def piece(p: Side, t: Side, place: Any) -> tuple[Side, Side]:
     return p.of(x, -1), t.of(y, -1)
 
 
-def divergence(p: Side, t: Side, reduction: str) -> Any:
+def divergence(p: Side, t: Side, reduction: Literal["none", "sum", "mean", "per_class"]) -> Any:
     """KL(target, prediction) of two sides whose classes are last."""
     logits = p.converted("logits")[1]
     if t.kind == "labels":
         return losses.cross_entropy(logits, t.converted("classes")[1], reduction=reduction)
-    kind = "log_probs" if t.kind in LOGS else "logits" if t.kind == "logits" else "probs"
+    kind: Literal["probs", "log_probs", "logits"] = (
+        "log_probs" if t.kind in LOGS else "logits" if t.kind == "logits" else "probs"
+    )
     return losses.kl_div(logits, t.converted(kind)[1], target_kind=kind, reduction=reduction)
 
 
@@ -786,7 +808,9 @@ def sums_of(p: Side, t: Side, all_of_it: bool = True) -> Sums:
         rows = len(p.array)
         if t.kind in UNITS and t.reading.normalised and p.kind in UNITS and p.reading.normalised:
             # Of the same kind on both sides, so that what is equal differs by nothing.
-            kl = losses.kl_div(p.converted("logits")[1], np.log(t.converted("probs")[1]), target_kind="logits", reduction="sum")
+            kl = losses.kl_div(
+                p.converted("logits")[1], np.log(t.converted("probs")[1]), target_kind="logits", reduction="sum"
+            )
         else:
             kl = divergence(p, t, "sum")
         if not all_of_it:
@@ -943,28 +967,32 @@ def places_where(p: Side, t: Side, condition: Callable[[Side, Side], Array], sha
 # What to say
 
 
+def _special(is_special: Callable[[Array], Array], of_first: bool, p: Side, t: Side) -> Array:
+    """Where the one or the other side is NaN, or infinite: a condition for `places_where`."""
+    return is_special((p if of_first else t).array)
+
+
 def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dict[str, Look]) -> list[str]:
     """What these arrays run into, the worst first; `calls` by name."""
     found = []
     a, b = p.reading, t.reading
     shown = {name: call.shown for name, call in calls.items()}
     raw = calls["torch kl_div batchmean"].value
-    for side, other in ((p, t), (t, p)):
+    for side in (p, t):
         if side.array.dtype.kind != "f" and is_float(side.array) is False:
             continue
         name = side.reading.name
-        pick: Callable[[Side, Side], Side] = (lambda u, v: u) if side is p else (lambda u, v: v)
-        where = places_where(p, t, lambda u, v, pick=pick: np.isnan(pick(u, v).array), m.shape) if looks_nan(looks, name) else None
+        first = side is p
+        where = places_where(p, t, partial(_special, np.isnan, first), m.shape) if looks_nan(looks, name) else None
         if where:
             found.append(f"{name} holds NaN: {where}. No mean survives it.")
         if name in looks and looks[name].high == math.inf:
-            where = places_where(p, t, lambda u, v, pick=pick: np.isposinf(pick(u, v).array), m.shape)
+            where = places_where(p, t, partial(_special, np.isposinf, first), m.shape)
             if where:
                 found.append(
                     f"{name} holds +inf: {where}. softmax is NaN in such a row, and so is every mean over it; no loss "
                     "of these arrays means anything before that is mended."
                 )
-        del other
     if not p.is_first:
         found.append(
             f"The arguments look swapped: input holds {KIND_NAMES[b.kind]}, target {KIND_NAMES[a.kind]}. Here, in "
@@ -975,8 +1003,8 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dic
         kind, name = side.kind, side.reading.name
         if kind in LOGS and kind != "log_probs":
             found.append(
-                f"{name} holds {KIND_NAMES[kind]}: {side.reading.evidence}. Every library here wants natural logarithms "
-                f"of probabilities: {side.converted('log_probs')[0]}."
+                f"{name} holds {KIND_NAMES[kind]}: {side.reading.evidence}. Every library here wants natural "
+                f"logarithms of probabilities: {side.converted('log_probs')[0]}."
             )
         elif kind in ("percent", "neg_probs", "weights"):
             found.append(
@@ -990,7 +1018,8 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dic
             + (
                 "PyTorch leaves them out by default."
                 if skip == -100
-                else f"PyTorch leaves out -100 only, unless ignore_index={skip} is given; Gluon takes them for the nearest class."
+                else f"PyTorch leaves out -100 only, unless ignore_index={skip} is given; Gluon takes them for the "
+                "nearest class."
             )
         )
     if t.kind == "labels" and t.labels.base:
@@ -1109,7 +1138,8 @@ def operand(name: str, value: ArrayLike) -> Operand:
         raw = "; bfloat16 read from a file is .view(ml_dtypes.bfloat16)" if array.dtype.str == "|V2" else ""
         text = "; labels have to be integer codes" if array.dtype.kind in "OUST" else ""
         raise TypeError(
-            f"explain: {name} must be float16, bfloat16, float32, float64, integers or bools, not {array.dtype}{raw}{text}"
+            f"explain: {name} must be float16, bfloat16, float32, float64, integers or bools, "
+            f"not {array.dtype}{raw}{text}"
         )
     if not array.size:
         raise ValueError(f"explain: {name} has shape {array.shape}, so there is nothing in it to explain")
@@ -1331,7 +1361,9 @@ def explained_binary(
             "multiplied they broadcast to a matrix. Give both the same shape."
         )
     if not math.isfinite(value):
-        notes.append(f"The loss is {value}: a target is where the prediction says that it cannot be, or a NaN or +inf is held.")
+        notes.append(
+            f"The loss is {value}: a target is where the prediction says that it cannot be, or a NaN or +inf is held."
+        )
     calls = binary_calls(case, value)
     return Explanation(
         input=readings[0],
@@ -1358,7 +1390,12 @@ def explained_binary(
 
 
 def explained_none(
-    x: Operand, t: Operand, kinds: tuple[str, str], notes: Sequence[str], alternatives: Sequence[Alternative], words: str
+    x: Operand,
+    t: Operand,
+    kinds: tuple[str, str],
+    notes: Sequence[str],
+    alternatives: Sequence[Alternative],
+    words: str,
 ) -> Explanation:
     readings = []
     for side, kind in zip((x, t), kinds, strict=True):
@@ -1438,8 +1475,8 @@ def explain_same_shape(x: Operand, t: Operand, wanted: int | None, progress: Pro
         if any(settled):
             kept = "input" if settled[0] else "target"
             notes.append(
-                f"{names} {verb} to 1 along axis {moved}, {kept} along {here}: one of them was normalised over the wrong "
-                "axis, and no loss of the two means anything before that is put right."
+                f"{names} {verb} to 1 along axis {moved}, {kept} along {here}: one of them was normalised over the "
+                "wrong axis, and no loss of the two means anything before that is put right."
             )
             alternatives.append(along_axis(x, t, moved))
         elif wanted is not None:
@@ -1449,8 +1486,8 @@ def explain_same_shape(x: Operand, t: Operand, wanted: int | None, progress: Pro
             alternatives.append(along_axis(x, t, moved))
         else:
             notes.append(
-                f"{names} {verb} to 1 along axis {moved}, not along {here}: the classes are read along axis {moved}. Give "
-                f"axis={moved} to every call; PyTorch's cross_entropy takes them from axis 1, kl_div has no axis."
+                f"{names} {verb} to 1 along axis {moved}, not along {here}: the classes are read along axis {moved}. "
+                f"Give axis={moved} to every call; PyTorch's cross_entropy takes them from axis 1, kl_div has no axis."
             )
             place = moved
             look = {"input": looked(x, place, progress.tick), "target": looked(t, place, progress.tick)}
@@ -1528,9 +1565,10 @@ def explain_two_whole(x: Operand, t: Operand, place: int, look: dict[str, Look],
     else:
         same, kinds = (x.array == t.array).mean(), ("labels", "labels")
         what = "Both arrays hold integers, one label each: two sets of labels, and no scores"
+    count = x.array.size // (x.array.shape[place] if hot else 1)
     notes = [
         f"{what}. A loss needs the model's scores, C of them a row, before argmax: pass those as input. All that these "
-        f"say is how often they agree: {number(100 * float(same))} % of {x.array.size // (x.array.shape[place] if hot else 1)}."
+        f"say is how often they agree: {number(100 * float(same))} % of {count}."
     ]
     alternatives = []
     if not hot and look["input"].sum_low > 0 and look["target"].sum_low > 0:
@@ -1539,7 +1577,9 @@ def explain_two_whole(x: Operand, t: Operand, place: int, look: dict[str, Look],
             one = look[side.name]
             evidence = f"whole numbers from {number(one.low)} to {number(one.high)}"
             sides.append(side.side(Kind("weights", None, 0.0, evidence), place, first))
-        alternatives.append(alternative(f"both are counts, of {x.array.shape[place]} classes along axis {place}", *sides))
+        alternatives.append(
+            alternative(f"both are counts, of {x.array.shape[place]} classes along axis {place}", *sides)
+        )
     return explained_none(x, t, kinds, notes, alternatives, "both are labels")
 
 
@@ -1562,7 +1602,8 @@ def explain_binary_shape(x: Operand, t: Operand, place: int, look: dict[str, Loo
         f"{t.name} holds {'-1 and 1' if signs else 'zeros and ones' if lt.zero_or_one else 'numbers from 0 to 1'}, "
         f"{what}: the loss is binary_cross_entropy, not cross-entropy over the classes and no KL divergence."
     )
-    words = f"{x.name} holds {'probabilities' if unit else 'logits'}, each on its own, {t.name} {'-1 and 1' if signs else 'what is present'}"
+    present = "-1 and 1" if signs else "what is present"
+    words = f"{x.name} holds {'probabilities' if unit else 'logits'}, each on its own, {t.name} {present}"
     alternatives = []
     if unit:
         logits = replace(case, probs=False)
@@ -1588,7 +1629,9 @@ def explain_binary_shape(x: Operand, t: Operand, place: int, look: dict[str, Loo
             if a != place and t.array.shape[a] > 1 and lt.zero_or_one and is_settled(t, a):
                 alternatives.append(along_axis(x, t, a))
     kinds = {
-        x.name: Kind("binary_probs" if unit else "binary_logits", None, 0.0, f"from {number(lx.low)} to {number(lx.high)}"),
+        x.name: Kind(
+            "binary_probs" if unit else "binary_logits", None, 0.0, f"from {number(lx.low)} to {number(lx.high)}"
+        ),
         t.name: Kind(
             "signs" if signs else "multi_hot" if lt.zero_or_one else "binary_probs",
             None,
@@ -1625,8 +1668,8 @@ def explain_labels(
         place = len(shape) - 1 if wanted is None else wanted
         batch = shape[:place] + shape[place + 1 :]
         raise ValueError(
-            f"explain: input has shape {x.array.shape} and target {t.array.shape}; expected the same shape, or labels of "
-            f"shape {batch}, one a row of {shape[place]} classes along axis {place}{hints}"
+            f"explain: input has shape {x.array.shape} and target {t.array.shape}; expected the same shape, or labels "
+            f"of shape {batch}, one a row of {shape[place]} classes along axis {place}{hints}"
         )
     last = fitting[-1]
     if shape[last] == 1:
@@ -1635,12 +1678,16 @@ def explain_labels(
         binary = explain_binary_shape(dense, Operand(other.name, wide.array), last, looks)
         if binary is not None:
             flat = replace(dense_reading(binary, other.name), shape=other.array.shape)
+            column = f"{other.name}[:, None]" if other.array.ndim == 1 else other.name
             note = (
                 f"input has shape {x.array.shape} and target {t.array.shape}: where they are subtracted or multiplied "
-                f"they broadcast to a matrix. {other.name}{'[:, None]' if other.array.ndim == 1 else ''} has the other's shape."
+                f"they broadcast to a matrix. {column} has the other's shape."
             )
-            named = binary.use.replace(other.name, f"{other.name}[:, None]") if other.array.ndim == 1 else binary.use
-            return replace(binary, **{other.name: flat}, pitfalls=(*binary.pitfalls, note), use=named)
+            named = binary.use.replace(other.name, column)
+            pitfalls = (*binary.pitfalls, note)
+            if other.name == "input":
+                return replace(binary, input=flat, pitfalls=pitfalls, use=named)
+            return replace(binary, target=flat, pitfalls=pitfalls, use=named)
     usable: list[tuple[int, Labels]] = []
     error: IndexError | None = None
     for a in fitting:
@@ -1677,7 +1724,12 @@ def explain_labels(
         call = call_to_use(p, q).split(", ignore_index")[0].rstrip(")")
         call = call.replace(f", {other.name}", f", ({other.name} + 1) // 2") + ")"
         alternatives.append(
-            Alternative(f"{other.name} holds -1 and 1 for the two classes", f"KL({other.name}, prediction)", sums.kl / sums.rows, call)
+            Alternative(
+                f"{other.name} holds -1 and 1 for the two classes",
+                f"KL({other.name}, prediction)",
+                sums.kl / sums.rows,
+                call,
+            )
         )
     return explained_kl(p, q, {dense.name: look}, notes, alternatives, f"{says(p)}, {says(q)}", progress)
 

@@ -67,11 +67,10 @@ KIND_NAMES = {
 class Reading:
     """What an array looks like, and why: part of an `Explanation`.
 
-    `kind` is one of logits, log_probs (log2_probs, log10_probs and their negatives), probs, percent, neg_probs, weights,
-    one_hot and labels; where classes are each present or not, multi_hot, signs, binary_logits and binary_probs; scores
-    where there are no classes. `normalised` says whether rows sum to 1 within the rounding of their dtype (None for
-    those that need not).
-    """
+    `kind` is one of logits, log_probs (log2_probs, log10_probs and their negatives), probs, percent, neg_probs,
+    weights, one_hot and labels; where classes are each present or not, multi_hot, signs, binary_logits and
+    binary_probs; scores where there are no classes. `normalised` says whether rows sum to 1 within the rounding of
+    their dtype (None for those that need not). """
 
     name: str
     kind: str
@@ -213,7 +212,9 @@ class Look:
         return None
 
 
-def look_at(array: Array, axis: int, eps: float, until_unsettled: bool = False, tick: Callable[[int], None] | None = None) -> Look:
+def look_at(
+    array: Array, axis: int, eps: float, until_unsettled: bool = False, tick: Callable[[int], None] | None = None
+) -> Look:
     """The facts along `axis`; only as long as the rows still sum to 1 in some form, if that is all that matters."""
     moved = np.moveaxis(array, axis, -1)
     look = Look(moved.shape[-1])
