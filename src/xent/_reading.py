@@ -70,7 +70,7 @@ class Reading:
     `kind` is one of logits, log_probs (log2_probs, log10_probs and their negatives), probs, percent, neg_probs,
     weights, one_hot and labels; where classes are each present or not, multi_hot, signs, binary_logits and
     binary_probs; scores where there are no classes. `normalised` says whether rows sum to 1 within the rounding of
-    their dtype (None for those that need not). """
+    their dtype (None for those that need not)."""
 
     name: str
     kind: str
