@@ -397,7 +397,11 @@ xent_status xent_make_job(const xent_request *req, xent_job *job) {
 xent_status xent_read_job(xent_request *req, xent_job *job) {
     if (job->has_labels && !check_labels(job, req))
         return XENT_ERR_LABEL;
-    if (req->reduction == XENT_MEAN)
+    if (req->reduction == XENT_MEAN) {
         job->divisor = weights_that_count(job);
+        /* A sum over no weight has no mean, whatever the sum is: over 0 it would be infinite or NaN. */
+        if (job->divisor == 0.0)
+            job->divisor = NAN;
+    }
     return XENT_OK;
 }

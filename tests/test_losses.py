@@ -977,3 +977,26 @@ def test_nothing_of_the_logits_size_is_allocated(rng):
     for what, limit, f in memory_calls(rng):
         peak = peak_of(f)
         assert peak <= limit, (what, peak, limit)
+
+
+@pytest.mark.parametrize("isa_name", xent.info()["isas"])
+@pytest.mark.parametrize("classes", [3, 90])
+def test_a_mean_over_no_weight_is_nan(classes, isa_name):
+    xent.set_isa(isa_name)
+    x = np.linspace(-1.0, 1.0, 2 * classes).reshape(2, classes)
+    t = np.full((2, classes), 1 / classes)
+    opposite = {"sample_weight": [1, -1]}
+    smooth = {"weight": np.r_[0.0, np.ones(classes - 1)], "label_smoothing": 0.1}
+    for call in (
+        lambda **o: losses.cross_entropy(x, [0, 0], **smooth, **o),
+        lambda **o: losses.cross_entropy(x, [0, 1], **opposite, **o),
+        lambda **o: losses.cross_entropy(x, t, **opposite, **o),
+        lambda **o: losses.nll(x, [0, 1], **opposite, **o),
+        lambda **o: losses.kl_div(x, t, **opposite, **o),
+        lambda **o: losses.js_div(x, t, **opposite, **o),
+        lambda **o: losses.binary_cross_entropy(x, t, **opposite, **o),
+    ):
+        assert np.isnan(call())
+        value, grad = call(return_grad=True)
+        assert np.isnan(value)
+        assert np.isnan(grad).any(axis=1).all()
