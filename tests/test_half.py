@@ -191,12 +191,38 @@ def test_losses_take_bfloat16(rng):
     x, y = rng.standard_normal((2, 6, 4)).astype(BF16)
     sample_weight, weight = rng.random(6).astype(BF16), rng.random(4).astype(BF16)
     value, grad = losses.cross_entropy(x, cases.softmax64(y).astype(BF16), return_grad=True)
-    assert value.dtype == grad.dtype == BF16
-    assert isinstance(value, ml_dtypes.bfloat16)
+    assert (value.dtype, grad.dtype) == (np.float32, BF16)
+    assert losses.cross_entropy(x, [0] * 6, dtype=BF16).dtype == BF16
     assert losses.kl_div(x, y, target_kind="logits", reduction="per_class").dtype == BF16
     labels = np.array([0, 1, 2, 3, 0, 1])
     got = losses.cross_entropy(x, labels, sample_weight=sample_weight, weight=weight)
     same(got, losses.cross_entropy(x, labels, sample_weight=sample_weight.astype(float), weight=weight.astype(float)))
+
+
+@pytest.mark.parametrize("small", [np.float16, BF16])
+def test_scalars_of_16_bits_are_float32(small, rng):
+    x = (30 * rng.standard_normal((5000, 4))).astype(small)
+    y = rng.integers(4, size=5000)
+    for reduction in ("sum", "mean"):
+        wide = losses.cross_entropy(x.astype(np.float64), y, reduction=reduction)
+        for dtype, tolerance in ((None, 1e-6), (np.float32, 1e-6), (np.float64, 1e-14)):
+            value, grad = losses.cross_entropy(x, y, reduction=reduction, return_grad=True, dtype=dtype)
+            assert value.dtype == (dtype or np.float32)
+            assert grad.dtype == (dtype or small)
+            assert value == pytest.approx(wide, rel=tolerance)
+
+
+def test_distillation_of_every_pair_of_dtypes(rng):
+    x, y = rng.integers(-3, 4, (2, 5, 4))
+    kinds = [np.float16, BF16, np.float32, np.float64, np.int8, np.int64]
+    exact = losses.distillation(x, y, [0, 1, 2, 3, 0], temperature=2.0, alpha=0.5, reduction="none")
+    for a in kinds:
+        for b in kinds:
+            pair = x.astype(a), y.astype(b)
+            dtype = losses.distillation(*pair, temperature=2.0, reduction="none").dtype
+            got = losses.distillation(*pair, [0, 1, 2, 3, 0], temperature=2.0, alpha=0.5, reduction="none")
+            assert got.dtype == dtype
+            np.testing.assert_allclose(got.astype(float), exact, rtol=2 * float(ml_dtypes.finfo(dtype).eps))
 
 
 def test_byte_order_and_masks(rng):
@@ -266,7 +292,7 @@ def test_ml_dtypes_first():
         "xent.logsumexp(x)",
         "xent.log_softmax(x.T)",
         "xent.softmax(np.zeros((2, 3)), dtype=x.dtype)",
-        "xent.losses.cross_entropy(x, [0, 1])",
+        "xent.losses.cross_entropy(x, [0, 1], reduction='none')",
     ],
 )
 def test_xent_first(how):

@@ -39,11 +39,12 @@ def check(loss, judge, logits, target, dtype, options, layout=np.asarray):
         for isa in xent.info()["isas"]:
             xent.set_isa(isa)
             got = loss(*views, reduction=reduction, **options)
-            within(got, value, dtype, (isa, reduction, names))
+            result = compute if reduction in ("sum", "mean") else dtype
+            within(got, value, result, (isa, reduction, names))
             if reduction in WITH_GRAD:
                 again, slope = loss(*views, reduction=reduction, return_grad=True, **options)
                 # The same divisor and the same terms, whether or not the gradient is wanted too.
-                within(again, value, dtype, (isa, reduction, names, "with gradient"))
+                within(again, value, result, (isa, reduction, names, "with gradient"))
                 within(slope, grad, dtype, (isa, reduction, names, "gradient"))
 
 
@@ -405,7 +406,25 @@ def test_distillation_dtypes_and_single_rows(rng):
             assert got.dtype == dtype
     alone = losses.distillation(x[0], y[0], 2, temperature=2.0, alpha=0.5)
     assert alone == losses.distillation(x[:1], y[:1], [2], temperature=2.0, alpha=0.5)
-    assert losses.distillation(x.astype("f2"), y.astype("f2"), temperature=2.0).dtype == np.float16
+    halves = {"temperature": 2.0, "return_grad": True}
+    for value, grad in (
+        losses.distillation(x.astype("f2"), y.astype("f2"), **halves),
+        losses.distillation(x.astype("f2"), y.astype("f2"), [0, 1, 2], alpha=0.5, **halves),
+    ):
+        assert (value.dtype, grad.dtype) == (np.float32, np.float16)
+
+
+def test_distillation_over_no_weight_is_nan_without_a_warning(rng):
+    x, y = rng.standard_normal((2, 2, 3))
+    for more in ({}, {"labels": [0, 1], "alpha": 0.5}):
+        value, grad = losses.distillation(x, y, temperature=2.0, sample_weight=[1, -1], return_grad=True, **more)
+        assert np.isnan(value)
+        assert np.isnan(grad).any(axis=1).all()
+
+
+def test_no_labels_at_all():
+    assert np.isnan(losses.cross_entropy(np.zeros((0, 3)), []))
+    assert losses.cross_entropy(np.zeros((0, 3)), [], reduction="none").shape == (0,)
 
 
 # ---- against PyTorch's automatic differentiation -------------------------------------------------------------------
@@ -885,6 +904,7 @@ def test_signatures():
         "label_smoothing": 0.0,
         "reduction": "mean",
         "return_grad": False,
+        "dtype": None,
     }
     kl = inspect.signature(losses.kl_div).parameters
     assert {n: p.default for n, p in kl.items() if p.kind is p.KEYWORD_ONLY} == {
@@ -895,6 +915,7 @@ def test_signatures():
         "where": None,
         "reduction": "mean",
         "return_grad": False,
+        "dtype": None,
     }
 
 
@@ -977,3 +998,26 @@ def test_nothing_of_the_logits_size_is_allocated(rng):
     for what, limit, f in memory_calls(rng):
         peak = peak_of(f)
         assert peak <= limit, (what, peak, limit)
+
+
+@pytest.mark.parametrize("isa_name", xent.info()["isas"])
+@pytest.mark.parametrize("classes", [3, 90])
+def test_a_mean_over_no_weight_is_nan(classes, isa_name):
+    xent.set_isa(isa_name)
+    x = np.linspace(-1.0, 1.0, 2 * classes).reshape(2, classes)
+    t = np.full((2, classes), 1 / classes)
+    opposite = {"sample_weight": [1, -1]}
+    smooth = {"weight": np.r_[0.0, np.ones(classes - 1)], "label_smoothing": 0.1}
+    for call in (
+        lambda **o: losses.cross_entropy(x, [0, 0], **smooth, **o),
+        lambda **o: losses.cross_entropy(x, [0, 1], **opposite, **o),
+        lambda **o: losses.cross_entropy(x, t, **opposite, **o),
+        lambda **o: losses.nll(x, [0, 1], **opposite, **o),
+        lambda **o: losses.kl_div(x, t, **opposite, **o),
+        lambda **o: losses.js_div(x, t, **opposite, **o),
+        lambda **o: losses.binary_cross_entropy(x, t, **opposite, **o),
+    ):
+        assert np.isnan(call())
+        value, grad = call(return_grad=True)
+        assert np.isnan(value)
+        assert np.isnan(grad).any(axis=1).all()

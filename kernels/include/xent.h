@@ -373,7 +373,7 @@ typedef enum xent_dtype {
 typedef enum xent_reduction {
     XENT_NONE = 0, /* one value a row, or the terms as they are                          */
     XENT_SUM,      /* values summed over rows                                            */
-    XENT_MEAN,     /* divided by the sum of the weights of the rows that count           */
+    XENT_MEAN,     /* divided by the sum of the counted rows' weights; NaN where that is 0    */
     XENT_PER_CLASS /* of a *_terms operation: summed over rows, one value a class        */
 } xent_reduction;
 

@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple, SupportsIndex
 
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 __pyx_capi__: dict[str, object]
 __test__: dict[str, str]
@@ -38,6 +38,7 @@ def evaluate_loss(
     reduction: str = "none",
     pos_weight: NDArray[Any] | None = None,
     operands: tuple[str, str] = ("logits", "target"),
+    dtype: DTypeLike | None = None,
 ) -> Any: ...
 def capsule(address: int, signature: bytes) -> object: ...
 def functions() -> dict[str, tuple[int, str]]: ...

@@ -720,13 +720,14 @@ cdef int fill_class_weights(xent_view *view, ndarray weights, ptrdiff_t classes,
 cdef object evaluate(
     int op, ndarray x, ndarray t, bint labels, object axis, bint keepdims, object where, object out, int dtype,
     ndarray class_weight, ndarray sample_weight, ndarray temperature, double smoothing, object ignore_index,
-    int reduction, ndarray pos_weight=None, str caller=None,
+    int reduction, ndarray pos_weight=None, str caller=None, int scalar_dtype=XENT_NO_DTYPE,
 ):
     """One request from operands of any strides. `labels`: t holds one integer a row; dtype: that of the result; `caller`: the
-    function that was called, where it is not the operation's own."""
+    function that was called, where it is not the operation's own; `scalar_dtype`: that of a value summed over rows, where
+    it is another one."""
     cdef const xent_op_info *info = &OPERATIONS[op]
     cdef bint rows = t is not None and not labels
-    cdef int x_axis, t_axis = 0, at, n, i, ndim, x_n, t_n = 0
+    cdef int x_axis, t_axis = 0, at, n, i, ndim, x_n, t_n = 0, value_dtype
     cdef Extents shape, full, own, x_shape, t_shape
     cdef Extents x_strides, t_strides, value_strides, out_strides, where_strides, sample_strides, temperature_strides
     cdef ptrdiff_t classes, where_class = 0
@@ -825,7 +826,10 @@ cdef object evaluate(
     if emit_given is not None:
         emit_out = check_out(emit_given, emit_shape, dtype, op)
     if info.has_value:
-        value = destination(value_out, value_shape, dtype, None, [*operands, emit_out])
+        value_dtype = dtype
+        if reduction in (XENT_SUM, XENT_MEAN) and scalar_dtype != XENT_NO_DTYPE:
+            value_dtype = scalar_dtype
+        value = destination(value_out, value_shape, value_dtype, None, [*operands, emit_out])
         without(value, at if keepdims else -1, own, value_strides)
         if reduction in (XENT_SUM, XENT_MEAN):
             memset(value_strides, 0, ndim * sizeof(ptrdiff_t))
@@ -1060,10 +1064,14 @@ TABLE = make_table()
 def evaluate_loss(
     str name, logits, target, *, caller, bint labels=False, axis=-1, where=None, weight=None, sample_weight=None,
     temperature=None, double label_smoothing=0.0, ignore_index=None, reduction="none", pos_weight=None,
-    operands=("logits", "target"),
+    operands=("logits", "target"), dtype=None,
 ):
-    """One operation with the options of the losses; `labels`: target holds one integer a row."""
+    """One operation with the options of the losses; `labels`: target holds one integer a row.
+
+    `dtype`: that of all results. Without it they have the operands', but sums over rows of 16-bit operands are float32.
+    """
     cdef int op = xent_find_op(name.encode())
+    cdef int found
     cdef ndarray x, t
     if on_gpu(logits) or on_gpu(target):
         from xent import cuda
@@ -1071,7 +1079,7 @@ def evaluate_loss(
         return cuda.evaluate(
             name, logits, target, caller=caller, operands=operands, labels=labels, axis=operator.index(axis),
             where=where, weight=weight, pos_weight=pos_weight, sample_weight=sample_weight, temperature=temperature,
-            label_smoothing=label_smoothing, ignore_index=ignore_index, reduction=reduction,
+            label_smoothing=label_smoothing, ignore_index=ignore_index, reduction=reduction, dtype=dtype,
         )
     look_for_bfloat16()
     x, x_mask = convert(logits, caller, operands[0], False)
@@ -1079,9 +1087,10 @@ def evaluate_loss(
     axis = operator.index(axis)
     if x_mask is not None or t_mask is not None:
         where = join_masks(caller, x, x_mask, t, t_mask, labels, axis, where)
+    found = result_dtype(x, t, labels, dtype, op)
     return evaluate(
-        op, x, t, labels, axis, False, where, None, result_dtype(x, t, labels, None, op), weight, sample_weight,
-        temperature, label_smoothing, ignore_index, REDUCTIONS[reduction], pos_weight, caller,
+        op, x, t, labels, axis, False, where, None, found, weight, sample_weight, temperature, label_smoothing,
+        ignore_index, REDUCTIONS[reduction], pos_weight, caller, found if dtype is not None else compute_in(found),
     )
 
 

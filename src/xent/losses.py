@@ -17,6 +17,9 @@ count:
 "per_class"   the terms summed over the rows, one value a class
 ============= ==========================================================================================
 
+The "sum" and "mean" of 16-bit floats are float32 scalars, on a GPU of the operands' dtype; all else has the operands'
+dtype. ``dtype=`` decides otherwise, for values and gradients.
+
 A row does not count where its label equals ``ignore_index``, where its label is masked, or where ``where`` selects
 none of its classes: its value, terms and gradient are 0 and it is left out of ``D``.
 
@@ -51,6 +54,7 @@ def cross_entropy(
     label_smoothing=0.0,
     reduction="mean",
     return_grad=False,
+    dtype=None,
 ):
     """Cross-entropy of logits under labels or target probabilities, in nats.
 
@@ -86,13 +90,17 @@ def cross_entropy(
     return_grad : bool, default False
         Also return the gradient with respect to the logits of what is returned: of each row's own value for "none",
         of the scalar for "sum" and "mean".
+    dtype : dtype, optional
+        Of everything returned, which is computed in float64 where it is float64 and in float32 otherwise. By default
+        the dtypes below.
 
     Returns
     -------
     value : ndarray or NumPy scalar
-        Of the widest floating dtype of logits and target; labels and weights do not count, integer logits are float64.
+        Of the widest floating dtype of logits and target; labels and weights do not count, integer logits are float64;
+        "sum" and "mean" of 16-bit floats are float32.
     gradient : ndarray
-        With `return_grad`: of the broadcast shape of the operands and of the same dtype.
+        With `return_grad`: of the broadcast shape of the operands and of their widest floating dtype.
 
     Raises
     ------
@@ -120,18 +128,21 @@ def cross_entropy(
     """
     name = "cross_entropy"
     reduction = _checked_reduction(name, reduction, return_grad)
+    typed = hasattr(target, "dtype")
     target = operand(target, name, "target")
-    dtype = target.dtype
-    if dtype.kind == "b":
+    kind = target.dtype.kind
+    if kind == "f" and not typed and target.size == 0 and target.ndim == np.ndim(logits) - 1:
+        target, kind = target.astype(np.intp), "i"  # NumPy makes an empty list of labels float64
+    if kind == "b":
         raise TypeError(f"{name}: a bool target is neither labels (integers) nor probabilities (floating)")
-    labels = dtype.kind in "iu"
+    labels = kind in "iu"
     smoothing = float(label_smoothing)
     if not 0.0 <= smoothing <= 1.0:
         raise ValueError(f"{name}: label_smoothing must be from 0 to 1, got {label_smoothing!r}")
     if ignore_index is not None:
         ignore_index = operator.index(ignore_index)
         if not labels:
-            raise ValueError(f"{name}: ignore_index goes with labels; the target is probabilities ({dtype})")
+            raise ValueError(f"{name}: ignore_index goes with labels; the target is probabilities ({target.dtype})")
     operation = "cross_entropy"
     if reduction in ("terms", "per_class"):
         operation = "cross_entropy_terms"
@@ -151,6 +162,7 @@ def cross_entropy(
         label_smoothing=smoothing,
         ignore_index=ignore_index,
         reduction=reduction,
+        dtype=dtype,
     )
 
 
@@ -165,6 +177,7 @@ def kl_div(
     where=None,
     reduction="mean",
     return_grad=False,
+    dtype=None,
 ):
     """Kullback-Leibler divergence of a target distribution from the softmax of logits, in nats.
 
@@ -202,13 +215,17 @@ def kl_div(
     return_grad : bool, default False
         Also return the gradient with respect to the logits of what is returned: of each row's own value for "none",
         of the scalar for "sum" and "mean".
+    dtype : dtype, optional
+        Of everything returned, which is computed in float64 where it is float64 and in float32 otherwise. By default
+        the dtypes below.
 
     Returns
     -------
     value : ndarray or NumPy scalar
-        Of the widest floating dtype of logits and target; weights do not count, integers are float64.
+        Of the widest floating dtype of logits and target; weights do not count, integers are float64;
+        "sum" and "mean" of 16-bit floats are float32.
     gradient : ndarray
-        With `return_grad`: of the broadcast shape of the operands and of the same dtype.
+        With `return_grad`: of the broadcast shape of the operands and of their widest floating dtype.
 
     Raises
     ------
@@ -248,6 +265,7 @@ def kl_div(
         sample_weight=_as_weights(name, "sample_weight", sample_weight),
         temperature=temperature,
         reduction=reduction,
+        dtype=dtype,
     )
 
 
@@ -262,6 +280,7 @@ def nll(
     where=None,
     reduction="mean",
     return_grad=False,
+    dtype=None,
 ):
     """Negative log-likelihood of labels under log-probabilities that are taken as they are, in nats.
 
@@ -292,13 +311,17 @@ def nll(
     return_grad : bool, default False
         Also return the gradient, with respect to `log_probs`, of what is returned: ``-w_y`` at the label and 0
         elsewhere, for "none". It does not go through a softmax: `cross_entropy` has the gradient of logits.
+    dtype : dtype, optional
+        Of everything returned, which is computed in float64 where it is float64 and in float32 otherwise. By default
+        the dtypes below.
 
     Returns
     -------
     value : ndarray or NumPy scalar
-        Of the dtype of `log_probs`; integers are float64.
+        Of the dtype of `log_probs`; integers are float64;
+        "sum" and "mean" of 16-bit floats are float32.
     gradient : ndarray
-        With `return_grad`: of the broadcast shape of the operands and of the same dtype.
+        With `return_grad`: of the broadcast shape of the operands and of their widest floating dtype.
 
     Raises
     ------
@@ -333,6 +356,7 @@ def nll(
         sample_weight=_as_weights(name, "sample_weight", sample_weight),
         ignore_index=None if ignore_index is None else operator.index(ignore_index),
         reduction=reduction,
+        dtype=dtype,
     )
 
 
@@ -347,6 +371,7 @@ def binary_cross_entropy(
     where=None,
     reduction="mean",
     return_grad=False,
+    dtype=None,
 ):
     """Cross-entropy of classes that are each present or not, independently (multi-label), from logits, in nats.
 
@@ -379,13 +404,17 @@ def binary_cross_entropy(
     return_grad : bool, default False
         Also return the gradient with respect to the logits of what is returned:
         ``w_c ((1 - t_c) sigmoid(x_c) - p_c t_c sigmoid(-x_c))``, for "none".
+    dtype : dtype, optional
+        Of everything returned, which is computed in float64 where it is float64 and in float32 otherwise. By default
+        the dtypes below.
 
     Returns
     -------
     value : ndarray or NumPy scalar
-        Of the widest floating dtype of logits and target; weights do not count, integer logits are float64.
+        Of the widest floating dtype of logits and target; weights do not count, integer logits are float64;
+        "sum" and "mean" of 16-bit floats are float32.
     gradient : ndarray
-        With `return_grad`: of the broadcast shape of the operands and of the same dtype.
+        With `return_grad`: of the broadcast shape of the operands and of their widest floating dtype.
 
     Raises
     ------
@@ -421,6 +450,7 @@ def binary_cross_entropy(
         pos_weight=_as_weights(name, "pos_weight", pos_weight),
         sample_weight=_as_weights(name, "sample_weight", sample_weight),
         reduction=reduction,
+        dtype=dtype,
     )
 
 
@@ -434,6 +464,7 @@ def js_div(
     where=None,
     reduction="mean",
     return_grad=False,
+    dtype=None,
 ):
     """Jensen-Shannon divergence of the softmaxes of two rows of logits, in nats.
 
@@ -461,13 +492,17 @@ def js_div(
     return_grad : bool, default False
         Also return the gradient of what is returned with respect to `logits`, the first operand alone. For that of
         the other one, pass them the other way round.
+    dtype : dtype, optional
+        Of everything returned, which is computed in float64 where it is float64 and in float32 otherwise. By default
+        the dtypes below.
 
     Returns
     -------
     value : ndarray or NumPy scalar
-        Of the widest floating dtype of the operands; weights do not count, integers are float64.
+        Of the widest floating dtype of the operands; weights do not count, integers are float64;
+        "sum" and "mean" of 16-bit floats are float32.
     gradient : ndarray
-        With `return_grad`: of the broadcast shape of the operands and of the same dtype.
+        With `return_grad`: of the broadcast shape of the operands and of their widest floating dtype.
 
     Raises
     ------
@@ -501,6 +536,7 @@ def js_div(
         temperature=_as_temperature(name, temperature),
         sample_weight=_as_weights(name, "sample_weight", sample_weight),
         reduction=reduction,
+        dtype=dtype,
     )
 
 
@@ -519,6 +555,7 @@ def distillation(
     where=None,
     reduction="mean",
     return_grad=False,
+    dtype=None,
 ):
     """Knowledge distillation: a student's divergence from a teacher, softened, and its loss under labels, in nats.
 
@@ -561,13 +598,17 @@ def distillation(
         the labels' weights).
     return_grad : bool, default False
         Also return the gradient with respect to the student's logits of what is returned.
+    dtype : dtype, optional
+        Of everything returned, which is computed in float64 where it is float64 and in float32 otherwise. By default
+        the dtypes below.
 
     Returns
     -------
     value : ndarray or NumPy scalar
-        Of the widest floating dtype of the logits; each part is rounded to it before they are added.
+        Of the widest floating dtype of the logits; each part is rounded to it before they are added;
+        "sum" and "mean" of 16-bit floats are float32.
     gradient : ndarray
-        With `return_grad`: of the shape of the logits and of the same dtype.
+        With `return_grad`: of the shape of the logits and of their widest floating dtype.
 
     Raises
     ------
@@ -609,6 +650,8 @@ def distillation(
     if gpu:
         from xent import cuda
 
+        if dtype is not None:
+            raise TypeError(f"{name}: dtype= is for arrays in CPU memory; on a GPU convert the logits")
         return cuda.distillation(
             student_logits,
             teacher_logits,
@@ -665,6 +708,9 @@ def distillation(
         soft = soft * temperature**2
     options = {"caller": name, "axis": axis, "where": shown}
     options["reduction"] = "sum" if reduction == "mean" else reduction
+    if labels is not None and dtype is None and student.dtype != (both := _promoted(student.dtype, teacher.dtype)):
+        dtype = both  # so that the labels' part, which does not see the teacher's dtype, is not rounded to less
+    options["dtype"] = dtype
     result = evaluate_loss(
         _variant("kl_div_with_logits", reduction, return_grad),
         student,
@@ -681,7 +727,7 @@ def distillation(
                 reduction,
                 return_grad,
             ),
-            student.astype(np.result_type(student, teacher), copy=False),
+            student,
             labels,
             operands=("student_logits", "labels"),
             labels=True,
@@ -732,8 +778,13 @@ def _divided(sample_weight, shown, shape, axis):
     if shown is not None and shape[axis]:  # of rows without classes all count, as there is none to leave out
         weights = weights[np.broadcast_to(shown, shape).any(axis=axis)]
     divisor = weights.sum()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.true_divide(sample_weight, divisor), divisor
+    return np.true_divide(sample_weight, divisor if divisor else np.nan), divisor
+
+
+def _promoted(*dtypes):
+    """The dtype of a result of the two: as NumPy's promotion, but float32 for float16 with bfloat16."""
+    first, second = (np.dtype(np.float64) if d.kind in "iub" else d.newbyteorder("=") for d in dtypes)
+    return first if first == second else max(np.dtype(np.float32), first, second, key=lambda d: d.itemsize)
 
 
 def _sum_into(values, more):

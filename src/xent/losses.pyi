@@ -1,7 +1,7 @@
 from typing import Any, Literal, SupportsIndex, TypeAlias, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 __all__ = ["binary_cross_entropy", "cross_entropy", "distillation", "js_div", "kl_div", "nll"]
 
@@ -23,6 +23,7 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     reduction: _Reduction = "mean",
     return_grad: Literal[False] = False,
+    dtype: DTypeLike | None = None,
 ) -> Any: ...
 @overload
 def cross_entropy(
@@ -37,6 +38,7 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     reduction: _Reduced = "mean",
     return_grad: Literal[True],
+    dtype: DTypeLike | None = None,
 ) -> tuple[Any, _Floats]: ...
 @overload
 def kl_div(
@@ -50,6 +52,7 @@ def kl_div(
     where: ArrayLike | None = None,
     reduction: _Reduction = "mean",
     return_grad: Literal[False] = False,
+    dtype: DTypeLike | None = None,
 ) -> Any: ...
 @overload
 def kl_div(
@@ -63,6 +66,7 @@ def kl_div(
     where: ArrayLike | None = None,
     reduction: _Reduced = "mean",
     return_grad: Literal[True],
+    dtype: DTypeLike | None = None,
 ) -> tuple[Any, _Floats]: ...
 @overload
 def nll(
@@ -76,6 +80,7 @@ def nll(
     where: ArrayLike | None = None,
     reduction: _Reduction = "mean",
     return_grad: Literal[False] = False,
+    dtype: DTypeLike | None = None,
 ) -> Any: ...
 @overload
 def nll(
@@ -89,6 +94,7 @@ def nll(
     where: ArrayLike | None = None,
     reduction: _Reduced = "mean",
     return_grad: Literal[True],
+    dtype: DTypeLike | None = None,
 ) -> tuple[Any, _Floats]: ...
 @overload
 def binary_cross_entropy(
@@ -102,6 +108,7 @@ def binary_cross_entropy(
     where: ArrayLike | None = None,
     reduction: _Reduction = "mean",
     return_grad: Literal[False] = False,
+    dtype: DTypeLike | None = None,
 ) -> Any: ...
 @overload
 def binary_cross_entropy(
@@ -115,6 +122,7 @@ def binary_cross_entropy(
     where: ArrayLike | None = None,
     reduction: _Reduced = "mean",
     return_grad: Literal[True],
+    dtype: DTypeLike | None = None,
 ) -> tuple[Any, _Floats]: ...
 @overload
 def js_div(
@@ -127,6 +135,7 @@ def js_div(
     where: ArrayLike | None = None,
     reduction: _Reduction = "mean",
     return_grad: Literal[False] = False,
+    dtype: DTypeLike | None = None,
 ) -> Any: ...
 @overload
 def js_div(
@@ -139,6 +148,7 @@ def js_div(
     where: ArrayLike | None = None,
     reduction: _Reduced = "mean",
     return_grad: Literal[True],
+    dtype: DTypeLike | None = None,
 ) -> tuple[Any, _Floats]: ...
 @overload
 def distillation(
@@ -156,6 +166,7 @@ def distillation(
     where: ArrayLike | None = None,
     reduction: _Reduction = "mean",
     return_grad: Literal[False] = False,
+    dtype: DTypeLike | None = None,
 ) -> Any: ...
 @overload
 def distillation(
@@ -173,4 +184,5 @@ def distillation(
     where: ArrayLike | None = None,
     reduction: _Reduced = "mean",
     return_grad: Literal[True],
+    dtype: DTypeLike | None = None,
 ) -> tuple[Any, _Floats]: ...
