@@ -460,15 +460,20 @@ def test_a_nan_comes_with_its_reason(here, capsys):
     assert "row (0, 0): z.npy holds NaN at (0, 0, 0)" in err
 
 
-def test_operands_that_look_like_something_else_are_noted(more, capsys):
+def test_counts_as_probabilities_are_refused(more, capsys):
     np.save("counts.npy", np.arange(120.0).reshape(30, 4))
+    status, out, err = run("loss kl_div x.npy counts.npy", capsys)
+    assert status == 2
+    assert "counts.sum" in err
+
+
+def test_operands_that_look_like_something_else_are_noted(more, capsys):
     np.save("uniform.npy", np.full((30, 4), 0.25, np.float32))
     for command, words in {
         "loss kl_div probs.npy y.npy --target-kind logits": "probs.npy, taken as logits, looks like probabilities",
         "loss kl_div x.npy probs.npy --target-kind logits": "probs.npy, taken as logits, looks like probabilities",
         "loss js_div x.npy probs.npy": "probs.npy, taken as logits, looks like probabilities",
         "loss distillation x.npy probs.npy --temperature 1": "probs.npy, taken as logits, looks like probabilities",
-        "loss kl_div x.npy counts.npy": "counts.npy, taken as probabilities, has a row that sums to 470",
         "loss cross_entropy x.npy y.npy": "y.npy, taken as probabilities, holds -",
         "loss kl_div x.npy y.npy --target-kind log_probs": "y.npy, taken as log-probabilities, has a row",
         "loss nll x.npy labels.npy": "x.npy, taken as log-probabilities, has a row",

@@ -1021,3 +1021,105 @@ def test_a_mean_over_no_weight_is_nan(classes, isa_name):
         value, grad = call(return_grad=True)
         assert np.isnan(value)
         assert np.isnan(grad).any(axis=1).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda x, y: losses.cross_entropy(x, y.astype(float)), "astype"),
+        (lambda x, y: losses.cross_entropy(x, np.full(10, 0.1)), r"target\[None, :\]"),
+        (lambda x, y: losses.kl_div(x, y), "astype"),
+        (lambda x, y: losses.kl_div(x, y.astype(float)), "astype"),
+        (lambda x, y: losses.kl_div(x, x[0], target_kind="logits"), r"target\[None, :\]"),
+        (lambda x, y: losses.js_div(x, x[0]), "fewer dimensions"),
+        (lambda x, y: losses.binary_cross_entropy(x, np.ones(10)), "fewer dimensions"),
+        (lambda x, y: losses.cross_entropy(x, np.eye(10) * 3), "counts"),
+        (lambda x, y: losses.kl_div(x, np.eye(10, dtype=int) * 3), "counts"),
+        (lambda x, y: losses.cross_entropy(x, y, where=y > 2), r"mask\[:, None\]"),
+        (lambda x, y: losses.kl_div(x, x, target_kind="logits", where=y > 2), r"mask\[:, None\]"),
+        (lambda x, y: losses.nll(x, y, where=y > 2), r"mask\[:, None\]"),
+    ],
+)
+def test_what_broadcasting_would_hide_is_refused(call, says, rng):
+    """As many rows as classes, so that NumPy would find nothing wrong."""
+    x, y = rng.standard_normal((10, 10)), np.arange(10) % 4
+    with pytest.raises(ValueError, match=says):
+        call(x, y)
+
+
+def test_what_is_not_a_mistake_is_taken(rng):
+    x, y = rng.standard_normal((10, 10)), np.arange(10)
+    hot = np.eye(10)
+    assert losses.cross_entropy(x, hot) == pytest.approx(losses.cross_entropy(x, y), rel=1e-14)
+    assert losses.kl_div(x, hot[:1]) > 0
+    assert losses.kl_div(x, hot.astype(int)) == losses.kl_div(x, hot)
+    assert losses.cross_entropy(x[0], hot) > 0  # logits for all rows
+    assert losses.cross_entropy(x, y, where=True) == losses.cross_entropy(x, y)
+    assert losses.cross_entropy(x, y, where=(y > 2)[:, None]) > 0
+
+
+@pytest.mark.parametrize("option", ["weight", "sample_weight", "where"])
+def test_masked_options_are_refused(option):
+    masked = np.ma.masked_array(np.ones(3, bool if option == "where" else float), [False, True, False])
+    with pytest.raises(TypeError, match=option):
+        losses.cross_entropy(np.zeros((3, 3)), [0, 1, 2], **{option: masked if option != "where" else masked[:, None]})
+    with pytest.raises(TypeError, match="temperature"):
+        losses.kl_div(
+            np.zeros((3, 3)), np.zeros((3, 3)), target_kind="logits", temperature=np.ma.masked_array([1.0], True)
+        )
+
+
+@pytest.mark.parametrize("classes", [2, 90, 5000])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_weighs_nothing_adds_nothing(classes, dtype, isa):
+    """An infinite loss with a class weight or a sample weight of 0."""
+    x = np.zeros((3, classes), dtype)
+    x[1:, 1] = -np.inf
+    labels = np.array([0, 1, 0])
+    weight = np.ones(classes)
+    weight[1] = 0
+    one = np.log(dtype(classes)), np.log(dtype(classes - 1))
+    rows = losses.cross_entropy(x, labels, weight=weight, reduction="none")
+    np.testing.assert_allclose(rows, [one[0], 0, one[1]], rtol=1e-5)
+    hot = np.zeros((3, classes), dtype)
+    hot[np.arange(3), labels] = 1
+    np.testing.assert_allclose(losses.cross_entropy(x, hot, weight=weight, reduction="none"), rows, rtol=1e-5)
+    assert losses.cross_entropy(x, labels, weight=weight) == pytest.approx((one[0] + one[1]) / 2, rel=1e-5)
+    sample_weight = [1.0, 0.0, 1.0]
+    for target in (labels, hot):
+        for reduction in ("none", "sum", "mean", "terms", "per_class"):
+            got = losses.cross_entropy(x, target, sample_weight=sample_weight, reduction=reduction)
+            assert np.isfinite(got).all(), (reduction, got)
+    with np.errstate(divide="ignore"):
+        targets = (("probs", hot), ("log_probs", np.log(hot)))
+    for kind, target in targets:
+        for reduction in ("none", "sum", "mean", "terms", "per_class"):
+            got = losses.kl_div(x, target, target_kind=kind, sample_weight=sample_weight, reduction=reduction)
+            assert np.isfinite(got).all(), (kind, reduction, got)
+        terms = losses.kl_div(x, target, target_kind=kind, sample_weight=[1.0, -1.0, 1.0], reduction="terms")
+        assert terms[1, 1] == -np.inf
+    x[1, 1] = np.inf
+    assert losses.nll(-x, labels, weight=weight) == 0
+    got = losses.binary_cross_entropy(x, np.zeros_like(x), sample_weight=sample_weight, reduction="none")
+    assert got[1] == 0
+
+
+@pytest.mark.parametrize("classes", [3, 40, 90, 2000])
+@pytest.mark.parametrize("size", [1e-50, 1e-42, 1e30, 1e50])
+def test_weights_that_floats_do_not_hold(classes, size, isa):
+    """Of the mean and its gradient nothing of the weights' size is left."""
+    x = np.full((2, classes), -100, np.float32)
+    x[:, :3] = [1, 2, 3]
+    labels = np.array([0, 1])
+    plain = losses.cross_entropy(x, labels, return_grad=True)
+    weighed = [losses.cross_entropy(x, labels, sample_weight=[size, size], return_grad=True)]
+    weighed.append(losses.cross_entropy(x, labels, weight=np.full(classes, size), return_grad=True))
+    for value, gradient in weighed:
+        np.testing.assert_allclose(value, plain[0], rtol=1e-6)
+        np.testing.assert_allclose(gradient, plain[1], rtol=1e-6, atol=1e-12)
+    smooth = losses.cross_entropy(x, labels, label_smoothing=0.1, return_grad=True)
+    value, gradient = losses.cross_entropy(
+        x, labels, label_smoothing=0.1, weight=np.full(classes, size), return_grad=True
+    )
+    np.testing.assert_allclose(value, smooth[0], rtol=1e-6)
+    np.testing.assert_allclose(gradient, smooth[1], rtol=1e-5, atol=1e-8)

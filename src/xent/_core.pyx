@@ -1085,6 +1085,19 @@ def evaluate_loss(
     x, x_mask = convert(logits, caller, operands[0], False)
     t, t_mask = convert(target, caller, operands[1], labels)
     axis = operator.index(axis)
+    if not labels and t.ndim < x.ndim:
+        # NumPy would broadcast: labels that arrive as floats become probabilities where there are as many rows as classes.
+        raise ValueError(
+            f"{caller}: {operands[1]} of shape {shape_of(t)} has fewer dimensions than {operands[0]} {shape_of(x)}. Labels are "
+            f"integers: labels.astype(int). One distribution for all rows has their dimensions too: {operands[1]}[None, :]"
+        )
+    if where is not None:
+        where = as_bools(where, caller)
+        if 0 < where.ndim < x.ndim:
+            raise ValueError(
+                f"{caller}: where of shape {where.shape} has fewer dimensions than {operands[0]} {shape_of(x)}. A mask of rows is "
+                "mask[:, None], one of classes mask[None, :]"
+            )
     if x_mask is not None or t_mask is not None:
         where = join_masks(caller, x, x_mask, t, t_mask, labels, axis, where)
     found = result_dtype(x, t, labels, dtype, op)

@@ -572,7 +572,9 @@ def run_explain(args: argparse.Namespace) -> int:
         raise UserError("standard input (-) can be read once only")
     arrays = as_bfloat16({name: read_array(spec) for name, spec in specs.items()}, specs, args.dtype)
     try:
-        found = interruptible(lambda: xent.explain(arrays["input"], arrays["target"], axis=args.axis))
+        found = interruptible(
+            lambda: xent.explain(arrays["input"], arrays["target"], axis=args.axis, ignore_index=args.ignore_index)
+        )
     except (TypeError, ValueError, IndexError, OverflowError, MemoryError, RuntimeError) as error:
         text = re.sub(r"^(?:explain: )?axis (-?\d+)", r"explain: --axis \1", reason(error))
         text = text if text.startswith("explain:") else f"explain: {text}"
@@ -702,7 +704,13 @@ def make_parser() -> Parser:
     explain.add_argument(
         "target", metavar="TARGET", help="the target: probabilities, their logarithms, logits or labels"
     )
-    explain.add_argument("--axis", type=as_whole, default=-1, help="the class axis (default: the last)")
+    explain.add_argument(
+        "--axis",
+        type=as_whole,
+        default=None,
+        help="the class axis (default: the last, or the only one along which rows sum to 1)",
+    )
+    explain.add_argument("--ignore-index", type=as_whole, default=None, help="rows with this label do not count")
     add_dtype(explain)
     explain.add_argument("--json", action="store_true", help="as JSON")
     explain.set_defaults(run=run_explain)

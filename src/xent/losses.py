@@ -108,10 +108,17 @@ def cross_entropy(
         `target` is bool, or an operand is complex, longdouble or object.
     ValueError
         Shapes that do not match, an unknown reduction, an option out of its range, `return_grad` with "terms" or
-        "per_class", `ignore_index` with probabilities, or integers of the logits' own shape as target.
+        "per_class", `ignore_index` with probabilities, or integers of the logits' own shape as target. Also, because
+        they are mistakes that broadcasting would hide: probabilities or a `where` of fewer dimensions than the logits,
+        and whole numbers above 1 as probabilities.
     IndexError
         A label that is neither `ignore_index` nor in 0 to C - 1: its value, its position and C. On a GPU: NaN in its
         row, unless asked for (`xent.cuda.using`).
+
+    Notes
+    -----
+    A label that `where` leaves out is a target of 0 everywhere: with `label_smoothing` the loss is what that spreads
+    over the classes left, and "mean" still counts the label's weight.
 
     Examples
     --------
@@ -136,6 +143,8 @@ def cross_entropy(
     if kind == "b":
         raise TypeError(f"{name}: a bool target is neither labels (integers) nor probabilities (floating)")
     labels = kind in "iu"
+    if not labels and where is None:
+        _check_not_counts(name, target)
     smoothing = float(label_smoothing)
     if not 0.0 <= smoothing <= 1.0:
         raise ValueError(f"{name}: label_smoothing must be from 0 to 1, got {label_smoothing!r}")
@@ -252,6 +261,9 @@ def kl_div(
     if target_kind not in _KL_OPERATIONS:
         raise ValueError(f"{name}: target_kind must be one of {', '.join(_KL_OPERATIONS)}, got {target_kind!r}")
     temperature = _as_temperature(name, temperature)
+    if target_kind == "probs" and where is None:
+        target = operand(target, name, "target")
+        _check_not_counts(name, target)
     operation = _KL_OPERATIONS[target_kind]
     if reduction in ("terms", "per_class"):
         operation += "_terms"
@@ -798,6 +810,25 @@ def _variant(operation, reduction, return_grad):
     return operation + ("_terms" if reduction in ("terms", "per_class") else "_value_and_grad" * bool(return_grad))
 
 
+def _check_not_counts(name, target):
+    """ValueError for whole numbers above 1 where probabilities belong: labels or counts. Only the first few thousand
+    are looked at, and none where the very first one is no whole number."""
+    if on_gpu(target) or isinstance(target, np.ma.MaskedArray) or not target.size:
+        return
+    if target.dtype.kind not in "fiu" and target.dtype.name != "bfloat16":
+        return  # nothing that is taken
+    first = float(target.flat[0])
+    if not np.isfinite(first) or first != np.floor(first):
+        return
+    some = target.flat[:4096]
+    if (some > 1).any() and (some == np.floor(some)).all() and np.isfinite(some).all():
+        raise ValueError(
+            f"{name}: the target is to be probabilities and holds whole numbers, {float(some[some > 1][0]):g} among "
+            "them. Labels are integers, one a row: labels.astype(int). Counts become probabilities by counts / "
+            "counts.sum(-1, keepdims=True)"
+        )
+
+
 def _check_zero_or_one(name, target):
     """ValueError for integers that are no yes or no: most likely labels."""
     if on_gpu(target):
@@ -845,7 +876,12 @@ def _as_weights(name, option, weights):
     """Float64, in which the kernels read weights and temperatures; on a GPU they may be float32 and are left alone."""
     if weights is None or on_gpu(weights):
         return weights
-    weights = np.asarray(as_array(weights, name, option))
+    weights = as_array(weights, name, option)
+    if isinstance(weights, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name}: {option} must not be masked: what a mask there would mean is not said. weights.filled(0)?"
+        )
+    weights = np.asarray(weights)
     if not np.can_cast(weights.dtype, np.float64, "same_kind"):
         raise TypeError(f"{name}: {option} must be real numbers, not {weights.dtype}")
     return weights.astype(np.float64, copy=False)
