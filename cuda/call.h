@@ -170,8 +170,10 @@ class Call {
         if (!x.array->dtype.is_float())
             refuse(o.first, x.array->dtype);
         if (t.array && o.labels && !t.array->dtype.is_integer())
-            throw py::type_error(o.caller + ": " + o.second + " must be integers, one a row, not " +
-                                 t.array->dtype.name);
+            throw py::type_error(
+                o.caller + ": " + o.second + " must be integers, one a row, not " + t.array->dtype.name +
+                (t.array->dtype.is_float() ? ": " + o.second + ".astype(int) where they are whole numbers"
+                                           : std::string()));
         if (t.array && !o.labels && !t.array->dtype.is_float())
             refuse(o.second, t.array->dtype);
         if (where.array && where.array->dtype.id != XENT_BOOL)
@@ -233,9 +235,10 @@ class Call {
             if (t.array->ndim() == a.ndim())
                 refuse_class_axis(x_axis);
             if (!widen(batch, t_batch))
-                throw py::value_error(name + ": labels of shape " + words(t_batch) + " do not match logits of shape " +
-                                      words(a.shape) + ": " + words(t_batch) + " does not broadcast with " +
-                                      words(x_batch) + ", what is left of the logits without their class axis");
+                throw py::value_error(name + ": labels of shape " + words(t_batch) + " and dtype " +
+                                      t.array->dtype.name + " do not match logits of shape " + words(a.shape) + ": " +
+                                      words(t_batch) + " does not broadcast with " + words(x_batch) +
+                                      ", what is left of the logits without their class axis");
         } else if (t.array) {
             t_axis = place(o.axis, t.array->ndim());
             t_batch = without(t.array->shape, t_axis);
@@ -321,7 +324,7 @@ class Call {
   public:
     Call(const std::string &operation, const Options &o, const Array &logits, const Array *target, const Array *mask,
          const Array *weight, const Array *pos, const Array *sample, const Array *divisor)
-        : op(find(operation)), name(operation), keepdims(o.keepdims) {
+        : op(find(operation)), name(o.caller), keepdims(o.keepdims) {
         const auto given = [](const Array *a) { return a ? std::optional<Array>(*a) : std::nullopt; };
         x.array = logits;
         t.array = given(target);

@@ -639,6 +639,11 @@ MISTAKES = {
     "one-hot, several axes": lambda x, f: f.cross_entropy_with_labels(x(X), x(np.zeros((2, 3), int)), axis=None),
     "column": lambda x, f: f.cross_entropy_with_labels(x(X), x(np.zeros((2, 1), int))),
     "row": lambda x, f: f.cross_entropy_with_labels(x(X), x(np.zeros((1, 3), int)), axis=0),
+    "many labels": lambda x, f: f.cross_entropy_with_labels(x(X), x(np.array([1, 2])), axis=None),
+    "several axes' labels": lambda x, f: f.cross_entropy_with_labels(x(X[None]), x(np.zeros(3, int)), axis=(0, 2)),
+    "several axes' column": lambda x, f: f.cross_entropy_with_labels(
+        x(X[None]), x(np.zeros((1, 2, 1), int)), axis=(0, 2)
+    ),
     "where": lambda x, f: f.logsumexp(x(X), where=x(np.ones((2, 2), bool))),
     "where's dtype": lambda x, f: f.logsumexp(x(X), where=x(np.ones((2, 3)))),
     "float labels": lambda x, f: f.cross_entropy_with_labels(x(X), x(np.zeros(2))),

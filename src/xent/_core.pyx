@@ -282,9 +282,11 @@ cdef xent_status launch(xent_request *req) noexcept:
     return status
 
 
-cdef int refuse(xent_status status, xent_request *req, ndarray target) except -1:
+cdef int refuse(xent_status status, xent_request *req, ndarray target, str caller=None) except -1:
+    cdef bytes name
     if status != XENT_ERR_LABEL:
-        return fail(status, OPERATIONS[req.op].name)
+        name = OPERATIONS[req.op].name if caller is None else caller.encode()
+        return fail(status, name)
     batch = as_tuple(req.ndim, req.shape)
     at = tuple([int(i) for i in np.unravel_index(req.bad_row, batch)])
     label = int(np.broadcast_to(target, batch)[at])
@@ -846,7 +848,7 @@ cdef object evaluate(
 
     status = launch(&req)
     if status != XENT_OK:
-        refuse(status, &req, t)
+        refuse(status, &req, t, caller)
     return deliver(finish(value, value_out, value_given), finish(emitted, emit_out, emit_given))
 
 

@@ -32,7 +32,7 @@ import operator
 import numpy as np
 
 from xent import _docs
-from xent._core import TABLE, on_gpu, places, split_out
+from xent._core import TABLE, layout, on_gpu, places, split_out
 from xent._libraries import library_of, stream_number
 
 try:
@@ -404,30 +404,12 @@ def _evaluate_merged(op, logits, target, *, axis, labels=False, keepdims=False, 
     info, library = TABLE[op], library_of(logits, _cuda)
     outs = split_out(out, info.number)
     shape = tuple(logits.shape)
-    x_axes = places(axis, len(shape))
-    classes = tuple(shape[i] for i in x_axes)
-    batch = tuple(n for i, n in enumerate(shape) if i not in x_axes)
-    merged = _merged(library, logits, x_axes)
-    if labels:
-        if tuple(target.shape) == shape:
-            raise ValueError(
-                f"{op}: an integer target of the logits' own shape {shape} looks like a one-hot encoding; "
-                "pass one label a row, or the one-hot rows as floating-point probabilities"
-            )
-        others = tuple(target.shape)
-    elif target is not None:
-        t_shape = tuple(target.shape)
-        t_axes = places(axis, len(t_shape))
-        if tuple(t_shape[i] for i in t_axes) != classes:
-            raise ValueError(f"{op}: shapes {shape} and {t_shape} do not match (axis={axis})")
-        others = tuple(n for i, n in enumerate(t_shape) if i not in t_axes)
-        target = _merged(library, target, t_axes)
-    else:
-        others = ()
-    try:
-        batch = np.broadcast_shapes(batch, others)
-    except ValueError:
-        raise ValueError(f"{op}: shapes {shape} and {tuple(target.shape)} do not broadcast (axis={axis})") from None
+    batch, classes = layout(
+        options["caller"], _stand_in(logits), None if target is None else _stand_in(target), labels, axis
+    )
+    merged = _merged(library, logits, places(axis, len(shape)))
+    if target is not None and not labels:
+        target = _merged(library, target, places(axis, len(target.shape)))
     ndim = len(batch) + len(classes)
     at = places(axis, ndim)
     rest = iter(batch)
@@ -458,6 +440,12 @@ def _evaluate_merged(op, logits, target, *, axis, labels=False, keepdims=False, 
                 library.copy(made[i], array)
                 made[i] = array
     return made[0] if len(made) == 1 else tuple(made)
+
+
+def _stand_in(array):
+    """An array of the same shape in CPU memory, of no size and, where that says something, of the same dtype."""
+    dtype = str(array.dtype).rpartition(".")[2]
+    return np.broadcast_to(np.zeros((), dtype if "int" in dtype else float), tuple(array.shape))
 
 
 def _merged(library, array, axes):
