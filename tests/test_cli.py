@@ -462,7 +462,7 @@ def test_a_nan_comes_with_its_reason(here, capsys):
 
 def test_counts_as_probabilities_are_refused(more, capsys):
     np.save("counts.npy", np.arange(120.0).reshape(30, 4))
-    status, out, err = run("loss kl_div x.npy counts.npy", capsys)
+    status, _, err = run("loss kl_div x.npy counts.npy", capsys)
     assert status == 2
     assert "counts.sum" in err
 

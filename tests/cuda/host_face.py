@@ -41,6 +41,8 @@ def _operands(logits, target, labels, axis):
 class Face:
     """Stands where a test says `xent`, `xent.ufuncs`, or `losses`."""
 
+    KEEPS_16_BITS = True  # in scalars, too: xent.cuda's results are of the operands' dtype
+
     def __init__(self, library, **always):
         self.library, self.always = library, always
         self.ufuncs = self
