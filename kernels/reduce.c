@@ -193,22 +193,23 @@ static void fold_js(work *w, row_group *g, group_state *s, group_result *r) {
     const double near = 64.0 * (w->job->is_f32 ? 0x1p-23 : 0x1p-52), apart = 0.5;
     /* The largest class has at least its share of that, so that here the two log sum exp differ no more from the maxima. */
     const double most = sqrt(8.0 * near * (double)w->job->classes);
-    bool again = w->job->op->value == VALUE_JS;
+    bool candidates = false, again = false, redo[MAX_LANES]; /* a row's own numbers decide, not its neighbours' */
     g->first = r;
     for (int l = 0; l < g->rows; l++)
-        again = again || fabs(r->x_lo[l]) <= most;
-    if (!again) /* terms of rows that are not near */
+        candidates = candidates || fabs(r->x_lo[l]) <= most;
+    if (!candidates && w->job->op->value != VALUE_JS) /* terms, of rows that are not near */
         return;
     sum_js(w, g, s, r);
-    again = false;
-    for (int l = 0; l < g->rows; l++)
-        again = again || s->b.s[l] < near;
+    for (int l = 0; l < g->rows; l++) {
+        redo[l] = fabs(r->x_lo[l]) <= most && s->b.s[l] < near;
+        again = again || redo[l];
+    }
     if (!again)
         return;
     reduce_group(w, g, REDUCE_JS_GAP, s, NULL);
     for (int l = 0; l < g->rows; l++) {
         const double ratio = (s->b.s[l] + s->b.e[l]) / cosh(0.5 * r->x_lo[l]);
-        if (!(fabs(ratio) < apart))
+        if (!redo[l] || !(fabs(ratio) < apart))
             continue;
         const double gap = 2.0 * atanh(ratio);
         r->x_lo[l] = w->job->is_f32 ? (double)(float)gap : gap;
