@@ -191,8 +191,8 @@ static void sum_js(work *w, const row_group *g, group_state *s, group_result *r)
  * from those of the logits: with S = sum (P - Q) / 2 and C = sum (P + Q) / 2 it is log((C + S) / (C - S)) = 2 atanh(S / C). */
 static void fold_js(work *w, row_group *g, group_state *s, group_result *r) {
     const double near = 64.0 * (w->job->is_f32 ? 0x1p-23 : 0x1p-52), apart = 0.5;
-    /* The largest class has at least its share of that, so that the two log sum exp differ no more than the maxima do, but for
-     * so much; of so many classes that this says nothing, 0.1 leaves most rows alone that are not near. */
+    /* Rows whose divergence is below `near` differ by at most this in their largest class, which has a share of 1 / classes
+     * or more, and so does the gap. Of very many classes that says nothing; 0.1 then leaves out most rows that are not near. */
     const double most = fmin(sqrt(8.0 * near * (double)w->job->classes), 0.1);
     bool candidates = false, again = false, redo[MAX_LANES]; /* a row's own numbers decide, not its neighbours' */
     g->first = r;

@@ -541,10 +541,12 @@ static xent_status read_rows(const xent_job *job, xent_request *req, uint64_t la
 xent_status xent_read_job(xent_request *req, xent_job *job) {
     const bool mean = req->reduction == XENT_MEAN;
     const xent_status status = read_rows(job, req, (uint64_t)job->classes, mean ? &job->divisor : NULL);
+    if (status != XENT_OK)
+        return status;
     if (job->divisor == 0.0) /* no weight to take the mean over, whatever the sum is */
         job->divisor = NAN;
     job->class_scale = scale_of_classes(job);
-    return status;
+    return XENT_OK;
 }
 
 xent_status xent_read_piece(xent_request *piece, const xent_job *job) {

@@ -137,7 +137,7 @@ static void FN(kl_follow)(int rows, int at, const kl_rise *r, group_state *s) {
     const V zero = vset(0.0), least = vset(-8000.0);
     for (int l = 0; l < rows; l += VN) {
         FN(kl) v = FN(load_kl)(s, at + l);
-        V rise = vsub(vload(r->old_k + l), vload(r->new_k + l)), low, lower;
+        V rise = vsub(vload(r->old_k + l), vload(r->new_k + l)), low, lower, lowest;
         V d = FN(two_sum)(vload(r->old_c + l), vsub(zero, vload(r->new_c + l)), &low);
         V f = FN(vexp2ref)(vmin(zero, vmax(least, d)), vsub(zero, rise));
         M no_t = meq(FN(value)(v.w), zero), moves = mor(no_t, mlt(f, vset(KL_FAINT)));
@@ -150,8 +150,8 @@ static void FN(kl_follow)(int rows, int at, const kl_rise *r, group_state *s) {
         FN(scale)(&v.w, f);
         FN(scale)(&v.u, f);
         moves = mand(moves, mne(FN(value)(v.a), zero));
-        V c = FN(two_sum)(FN(two_sum)(v.c, d, &lower), vmul(rise, vset(XENT_LN2_A)), &e.e);
-        low = vadd(vadd(low, lower), vfma(rise, vset(XENT_LN2_B), e.e));
+        V c = FN(two_sum)(FN(two_sum)(v.c, d, &lower), vmul(rise, vset(XENT_LN2_A)), &lowest);
+        low = vadd(vadd(low, lower), vfma(rise, vset(XENT_LN2_B), lowest));
         v.c = vsel(moves, c, v.c);
         v.c_lo = vadd(v.c_lo, vif(moves, low));
         FN(store_kl)(&v, s, at + l);

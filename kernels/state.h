@@ -173,14 +173,13 @@ static void FN(raise_x)(reduce_kind kind, bool log_target, FN(state) * s, V m) {
         FN(add_to)(&s->b, FN(moved)(any, d, w));
     }
 }
-static V FN(raise_y)(FN(state) * s, V m) {
+static void FN(raise_y)(FN(state) * s, V m) {
     M known = mand(mlt(s->y.m, m), mlt(vset(-INF), s->y.m));
     M infinite = meq(s->b.s, vset(INF)); /* it stays, where f is 0, too */
     V d = vif(known, vsub(s->y.m, m)), f = FN(raise)(&s->y, m);
     FN(scale)(&s->b, f);
     s->b.s = vsel(infinite, vset(INF), s->b.s);
     FN(add_to)(&s->b, FN(moved)(known, d, FN(value)(s->y.r)));
-    return f;
 }
 
 INLINE V FN(tile_max)(const char *p, ptrdiff_t step, const FN(tile) * T) {

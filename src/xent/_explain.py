@@ -485,7 +485,7 @@ def number(value: float) -> str:
     return f"{value + 0.0:.6g}"
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Explanation:
     """What `explain` found; print it, or show it in a notebook.
 
@@ -530,11 +530,11 @@ class Explanation:
     rows: int
     classes: int
     prediction: str
-    kl: float
-    reverse: float
-    entropy: float
-    cross_entropy: float
-    per_class: Array
+    kl: float = math.nan
+    reverse: float = math.nan
+    entropy: float = math.nan
+    cross_entropy: float = math.nan
+    per_class: Array = field(default_factory=lambda: np.zeros(0))
     pitfalls: tuple[str, ...]
     calls: tuple[Call, ...]
     use: str
@@ -1373,11 +1373,6 @@ def explained_binary(
         rows=rows,
         classes=classes,
         prediction=f"1 / (1 + np.exp(-{case.texts[0]}))",
-        kl=math.nan,
-        reverse=math.nan,
-        entropy=math.nan,
-        cross_entropy=math.nan,
-        per_class=np.zeros(0),
         pitfalls=tuple(notes),
         calls=tuple(calls),
         use=case.use,
@@ -1409,11 +1404,6 @@ def explained_none(
         rows=x.array.size,
         classes=1,
         prediction="",
-        kl=math.nan,
-        reverse=math.nan,
-        entropy=math.nan,
-        cross_entropy=math.nan,
-        per_class=np.zeros(0),
         pitfalls=tuple(notes),
         calls=(),
         use="",

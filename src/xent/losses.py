@@ -23,6 +23,9 @@ dtype. ``dtype=`` decides otherwise, for values and gradients.
 A row does not count where its label equals ``ignore_index``, where its label is masked, or where ``where`` selects
 none of its classes: its value, terms and gradient are 0 and it is left out of ``D``.
 
+A target or a ``where`` of fewer dimensions than the logits is refused, as are whole numbers above 1 as probabilities:
+they are labels, counts or masks of rows, of which broadcasting would make a number without a word.
+
 An array of dask is computed first, as a whole: the result is one of NumPy. The callables of `xent` are lazy there.
 
 Arrays on a CUDA GPU (PyTorch's, CuPy's, JAX's) stay there, and so does the result: see `xent.cuda`. Labels are then not
