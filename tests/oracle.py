@@ -108,14 +108,17 @@ def errors(got, ref):
     return wrong
 
 
-def ulps(got, ref, steps=0):
-    """Errors in ULPs (of got's dtype) of the scale, an ULP being `steps` of the smallest subnormal at least."""
-    got = np.asarray(got)
-    wrong = errors(got, ref)
+def unit(ref, dtype, steps=0):
+    """An ULP (of dtype) of each scale, `steps` of the smallest subnormal at least."""
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):
-        scale = np.minimum(np.nan_to_num(ref.scale, nan=0.0), float(finfo(got.dtype).max)).astype(got.dtype)
-        unit = np.spacing(scale).astype(np.float64)
-    return wrong / np.maximum(unit, steps * float(finfo(got.dtype).smallest_subnormal))
+        scale = np.minimum(np.nan_to_num(ref.scale, nan=0.0), float(finfo(dtype).max)).astype(dtype)
+        return np.maximum(np.spacing(scale).astype(np.float64), steps * float(finfo(dtype).smallest_subnormal))
+
+
+def ulps(got, ref, steps=0):
+    """Errors in ULPs (of got's dtype) of the scale."""
+    got = np.asarray(got)
+    return errors(got, ref) / unit(ref, got.dtype, steps)
 
 
 def worst(got, ref, steps=0):

@@ -1,0 +1,315 @@
+"""Looks for the rows on which an operation is furthest from the truth: `make worst`, or
+
+    python tests/worst.py [OPERATION ...] [--dtype f4] [--rows 10000000] [--seed 0] [--write]
+
+New rows of every kind below, and small moves of the worst rows so far, on every instruction set and with the class axis
+contiguous and not, are judged in longdouble (wide.py), the worst of them once more by mpmath (oracle.py). A budget in
+cases.py is what no search exceeds; the rows that came nearest are kept in worst.json, which test_worst.py runs, and
+README.md's table is made of the budgets (`python tests/cases.py`).
+"""
+
+import argparse
+import json
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cases
+import numpy as np
+import oracle
+import wide
+
+import xent
+
+KEPT = Path(__file__).with_name("worst.json")
+CLASSES = (1, 2, 2, 3, 3, 3, 4, 4, 5, 6, 8, 10, 16, 17, 33, 65, 130, 600)
+ELITE = 48  # rows that are moved on from, for each output and number of classes
+NUMBERS = 12_000  # in a batch
+
+
+# ---- rows ----------------------------------------------------------------------------------------------------------
+
+
+def spread_logits(rows, classes, rng):
+    """Logits of every size, a kind for each row."""
+    shape = (rows, classes)
+    x = rng.standard_normal(shape) * 10 ** rng.uniform(-3, 2.3, (rows, 1))
+    kind = rng.integers(9, size=rows)
+    column = np.arange(classes)
+    ties = kind == 1
+    x[ties] = np.round(x[ties])
+    offset = kind == 2
+    x[offset] += 10 ** rng.uniform(0, 5, (offset.sum(), 1)) * rng.choice([-1, 1], (offset.sum(), 1))
+    sure = kind == 3  # of one class
+    x[sure] = rng.standard_normal((sure.sum(), classes))
+    x[sure] += np.where(column == rng.integers(classes, size=(sure.sum(), 1)), rng.uniform(2, 60, (sure.sum(), 1)), 0)
+    small = kind == 4  # logsumexp about 0
+    x[small] -= np.logaddexp.reduce(x[small], axis=1, keepdims=True)
+    edge = kind == 5  # where exp underflows
+    x[edge] = -rng.choice([0, 1, 80, 87, 95, 103, 700, 708, 745], (edge.sum(), classes)) + rng.standard_normal(
+        (edge.sum(), classes)
+    )
+    masked = kind == 6
+    hidden = (rng.random((masked.sum(), classes)) < 0.4) & (column > 0)
+    x[masked] = np.where(hidden, rng.choice([-1e4, -1e9, -np.inf], (masked.sum(), 1)), x[masked])
+    equal = kind == 7
+    x[equal] = x[equal][:, :1] + x[equal] * 10 ** rng.uniform(-6, -1, (equal.sum(), 1))
+    return x
+
+
+def second_operand(operands, x, rng):
+    rows, classes = x.shape
+    if operands in ("", "self"):
+        return None
+    if operands == "labels":
+        best = np.where(rng.random(rows) < 0.5, x.argmax(axis=1), x.argmin(axis=1))
+        return np.where(rng.random(rows) < 0.5, best, rng.integers(classes, size=rows))
+    y = spread_logits(rows, classes, rng)
+    near = rng.random(rows) < 0.5
+    distance = 10 ** rng.uniform(-9, 0, (rows, 1))
+    with np.errstate(invalid="ignore"):
+        y[near] = (x + distance * rng.standard_normal(x.shape) + rng.choice([0, 0, 1, 1000], (rows, 1)))[near]
+    if operands == "logits":
+        return y
+    if operands == "unit":
+        return np.clip(rng.uniform(-0.5, 1.5, x.shape), 0, 1)
+    p = cases.softmax64(y)
+    smoothed = rng.random(rows) < 0.1
+    p[smoothed] = 0.9 * (np.arange(classes) == rng.integers(classes, size=(smoothed.sum(), 1))) + 0.1 / classes
+    if operands == "log_probs":
+        with np.errstate(divide="ignore"):
+            return np.log(p)
+    p[(rng.random(x.shape) < 0.1) & (rng.random((rows, 1)) < 0.3)] = 0
+    return p
+
+
+def fresh(case, rows, classes, rng):
+    """Operands with new rows, as the case's dtype holds them."""
+    x = spread_logits(rows, classes, rng)
+    if case.dtype == "f2":
+        x = np.clip(x, -6e4, 6e4)
+    x = x.astype(case.type)
+    wide_x = x.astype(np.float64)
+    if case.operands == "self":
+        return (second_operand("probs", wide_x, rng).astype(case.type),)
+    if case.name == "rel_entr":
+        p = rng.random(x.shape) * 10 ** rng.uniform(-8, 2, x.shape)
+        near = p * (1 + rng.standard_normal(x.shape) * 10 ** rng.uniform(-8, 0, x.shape))
+        return p.astype(case.type), abs(near).astype(case.type)
+    if case.name == "kl_pointwise":
+        t = rng.random(x.shape) * 10 ** rng.uniform(-8, 1, x.shape)
+        near = np.log(t) * (1 + rng.standard_normal(x.shape) * 10 ** rng.uniform(-8, 0, x.shape))
+        return np.where(rng.random(x.shape) < 0.5, near, x).astype(case.type), t.astype(case.type)
+    t = second_operand(case.operands, wide_x, rng)
+    if t is None:
+        return (x,)
+    return (x, t) if case.operands == "labels" else (x, np.clip(t, *_range(case)).astype(case.type))
+
+
+def _range(case):
+    return (-6e4, 6e4) if case.dtype == "f2" else (-np.inf, np.inf)
+
+
+def moved(case, operands, rng):
+    """Copies of the rows with a number or two of each changed a little."""
+    rows, classes = operands[0].shape
+    out = [a.copy() for a in operands]
+    every = np.arange(rows)
+    for _ in range(2):
+        which = rng.integers(len(out), size=rows)
+        for place, a in enumerate(out):
+            mine = which == place
+            if a.dtype.kind == "i":
+                a[mine] = rng.integers(classes, size=mine.sum())
+                continue
+            i, j = rng.integers(classes, size=(2, rows))
+            old = a[every, i].astype(np.float64)
+            size = 10 ** rng.uniform(-8, 0.3, rows) * rng.standard_normal(rows)
+            choices = np.stack(
+                [
+                    old * (1 + size),
+                    old + size,
+                    a[every, j] + 0 * size,
+                    a[every, j] + size,
+                    old + np.spacing(np.abs(a[every, i])).astype(np.float64) * rng.integers(-3, 4, rows),
+                ]
+            )
+            new = choices[rng.integers(len(choices), size=rows), every]
+            if case.operands in ("probs", "unit", "self") and (place == 1 or case.operands == "self"):
+                new = np.clip(new, 0, 1)
+            elif case.name == "rel_entr" or (case.name == "kl_pointwise" and place == 1):
+                new = abs(new)
+            new = np.where(np.isnan(new), old, np.clip(new, *_range(case)))
+            a[every[mine], i[mine]] = new[mine].astype(a.dtype)
+    if case.operands == "probs" and len(out) == 2:
+        # What was a distribution stays one, as near as the dtype can.
+        total = out[1].astype(np.float64).sum(axis=1, keepdims=True)
+        out[1] = np.where(total > 0, out[1] / np.where(total > 0, total, 1), out[1]).astype(case.type)
+    return tuple(out)
+
+
+# ---- what they cost ------------------------------------------------------------------------------------------------
+
+
+def layouts(arrays):
+    yield "C", arrays, {}
+    if arrays[0].shape[1] > 1:
+        yield "F", tuple(np.asfortranarray(a) for a in arrays), {}
+
+
+def shares(case, operands, refs, isas):
+    """For each output the ULPs of each row at its worst place, with the instruction set and layout of it."""
+    steps = cases.subnormal_steps(case.name, case.type)
+    found = []
+    for output, ref in enumerate(refs):
+        unit = cases.unit(case, output, ref, operands, steps)
+        found.append((unit, np.zeros(len(operands[0])), np.zeros(len(operands[0]), int)))
+    ways = []
+    for isa in isas:
+        xent.set_isa(isa)
+        for layout, views, options in layouts(operands):
+            ways.append(f"{isa} {layout}")
+            results = cases.as_tuple(getattr(xent, case.name)(*views, **options))
+            for got, ref, (unit, worst, way) in zip(results, refs, found, strict=True):
+                each = oracle.errors(got, ref) / unit
+                if each.ndim > 1:
+                    each = each.max(axis=1, initial=0)
+                better = each > worst
+                worst[better], way[better] = each[better], len(ways) - 1
+    return [(worst, [ways[i] for i in way]) for _, worst, way in found]
+
+
+@dataclass
+class Found:
+    """The worst row of one output so far."""
+
+    ulps: float = 0.0
+    way: str = ""
+    row: tuple = ()
+
+    def as_json(self):
+        return {"ulps": round(self.ulps, 4), "where": self.way, "row": [_listed(a) for a in self.row]}
+
+
+def _listed(a):
+    a = np.asarray(a)
+    return a.astype(float).tolist() if a.dtype.kind != "i" else a.tolist()
+
+
+@dataclass
+class Pool:
+    """The worst rows so far of one output and number of classes."""
+
+    ulps: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    rows: tuple = ()
+
+    def take(self, ulps, rows):
+        ulps = np.concatenate([self.ulps, ulps])
+        rows = tuple(np.concatenate(pair) for pair in zip(self.rows, rows, strict=True)) if self.rows else rows
+        order = np.argsort(-ulps, kind="stable")
+        _, first = np.unique(ulps[order], return_index=True)  # a row and its permutations count once
+        order = order[np.sort(first)][:ELITE]
+        self.ulps, self.rows = ulps[order], tuple(a[order] for a in rows)
+
+
+def search(case, rows, seed=0, isas=None):
+    """The worst row of each output that a search of so many rows comes to."""
+    isas = isas or xent.info()["isas"]
+    rng = np.random.default_rng([seed, *case.id.encode()])
+    best = [Found() for _ in case.budgets]
+    pools = {}
+    done = step = 0
+    while done < rows:
+        classes = int(rng.choice(CLASSES))
+        count = max(8, NUMBERS // classes)
+        elite = [pools[key] for key in pools if key[1] == classes and len(pools[key].ulps)]
+        if elite and step % 3:
+            pool = elite[rng.integers(len(elite))]
+            pick = rng.integers(len(pool.ulps), size=count) if step % 2 else np.arange(count) % min(4, len(pool.ulps))
+            operands = moved(case, tuple(a[pick] for a in pool.rows), rng)
+        else:
+            operands = fresh(case, count, classes, rng)
+        step += 1
+        done += count
+        refs = wide.evaluate(case.name, *operands)
+        for output, (ulps, way) in enumerate(shares(case, operands, refs, isas)):
+            top = int(ulps.argmax())
+            if ulps[top] > best[output].ulps:
+                best[output] = Found(float(ulps[top]), way[top], tuple(a[top] for a in operands))
+            keep = np.argsort(-ulps)[:ELITE]
+            pools.setdefault((output, classes), Pool()).take(ulps[keep], tuple(a[keep] for a in operands))
+    return [confirmed(case, output, found) for output, found in enumerate(best)]
+
+
+def measure(case, row, isas=None):
+    """The ULPs of each output of a single row, by mpmath."""
+    operands = tuple(np.asarray(a)[None] for a in row)
+    if case.operands == "point":
+        refs = (getattr(oracle, case.name)(*operands),)
+    else:
+        refs = oracle.evaluate(case.name, *operands)
+    return [(float(ulps[0]), way[0]) for ulps, way in shares(case, operands, refs, isas or xent.info()["isas"])]
+
+
+def confirmed(case, output, found):
+    if not found.row:
+        return found
+    ulps, way = measure(case, found.row)[output]
+    return Found(ulps, way, found.row)
+
+
+def row_of(case, listed):
+    """A row of worst.json as arrays."""
+    kinds = [case.type] + [np.dtype(np.int64) if case.operands == "labels" else case.type] * (len(listed) - 1)
+    return tuple(np.array(a, dtype=kind) for a, kind in zip(listed, kinds, strict=True))
+
+
+def _work(case, rows, seed, isas):
+    xent.set_num_threads(1)
+    return case.id, search(case, rows, seed, isas)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Look for the rows on which an operation is furthest from the truth.")
+    parser.add_argument("operations", nargs="*", metavar="OPERATION", help=f"one of {', '.join(cases.NAMES)}")
+    parser.add_argument("--dtype", action="append", choices=sorted(cases.DTYPES), help="f8 and f4 unless said")
+    parser.add_argument("--rows", type=int, default=10_000_000, help="how many rows each (10,000,000)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--isa", action="append", help="an instruction set; all of the machine's unless said")
+    parser.add_argument("--write", action="store_true", help=f"keep what is worse than the rows in {KEPT.name}")
+    options = parser.parse_args()
+    unknown = set(options.operations) - set(cases.NAMES)
+    if unknown:
+        parser.error(f"no such operation: {', '.join(sorted(unknown))}")
+    wanted = [
+        case
+        for case in cases.CASES
+        if case.name in (options.operations or cases.NAMES) and case.dtype in (options.dtype or ("f8", "f4"))
+    ]
+    if not wide.IS_WIDE:
+        parser.error("longdouble is float64 on this machine: the search needs more digits")
+    kept = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
+    exceeded = False
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        jobs = {pool.submit(_work, case, options.rows, options.seed, options.isa): case for case in wanted}
+        for job in as_completed(jobs):
+            case = jobs[job]
+            _, found = job.result()
+            for output, (f, allowed) in enumerate(zip(found, case.budgets, strict=True)):
+                over = f.ulps > allowed
+                exceeded |= over
+                print(f"{case.id:46} output {output}  {f.ulps:8.3f} of {allowed:g}  {f.way:10} {f.as_json()['row']}")
+                sys.stdout.flush()
+                key = f"{case.id} {output}"
+                if f.row and (key not in kept or kept[key]["ulps"] < f.as_json()["ulps"]):
+                    kept[key] = f.as_json()
+            if options.write:
+                lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(kept[key])}" for key in sorted(kept))
+                KEPT.write_text("{\n" + lines + "\n}\n", encoding="utf-8")
+    sys.exit("beyond the budget" if exceeded else 0)
+
+
+if __name__ == "__main__":
+    main()
