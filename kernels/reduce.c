@@ -166,8 +166,9 @@ static void reduce_group(work *w, const row_group *g, reduce_kind kind, group_st
     }
 }
 
-/* Rows whose KL left its range are folded once more, without centred sums. */
-static void fold_again(work *w, const row_group *g, group_state *s, group_result *r) {
+/* Rows whose KL left its range are folded once more, without centred sums. Not inlined, as fold_js: the stack that these
+ * need would be do_rows's on every way. */
+__attribute__((noinline)) static void fold_again(work *w, const row_group *g, group_state *s, group_result *r) {
     group_result direct;
     reduce_group(w, g, REDUCE_PAIR, s, NULL);
     w->isa->finish(w->job, REDUCE_PAIR, g, s, &direct);
@@ -189,7 +190,7 @@ static void sum_js(work *w, const row_group *g, group_state *s, group_result *r)
 
 /* In rows that are near to each other log p - log q is small beside what the two log sum exp round. There their difference comes
  * from those of the logits: with S = sum (P - Q) / 2 and C = sum (P + Q) / 2 it is log((C + S) / (C - S)) = 2 atanh(S / C). */
-static void fold_js(work *w, row_group *g, group_state *s, group_result *r) {
+__attribute__((noinline)) static void fold_js(work *w, row_group *g, group_state *s, group_result *r) {
     const double near = 64.0 * (w->job->is_f32 ? 0x1p-23 : 0x1p-52), apart = 0.5;
     /* Rows whose divergence is below `near` differ by at most this in their largest class, which has a share of 1 / classes
      * or more, and so does the gap. Of very many classes that says nothing; 0.1 then leaves out most rows that are not near. */
