@@ -11,7 +11,6 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
-import oracle
 from ml_dtypes import finfo  # of NumPy's own floats too
 
 # By names that NumPy takes for them.
@@ -34,6 +33,10 @@ class Case:
     @property
     def type(self):
         return DTYPES[self.dtype]
+
+    @property
+    def itemsize(self):
+        return self.type.itemsize
 
     @property
     def id(self):
@@ -119,14 +122,13 @@ def near_equal_allowance(operands, dtype, kl, t):
     return allowed + 0.5 * float(finfo(dtype).smallest_subnormal)
 
 
-def unit(case, output, ref, operands, steps=0):
-    """What counts as one ULP of an output. For KL with probabilities it is more where the rows nearly agree."""
-    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
-        one = oracle.unit(ref, case.type, steps)
-        if case.name in ("kl_div", "kl_div_value_and_grad") and output == 0 and case.budgets[0] > 1:
-            near = near_equal_allowance("probs", case.type, np.maximum(ref.hi, 0), operands[1])
-            one = np.fmax(one, near / case.budgets[0])
-    return one
+def near_js_terms_allowance(dtype, x, y):
+    """How far a term of Jensen-Shannon may be off where p and q of its class nearly agree: m a^2 with
+    a = eps (1 + |log p|) of the smaller of the two."""
+    p, q = softmax64(x), softmax64(y)
+    with np.errstate(divide="ignore"):
+        a = float(finfo(dtype).eps) * (1 + np.abs(np.log(np.minimum(p, q))))
+    return np.where(np.isfinite(a), (p + q) / 2 * a**2, 0.0)
 
 
 def budget(name, dtype):

@@ -1,5 +1,5 @@
-"""The definitions of oracle.py for many rows at once, in the machine's longdouble: what searches of millions of rows and
-random calls are compared with. test_worst.py compares it with mpmath, and a row that a search reports is judged there.
+"""The definitions of oracle.py for many rows at once, in the machine's longdouble: what a search of millions of rows is
+compared with. test_worst.py compares it with mpmath, and the rows that a search reports are judged by mpmath once more.
 
 Every function takes (rows, classes) arrays and returns oracle.Quantity objects: values, and the scales in whose ULPs an
 error counts. KL and Jensen-Shannon are written as sums of terms that are not negative, so that they keep their digits
@@ -97,7 +97,9 @@ def kl_div(x, t, log_t, log_scale, tau):
     """T KL(t/T, softmax x) + h(T), where h(T) = T log T unless T means 1."""
     d = Distribution(x)
     bad = d.bad | np.isnan(t).any(axis=1, keepdims=True) | np.isnan(log_t).all(axis=1, keepdims=True)
-    terms = np.where(bad | (t < 0), np.nan, _weighted(t, log_t - d.logp))
+    # A log t of any size is a t above 0, also where longdouble has no such number.
+    terms = np.where((d.logp == -np.inf) & (log_t > -np.inf), np.inf, _weighted(t, log_t - d.logp))
+    terms = np.where(bad | (t < 0), np.nan, terms)
     total = t.sum(axis=1, keepdims=True)
     plain = terms.sum(axis=1)
     spread = abs(terms).sum(axis=1)
@@ -113,9 +115,7 @@ def kl_div(x, t, log_t, log_scale, tau):
     return {
         "value": Quantity(value, scale),
         "terms": Quantity(terms, _weighted(abs(t), log_scale + d.logp_scale)),
-        "grad": Quantity(
-            np.where(bad, np.nan, total[:, None] * d.p - t), abs(total)[:, None] * d.p + abs(t)
-        ),
+        "grad": Quantity(np.where(bad, np.nan, total[:, None] * d.p - t), abs(total)[:, None] * d.p + abs(t)),
     }
 
 
@@ -185,7 +185,8 @@ def js_div(x, y):
     r = np.tanh(u / 2)
     far = [np.log(LD(2)) - np.maximum(v, 0) - np.log1p(np.exp(-abs(v))) for v in (-u, u)]
     near = [np.log1p(sign * np.clip(r, -0.5, 0.5)) for sign in (1, -1)]
-    logs = [np.where(share == 0, 0, np.where(abs(r) < 0.5, n, f)) for share, n, f in zip((p, q), near, far, strict=True)]
+    logs = [np.where(abs(r) < 0.5, n, f) for n, f in zip(near, far, strict=True)]
+    logs = [np.where(share == 0, 0, log) for share, log in zip((p, q), logs, strict=True)]
     parts = [p * logs[0] / 2, q * logs[1] / 2]
     series = sum(r ** (2 * k) / LD(2 * k * (2 * k - 1)) for k in range(1, 15))
     terms = np.where(abs(r) < 0.05, m * series, parts[0] + parts[1])
