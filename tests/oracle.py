@@ -558,7 +558,14 @@ _KEYS = ("value", "terms", "grad")
 
 
 def _times(quantity, factor):
-    return Quantity(quantity.value * factor, quantity.scale * abs(factor))
+    """What weighs nothing adds nothing, be it infinite; a NaN stays."""
+    value, scale = quantity.value, quantity.scale
+    if factor == 0:
+        value, scale = (np.where(np.asarray(_infinite(a), bool), mp.mpf(0), a)[()] for a in (value, scale))
+    return Quantity(value * factor, scale * abs(factor))
+
+
+_infinite = np.frompyfunc(mp.isinf, 1, 1)
 
 
 def _reduce(rows, divisor_parts, reduction, classes):

@@ -1,4 +1,4 @@
-"""Distillation where T^2 overflows and the divided logits no longer differ, or overflow themselves, by mpmath."""
+"""Distillation where T^2 overflows, and where the divided logits no longer differ or overflow; by mpmath."""
 
 import ml_dtypes
 import mpmath
@@ -50,7 +50,7 @@ def ulps(got, want, scale, dtype):
 
 def pairs(kind, classes, dtype, rng):
     if kind == "offset":
-        return np.add(rng.normal(size=(2, 3, classes)), [[[48.0]], [[-23.0]]]).astype(dtype)
+        return (rng.normal(size=(2, 3, classes)) + np.reshape([48.0, -23.0], (2, 1, 1))).astype(dtype)
     x, y = rng.normal(size=(2, 3, classes)).astype(dtype)
     if kind == "masked":
         x[:, ::3] = y[:, ::3] = -INF
@@ -66,7 +66,7 @@ def pairs(kind, classes, dtype, rng):
 @pytest.mark.parametrize("classes", [1, 2, 3, 40])
 @pytest.mark.parametrize("kind", ["plain", "offset", "masked", "near", "small"])
 def test_values_gradients_and_terms_at_large_temperatures(kind, classes, dtype, rng):
-    """Beyond 1024 all three are right to a few units of the largest; before, the value where no quotient is rounded."""
+    """Beyond 1024 all three are right to a few units; before, the value is, where no quotient is rounded."""
     x, y = pairs(kind, classes, dtype, rng) if classes > 1 else rng.normal(size=(2, 4, 1)).astype(dtype)
     for t in TEMPERATURES:
         truth = [softened(a, b, t) for a, b in zip(x, y, strict=True)]
@@ -114,7 +114,7 @@ REDUCTIONS = ("none", "sum", "mean", "terms", "per_class")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("axis", [1, 0])
 def test_one_a_row_with_every_option(axis, dtype, rng):
-    """Rows of ordinary and extreme temperatures together, weighed, masked, beside labels, are the rows one by one."""
+    """Rows of ordinary and extreme temperatures together, weighed, masked, beside labels: each by itself."""
     t = np.array([1e-320, 0.5, 1e200, 2.0, 1e20, 1e308, 2000.0, 1.0])
     n = t.size
     x, y = rng.normal(size=(2, n, 5)).astype(dtype)

@@ -1,5 +1,5 @@
 """The definitions of oracle.py for many rows at once, in the machine's longdouble: what a search of millions of rows is
-compared with. test_worst.py compares it with mpmath, and the rows that a search reports are judged by mpmath once more.
+compared with. test_wide.py compares it with mpmath, and the rows that a search reports are judged by mpmath once more.
 
 Every function takes (rows, classes) arrays and returns oracle.Quantity objects: values, and the scales in whose ULPs an
 error counts. KL and Jensen-Shannon are written as sums of terms that are not negative, so that they keep their digits

@@ -1,11 +1,10 @@
-"""Looks for the rows on which an operation is furthest from the truth: `make worst`, or
+"""Looks for the rows on which an operation is furthest from the truth:
 
     python tests/worst.py [OPERATION ...] [--dtype f4] [--rows 10000000] [--seed 0] [--write]
 
 New rows of every kind below, and small moves of the worst rows so far, on every instruction set and with the class axis
-contiguous and not, are judged in longdouble (wide.py), the worst of them once more by mpmath (oracle.py). A budget in
-cases.py is what no search exceeds; the rows that came nearest are kept in worst.json, which test_worst.py runs, and
-README.md's table is made of the budgets (`python tests/cases.py`).
+contiguous and not, are judged in longdouble (wide.py), the worst of them once more by mpmath (oracle.py). Several
+budgets in cases.py, which random rows keep, are exceeded by the worst rows: those found so far are in worst.json.
 """
 
 import argparse

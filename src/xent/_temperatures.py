@@ -13,11 +13,21 @@ Cold rows, T so small that a divided logit overflows: T KL has reached its limit
 given a larger temperature T', and T T' in place of T^2.
 """
 
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
 import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+Chunk: TypeAlias = tuple[Any, Array, Array, Array]
 
 WARM = 1024.0  # up to here the kernel's own gradients are as good as their budget says
 COLD = 2.0**-40
-COLDEST = {np.float32: 2.0**-90, np.float64: 2.0**-100}  # of a row's largest logit: far from overflow, and from 0
+COLDEST: dict[type[Any], float] = {
+    np.float32: 2.0**-90,
+    np.float64: 2.0**-100,
+}  # of a row's largest logit: far from overflow, and from 0
 _MOST_APART = 600.0  # exp(s) and its products stay finite
 _ELEMENTS = 1 << 16  # of a chunk of rows, in float64: they stay in a cache
 
@@ -25,13 +35,13 @@ _ELEMENTS = 1 << 16  # of a chunk of rows, in float64: they stay in a cache
 class Rows:
     """Rows of pairs of logits, some of which are picked, in chunks of float64 with the classes in the last axis."""
 
-    def __init__(self, student, teacher, shown, axis):
+    def __init__(self, student: Array, teacher: Array, shown: Array | None, axis: int) -> None:
         moved = [np.moveaxis(a, axis, -1) for a in (student, teacher)]
         self.batch, self.classes = moved[0].shape[:-1], moved[0].shape[-1]
         shown = None if shown is None else np.moveaxis(np.broadcast_to(shown, student.shape), axis, -1)
         self._arrays, self._shown, self.axis = moved, shown, axis
 
-    def chunks(self, rows):
+    def chunks(self, rows: Any) -> Iterator[Chunk]:
         """(where, x, y, counts) of `rows`, an array of bools of the batch shape; a class that is not there in either
         row, or not shown, does not count and is 0 in both."""
         places = np.flatnonzero(rows)
@@ -45,7 +55,7 @@ class Rows:
             yield where, np.where(counts, x, 0.0), np.where(counts, y, 0.0), counts
 
 
-def _apart(x, y, counts):
+def _apart(x: Array, y: Array, counts: Array) -> tuple[Array, Array]:
     """The teacher's rows less their own largest, and x - y less what that is at one class: exactly, then rounded."""
     d = x - y
     back = d - x
@@ -56,13 +66,14 @@ def _apart(x, y, counts):
     return y - y.max(axis=-1, keepdims=True), np.where(counts, d, 0.0)
 
 
-def _spread(values, counts):
+def _spread(values: Array, counts: Array) -> Array:
     most = np.where(counts, values, -np.inf).max(axis=-1, initial=-np.inf)
     least = np.where(counts, values, np.inf).min(axis=-1, initial=np.inf)
-    return most - least
+    spread: Array = most - least
+    return spread
 
 
-def _psi(s):
+def _psi(s: Array) -> Array:
     """2 (exp(s) - 1 - s) / s^2."""
     near = np.abs(s) < 1.0
     series, safe = np.ones_like(s), np.where(near, 1.0, s)
@@ -72,7 +83,7 @@ def _psi(s):
     return np.where(near, series, 2.0 * (np.expm1(safe) - safe) / (safe * safe))
 
 
-def _ratio(function, s):
+def _ratio(function: Callable[[Array], Array], s: Array) -> Array:
     """function(s) / s, 1 at 0."""
     safe = np.where(s == 0.0, 1.0, s)
     return np.where(s == 0.0, 1.0, function(safe) / safe)
@@ -81,7 +92,7 @@ def _ratio(function, s):
 class Warm:
     """A call's rows of extreme temperatures: `weights` are what multiplies T^2 KL, `temperature` is one a row."""
 
-    def __init__(self, rows, temperature, weights):
+    def __init__(self, rows: Rows, temperature: Array, weights: Any) -> None:
         self._rows = rows
         self._temperature = np.broadcast_to(temperature, rows.batch)
         self._weights = np.broadcast_to(weights, rows.batch)
@@ -94,7 +105,7 @@ class Warm:
                 warm = counts.any(axis=-1) & (_spread(apart, counts) <= _MOST_APART * t)
                 self._warm[where] = warm if rows.batch else warm[0]
 
-    def left_over(self, real):
+    def left_over(self, real: type[np.floating[Any]]) -> tuple[Array, Array]:
         """Weights of KL and temperatures for the kernel, which divides in `real`: warm rows weigh nothing."""
         given = self._temperature
         if not self._rows.classes:
@@ -109,9 +120,8 @@ class Warm:
         weights = np.where(self._warm | (self._weights == 0.0), 0.0, weights)
         return weights, np.where(self._warm, 1.0, temperature)
 
-    def add(self, value, gradient, reduction):
-        """Puts the warm rows into what the kernel returned of the others: values or terms or sums, and gradients.
-        Returns the value."""
+    def add(self, value: Any, gradient: Array | None, reduction: str) -> Any:
+        """The value or terms or sums, with the warm rows in what the kernel returned of the others; gradients too."""
         batch, axis = self._rows.batch, self._rows.axis
         places = np.moveaxis(value, axis, -1) if reduction == "terms" else value
         slopes_at = None if gradient is None else np.moveaxis(gradient, axis, -1)
@@ -139,7 +149,7 @@ class Warm:
                     places[where] = values if batch else values[0]
                 else:
                     value = value.dtype.type(values[0])
-                if gradient is not None:
+                if slopes_at is not None:
                     d = apart - shift
                     slopes = _weighed(counts & (w != 0.0), w, q * d * _ratio(np.expm1, d / t))
                     slopes_at[where] = slopes if batch else slopes[0]
@@ -150,6 +160,6 @@ class Warm:
         return value
 
 
-def _weighed(some, weights, values):
+def _weighed(some: Array, weights: Array, values: Array) -> Array:
     """What weighs nothing adds nothing, be it infinite."""
     return np.where(some, weights * values, 0.0)
