@@ -28,7 +28,7 @@ INLINE V FN(vresidual)(V a, V b, V c) {
 
 /* What a tile adds to KL's sums, about an anchor at first: see kl.h. */
 typedef struct FN(kl_tile) {
-    FN(sum) w, d, a;         /* sum t, sum t (u + mean), A */
+    FN(sum) w, d, u, a;      /* sum t, sum t (u + mean), U, A */
     V hi, lo, most, top;     /* the anchor's x - log t; the largest x and y */
     V xc, xk, tc, tk;        /* references of exp(x) and of t */
     V mean, factor, c, c_lo; /* c = hi + lo + mean; E(x) factor = t exp(u) */
@@ -61,10 +61,12 @@ INLINE void FN(kl_centre)(FN(kl_tile) * p, bool is_f32) {
     p->factor = vif(mne(p->most, vset(-INF)), vfma(e, vif(mlt(vabs(lost), vset((R)1)), lost), e));
 }
 
-/* A tile's sums. U from the first pass: what its products rounded counts in KL only times KL itself. */
+/* A tile's sums. D - W mean would be U, too, but for what its products rounded: of the mean's size, which may be hundreds
+ * where the anchor lies far from the others, and KL next to nothing. Only what it says of infinite terms is kept. */
 INLINE FN(kl) FN(kl_of_tile)(const FN(kl_tile) * p) {
-    FN(kl)
-    v = {p->c, p->c_lo, p->w, {FN(vresidual)(p->w.s, p->mean, p->d.s), FN(vresidual)(p->w.e, p->mean, p->d.e)}, p->a};
+    FN(kl) v = {p->c, p->c_lo, p->w, p->u, p->a};
+    const V d = FN(value)(p->d);
+    v.u.s = vadd(v.u.s, vsub(d, d));
     return v;
 }
 

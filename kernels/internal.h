@@ -219,7 +219,7 @@ typedef struct vector_sums {
     vector_lanes s, e;
 } vector_sums;
 typedef struct kl_part {
-    vector_sums w, d, a;
+    vector_sums w, d, u, a;
     vector_lanes hi, lo, most, top, xc, xk, tc, tk, mean, factor, c, c_lo;
 } kl_part;
 

@@ -45,10 +45,10 @@ static void FN(lead_y)(const FN(tile) * T, reduce_kind kind, FN(state) * s, grou
  * (own: rows across of one tile each) stays in the tile's vectors. */
 INLINE void FN(reduce_kl)(const FN(tile) * T, const bool log_target, const FN(state) * s, bool first, group_state *rows,
                           int at, FN(kl) * own) {
-    _Alignas(64) R ts[TILE_REALS], ds[TILE_REALS]; /* t, and x - log t less the anchor's */
+    _Alignas(64) R ts[TILE_REALS], ds[TILE_REALS], es[TILE_REALS]; /* t; x - log t less the anchor's: d + e */
     const V zero = vset((R)0), none = vset(-INF);
     V r0[RUN] = {zero, zero, zero, zero}, r1[RUN] = {zero, zero, zero, zero}, most = none, anchor_x, anchor_lt;
-    FN(sum) w = {zero, zero}, d_sum = w, a_sum = w;
+    FN(sum) w = {zero, zero}, d_sum = w, u_sum = w, a_sum = w;
     FN(vref) fy = s->y.ref, fx;
     FN(kl_tile) mine;
     kl_part part;
@@ -77,20 +77,21 @@ INLINE void FN(reduce_kl)(const FN(tile) * T, const bool log_target, const FN(st
              }
              V hi = vsub(x, lt), back = vsub(hi, x); /* x - log t, exactly hi + lo */
              V lo = vsub(vsub(x, vsub(hi, back)), vadd(lt, back));
-             V d = vadd(vsub(hi, hi_a), vsub(lo, lo_a)); /* NaN where t or q is 0; t = 0 adds exp(x - c) alone */
+             /* NaN where t or q is 0; t = 0 adds exp(x - c) alone */
+             V e, d = FN(two_sum)(hi, vsub(zero, hi_a), &e);
+             e = vadd(e, vsub(lo, lo_a));
              M live = mne(t, zero);
              if (log_target) /* KL is infinite, also where t is too small for the tile: the direct sum says so */
                  live = mor(live, meq(hi, none));
              r0[j] = t;
-             r1[j] = vif(live, vmul(t, d));
+             r1[j] = vadd(r1[j], vif(live, vmul(t, vadd(d, e))));
              most = vmax(x, most);
              vstore(ts + i * VN, t);
              vstore(ds + i * VN, d);
+             vstore(es + i * VN, e);
          }),
-         BLOCK({
-             FN(flush)(r0, &w);
-             FN(flush)(r1, &d_sum);
-         }));
+         BLOCK({ FN(flush)(r0, &w); }));
+    FN(flush)(r1, &d_sum); /* roughly is enough: see kl_of_tile */
     most = FN(new_max)(most, none, T);
     fx = FN(vref_of)(most);
     mine = (FN(kl_tile)){.w = w, .d = d_sum, .hi = hi_a, .lo = lo_a, .most = most, .xc = fx.c, .xk = fx.k};
@@ -118,9 +119,9 @@ INLINE void FN(reduce_kl)(const FN(tile) * T, const bool log_target, const FN(st
     }
     const V vm = mine.mean, f = mine.factor;
 
-    r0[0] = zero;
+    r0[0] = r1[0] = zero;
     RUNS(T, BLOCK({
-             V x = GET_X(T), t = vload(ts + i * VN), u = vsub(vload(ds + i * VN), vm);
+             V x = GET_X(T), t = vload(ts + i * VN), u = vadd(vsub(vload(ds + i * VN), vm), vload(es + i * VN));
              AHEAD(T, x);
              AHEAD(T, t);
              V tu = vif(mne(t, zero), vmul(t, u));
@@ -128,13 +129,19 @@ INLINE void FN(reduce_kl)(const FN(tile) * T, const bool log_target, const FN(st
              V far = vsub(vsub(q, t), tu);
              V a = vsel(mand(mle(vset((R)-1), u), mle(u, vset((R)2))), vmul(t, FN(vphi)(u)), far);
              r0[j] = a;
+             r1[j] = tu;
          }),
-         BLOCK({ FN(flush)(r0, &a_sum); }));
+         BLOCK({
+             FN(flush)(r0, &a_sum);
+             FN(flush)(r1, &u_sum);
+         }));
+    mine.u = u_sum;
     mine.a = a_sum;
     if (own) {
         *own = FN(kl_of_tile)(&mine);
         return;
     }
+    FN(put_sum)(u_sum, T, 0, part.u.s, part.u.e);
     FN(put_sum)(a_sum, T, 0, part.a.s, part.a.e);
     FN64(kl_add)(T->across ? VN : 1, at, first, &part, rows);
 }

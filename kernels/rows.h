@@ -162,6 +162,7 @@ INLINE FN(kl_tile) FN(load_part)(const kl_part *p, int l) {
     FN(kl_tile)
     v = {.w = FN(load_sum)(p->w.s, p->w.e, l),
          .d = FN(load_sum)(p->d.s, p->d.e, l),
+         .u = FN(load_sum)(p->u.s, p->u.e, l),
          .a = FN(load_sum)(p->a.s, p->a.e, l)};
 #define LOAD(field) v.field = vload(p->field + l)
     LOAD(hi);

@@ -183,6 +183,27 @@ def test_tiny_divergences_of_confident_rows(dtype, classes, rows, rng):
                 assert wrong.max() <= 4 * np.finfo(dtype).eps, (isa, layout, offset, wrong.max() / np.finfo(dtype).eps)
 
 
+@pytest.mark.parametrize("classes", [4, 10, 31, 100, 600, 5000])
+@pytest.mark.parametrize("name", ["kl_div", "kl_div_with_logits", "kl_div_with_log_probs"])
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+def test_kl_with_one_class_far_from_the_rest(dtype, name, classes, rng):
+    """A class that the logits all but rule out and that has the target's largest share, if by little: nothing of the
+    divergence may be rounded at the size of its own logarithm."""
+    far = np.array([-665.3, -300.7, -87.3, -40.123, -11.7])
+    x = np.full((len(far), classes), 0.3) + 1e-3 * rng.standard_normal((len(far), classes)) * np.array([[0, 1, 0, 1, 0]]).T
+    x[:, classes // 2] = far
+    p = np.full(x.shape, 1 / classes)
+    p[:, classes // 2] *= 1 + 1e-6
+    p[:, 0] -= p.sum(axis=1) - 1
+    x, target = x.astype(dtype), (p if name == "kl_div" else np.log(p)).astype(dtype)
+    ref = oracle.evaluate(name, x, target, wide=classes > 1000)[0]
+    for isa in ISAS:
+        xent.set_isa(isa)
+        for layout, views, options in layouts((x, target)):
+            measured = oracle.worst(getattr(xent, name)(*views, **options), ref)
+            assert measured <= cases.budget(name, dtype)[0], (isa, layout, measured)
+
+
 @pytest.mark.parametrize("classes", [2, 3, 17, 40, 90, 1200])
 @pytest.mark.parametrize("dtype", ["f8", "f4"])
 def test_js_of_near_rows(dtype, classes, rng):
