@@ -227,9 +227,8 @@ INLINE FN(finished) FN(finish_state)(const xent_job *job, const reduce_kind kind
         V w = xent_is_kl(kind) ? FN(value)(kl->w) : zero, low = vset((R)-8000), high = vset((R)8000);
         V c = vmin(high, vmax(low, s->y.ref.c)), k = s->y.ref.k;
         py = FN(vexp2ref)(c, vsub(zero, k));
-        total = of_y ? vdiv(py, y.inv) : FN(vexp2ref)(c, vsub(vset((R)XENT_KL_LIFT), k));
-        if (!of_y)
-            total = vmul(total, w);
+        /* unlifted first: a float has no 2^-32 of the smallest targets */
+        total = of_y ? vdiv(py, y.inv) : vmul(py, vmul(w, vset((R)XENT_KL_UNLIFT)));
         total = vif(mne(my, none), total);
     } else if (soft) {
         total = xent_is_kl(kind) ? FN(value)(kl->w) : tsum;

@@ -111,7 +111,8 @@ def near_equal_allowance(operands, dtype, kl, t):
     """How far kl may be off; t are the target probabilities, or None where the target is not given as such.
 
     4 eps KL, and for probabilities, whose logarithms are rounded to a = eps (1 + max |log t|), what that makes of a
-    divergence: 2 a sqrt(2 KL) + a^2.
+    divergence: 2 a sqrt(2 KL) + a^2. Logarithms of a target as such are held to twice float64's digits: what is left
+    below the fourth power of its eps is nothing.
     """
     eps = float(finfo(dtype).eps)
     allowed = NEAR_EQUAL_EPS * eps * kl
@@ -119,7 +120,7 @@ def near_equal_allowance(operands, dtype, kl, t):
         a = eps * (1 + np.abs(np.log(np.where(t > 0, t, 1.0).astype(np.float64))).max(axis=-1, initial=0.0))
         allowed = allowed + 2 * a * np.sqrt(2 * kl) + a**2
     # A divergence below the dtype's normal range is rounded to its spacing there.
-    return allowed + 0.5 * float(finfo(dtype).smallest_subnormal)
+    return allowed + 0.5 * float(finfo(dtype).smallest_subnormal) + float(np.finfo(np.float64).eps) ** 4
 
 
 def near_js_terms_allowance(dtype, x, y):

@@ -228,10 +228,11 @@ cdef bint stretch(int ndim, const ptrdiff_t *shape, int n, const ptrdiff_t *own,
 
 cdef int place(object axis, int ndim) except -1:
     """`axis` counted from the front."""
-    cdef Py_ssize_t given = operator.index(axis)
-    if given < -ndim or given >= ndim:
+    given = operator.index(axis)  # of any size
+    if not -ndim <= given < ndim:
         raise np.exceptions.AxisError(given, ndim)
-    return <int>(given + ndim if given < 0 else given)
+    cdef int at = given
+    return at + ndim if at < 0 else at
 
 
 cpdef tuple places(object axis, int ndim):
