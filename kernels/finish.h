@@ -234,8 +234,8 @@ INLINE FN(finished) FN(finish_state)(const xent_job *job, const reduce_kind kind
         total = xent_is_kl(kind) ? FN(value)(kl->w) : tsum;
     }
     if (value == VALUE_KL && target != XENT_TARGET_LOGITS) {
-        /* whether a target is meant to sum to 1: what its own dtype may have rounded away */
-        double tau = xent_dtype_eps(job->at[OPERAND_T].dtype) * (4.0 + sqrt((double)job->classes));
+        /* whether a target is meant to sum to 1: what its own dtype, or the one it is computed in, may have rounded away */
+        double tau = xent_dtype_eps(job->at[OPERAND_T].dtype, job->is_f32) * (4.0 + sqrt((double)job->classes));
         unit = mle(vabs(vsub(total, one)), vset((R)tau));
         if (!mall(unit) || kind == REDUCE_PAIR)
             tlogt = vif(mne(total, zero), vmul(total, FN(vlog)(total)));

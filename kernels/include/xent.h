@@ -94,7 +94,7 @@ XENT_API xent_status xent_cross_entropy_with_labels_f32(const float *x, const in
 
 /* KL(t, softmax(x)) for target probabilities t >= 0 (negative: NaN); never negative where they sum to 1 within rounding.
  * Else, T = sum t: T KL(t/T, softmax(x)) + T log T. t = 0 adds 0, t > 0 where x = -inf: +inf. No classes: 0.
- * Accuracy 4, 4; and of nearly equal rows within 4 eps KL + 2 eps (1 + max |log t|) sqrt(2 KL). */
+ * Accuracy 4, 4, or 4 eps KL + 2 a sqrt(2 KL) + a^2 with a = eps (1 + max |log t|) where that is more. */
 XENT_API xent_status xent_kl_div_f32(const float *x, const float *t, size_t rows, size_t classes, float *value);
 
 /* KL(softmax(t), softmax(x)) for target logits t; a t of -inf is a probability of 0, a row of them NaN. Never negative.
