@@ -74,13 +74,13 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-sanitize
 # -O1 and calls for checks: at -O3, in line, the long files of the instruction sets take a quarter of an hour.
 SANITIZED := $(CURDIR)/build/sanitized
 fuzz-sanitized: $(VENV)/test
-	rm -rf $(SANITIZED) build/lib* build/bdist* build/temp*
-	XENT_CUDA=0 CFLAGS='$(SANITIZE)' LDFLAGS='$(SANITIZE)' \
+	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)/source
+	cp -R setup.py pyproject.toml MANIFEST.in README.md LICENSE kernels src $(SANITIZED)/source
+	cd $(SANITIZED)/source && XENT_CUDA=0 CFLAGS='$(SANITIZE)' LDFLAGS='$(SANITIZE)' \
 		XENT_CFLAGS='-O1 -g1 --param=asan-instrumentation-with-call-threshold=0' \
-		$(BIN)/python -m pip install --quiet --no-deps --target $(SANITIZED) .
-	rm -rf build/lib* build/bdist* build/temp*
+		$(abspath $(BIN)/python) -m pip install --quiet --no-deps --target $(SANITIZED)/site .
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
-		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=$(SANITIZED) \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=$(SANITIZED)/site \
 		$(BIN)/python tests/fuzz.py $(FUZZ_ARGS)
 
 lint: $(VENV)/lint
