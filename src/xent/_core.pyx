@@ -976,7 +976,8 @@ cdef tuple bind(int op, tuple names, tuple given, dict named):
         return (*given, *[named[name] for name in names[len(given):]])
     from xent import _hints
 
-    _hints.refuse_call(op_name(op), names, len(given), named)
+    name = op_name(op)
+    _hints.refuse_call(name, CALLABLES[name].__signature__, len(given), named)
 
 
 cdef tuple given_of(tuple first, tuple extra):

@@ -33,6 +33,8 @@ checked by default: one out of range makes its row's results NaN instead of an I
 to wait; inside ``xent.cuda.using(check_labels=True)`` it does.
 """
 
+import functools
+import inspect
 import operator
 
 import numpy as np
@@ -46,6 +48,28 @@ _REDUCTIONS = ("none", "sum", "mean", "terms", "per_class")
 _KL_OPERATIONS = {"probs": "kl_div", "log_probs": "kl_div_with_log_probs", "logits": "kl_div_with_logits"}
 
 
+def _loss(function):
+    """`function`, whose calls that do not fit its signature are refused as the callables of `xent` refuse them."""
+
+    @functools.wraps(function)
+    def call(*operands, **options):
+        try:
+            return function(*operands, **options)
+        except TypeError:
+            try:
+                inspect.signature(function).bind(*operands, **options)
+            except TypeError:
+                pass
+            else:
+                raise
+        from xent import _hints
+
+        _hints.refuse_call(function.__name__, inspect.signature(function), len(operands), options)
+
+    return call
+
+
+@_loss
 def cross_entropy(
     logits,
     target,
@@ -179,6 +203,7 @@ def cross_entropy(
     )
 
 
+@_loss
 def kl_div(
     logits,
     target,
@@ -285,6 +310,7 @@ def kl_div(
     )
 
 
+@_loss
 def nll(
     log_probs,
     labels,
@@ -376,6 +402,7 @@ def nll(
     )
 
 
+@_loss
 def binary_cross_entropy(
     logits,
     target,
@@ -470,6 +497,7 @@ def binary_cross_entropy(
     )
 
 
+@_loss
 def js_div(
     logits,
     other_logits,
@@ -556,6 +584,7 @@ def js_div(
     )
 
 
+@_loss
 def distillation(
     student_logits,
     teacher_logits,
@@ -870,8 +899,10 @@ def _check_zero_or_one(name, target):
 
 
 def _checked_reduction(name, reduction, return_grad):
-    if reduction not in _REDUCTIONS:
-        raise ValueError(f"{name}: reduction must be one of {', '.join(_REDUCTIONS)}, got {reduction!r}")
+    if not (isinstance(reduction, str) and reduction in _REDUCTIONS):
+        from xent import _hints
+
+        raise ValueError(_hints.bad_reduction(name, _REDUCTIONS, reduction))
     if return_grad and reduction in ("terms", "per_class"):
         raise ValueError(f"{name}: return_grad goes with one value a row or in all, not with reduction={reduction!r}")
     return reduction
