@@ -218,6 +218,13 @@ def bad_reduction(name: str, reductions: Sequence[str], given: Any) -> str:
     return f"{text}: {meant!r} is meant?" if meant else text
 
 
+_NAMES = "OUST"  # kinds of dtypes in which classes go by their names
+_CODES = (
+    "give each class an integer code from 0 to C - 1, as np.unique({0}, return_inverse=True)[1] does, or {0}.cat.codes "
+    "for pandas' categories"
+)
+
+
 def labels_dtype(op: str, name: str, dtype: Any, kind: str) -> str:
     """Why an array of `dtype`, which NumPy reads as one of `kind`, is no labels, and how to have some."""
     text = f"{op}: {name} must be integers, one a row, not {dtype}"
@@ -225,24 +232,70 @@ def labels_dtype(op: str, name: str, dtype: Any, kind: str) -> str:
         return f"{text}: {name}.astype(int) where they are whole numbers"
     if kind == "b":
         return f"{text}: {name}.astype(int) where False and True are classes 0 and 1"
-    if kind in "OUST":
-        return (
-            f"{text}: give each class an integer code from 0 to C - 1, as np.unique({name}, return_inverse=True)[1] "
-            f"does, or {name}.cat.codes for pandas' categories"
-        )
-    return text
+    return f"{text}: {_CODES.format(name)}" if kind in _NAMES else text
 
 
-def operand_dtype(op: str, name: str, dtype: np.dtype[Any]) -> str:
-    """Why an array of `dtype` is no operand, and how to have one."""
+def operand_dtype(op: str, name: str, dtype: np.dtype[Any], given: Any = None) -> str:
+    """Why an array of `dtype`, which came as one of `given`, is no operand, and how to have one."""
     if dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None:
         # NumPy's file format has no name for the types of others.
         return (
             f"{op}: {name} of dtype {dtype} holds 16 bits of no type; bfloat16 from a .npy file looks so, and "
             f"{name}.view(ml_dtypes.bfloat16) is what was saved"
         )
+    shown = dtype if given is None else given
     return (
-        f"{op}: {name} of dtype {dtype} is not supported; float16, bfloat16, float32, float64, integers and bools are"
+        f"{op}: {name} of dtype {shown} is not supported; float16, bfloat16, float32, float64, integers and bools are"
+    )
+
+
+def neither_labels_nor_probs(op: str, name: str, dtype: Any, kind: str) -> str:
+    """Why an array of `dtype`, which NumPy reads as one of `kind`, is no target where it may be either."""
+    text = f"{op}: {name} must be labels (integers) or probabilities (floating), not {dtype}"
+    return f"{text}: {_CODES.format(name)}" if kind in _NAMES else text
+
+
+def label_out_of_range(
+    op: str, name: str, label: Any, at: tuple[int, ...], classes: int, ignore_index: int | None
+) -> str:
+    place, held = at[0] if len(at) == 1 else at, f"0 to {classes - 1}" if classes else "none"
+    text = f"{op}: label {label} at {place} is out of range for {classes} classes: {name} may hold {held}"
+    if ignore_index is None:
+        return text
+    text += f", and ignore_index, {ignore_index}"
+    if ignore_index < 0 and label.dtype.kind == "u":
+        signed = str(label.dtype).removeprefix("u")
+        text += f", which {label.dtype} cannot hold; {name}.view(np.{signed}) gives back what was negative"
+    return text
+
+
+def two_shapes(op: str, student: Any, teacher: Any) -> str:
+    return (
+        f"{op}: student_logits of shape {student.shape} and dtype {student.dtype} and teacher_logits of shape "
+        f"{teacher.shape} and dtype {teacher.dtype} are to have one shape"
+    )
+
+
+def not_one_a_row(op: str, labels: Any, shape: tuple[int, ...], batch: tuple[int, ...]) -> str:
+    return (
+        f"{op}: labels of shape {labels.shape} and dtype {labels.dtype} do not match student_logits of shape {shape}: "
+        f"one label a row is an array of shape {batch}"
+    )
+
+
+def fewer_dimensions(
+    op: str, operands: Sequence[str], x_shape: tuple[int, ...], t_shape: tuple[int, ...], dtype: Any
+) -> str:
+    """What a loss says of a target that NumPy would stretch over the rows without a word."""
+    name = operands[1]
+    whole = getattr(dtype, "kind", "") in "iu"
+    if op == "cross_entropy":
+        labels = f"Labels are integers: {name}.astype(int)"
+    else:
+        labels = "Labels are for cross_entropy" + ("" if whole else f", as integers: {name}.astype(int)")
+    return (
+        f"{op}: {name} of shape {t_shape} and dtype {dtype} has fewer dimensions than {operands[0]} {x_shape}. "
+        f"{labels}. One row that is meant for all rows has their dimensions, too: {name}[None, :]"
     )
 
 
@@ -250,8 +303,8 @@ def one_number_a_row(op: str, x_shape: tuple[int, ...], t_shape: tuple[int, ...]
     """What a target that could be labels is told, where its shape is none for rows of classes."""
     cast = "" if getattr(dtype, "kind", "") in "iu" else ", once they are integers (.astype(int))"
     return (
-        f"{op}: shapes {x_shape} and {t_shape} do not match: the target, of dtype {dtype}, holds one number a row. "
-        f"If these are labels, xent.cross_entropy_with_labels takes them{cast}"
+        f"{op}: shapes {x_shape} of logits and {t_shape} of target do not match: the target, of dtype {dtype}, holds "
+        f"one number a row. If these are labels, xent.cross_entropy_with_labels takes them{cast}"
     )
 
 
