@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+import _xent_command
 import xent
 from xent import losses
 from xent._files import (
@@ -786,7 +787,7 @@ def as_process(run: Callable[[], int]) -> int:
     heeded = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # What was ignored (nohup, a background job) stays so.
-        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler, _xent_command.interrupted):
             signal.signal(number, stop)
             heeded.append(number)
     try:
