@@ -60,10 +60,10 @@ inline std::string words(const Extents &shape) {
 }
 
 /* `axis` counted from the front. */
-inline int place(ptrdiff_t axis, int ndim) {
+inline int place(ptrdiff_t axis, int ndim, const std::string &op) {
     if (axis < -ndim || axis >= ndim) {
         py::object type = py::module_::import("numpy").attr("exceptions").attr("AxisError");
-        raise(type, type(axis, ndim));
+        raise(type, type(axis, ndim, op));
     }
     return static_cast<int>(axis < 0 ? axis + ndim : axis);
 }
@@ -121,7 +121,7 @@ class Call {
     };
 
     const Operation &op;
-    const std::string name;
+    const std::string name, first, second;
     xent_request req{};
     Extents batch, full; /* full: with the class axis in its place */
     ptrdiff_t classes = 1;
@@ -207,24 +207,26 @@ class Call {
     void refuse_class_axis(int x_axis) const {
         const Extents &own = x.array->shape, &given = t.array->shape;
         if (given == own)
-            throw py::value_error(name + ": an integer target of the logits' own shape " + words(own) +
-                                  " looks like a one-hot encoding; pass one label a row, or the one-hot rows as "
-                                  "floating-point probabilities");
+            throw py::value_error(
+                name + ": " + second + " of dtype " + t.array->dtype.name + ", integers, and of the own shape " +
+                words(own) + " of " + first +
+                " look like a one-hot encoding; pass one label a row, or to cross_entropy the one-hot "
+                "rows as floating-point probabilities");
         Extents kept = own;
         kept[static_cast<size_t>(x_axis)] = 1;
         if (own.size() > 1 && given == kept)
-            throw py::value_error(name + ": labels of shape " + words(given) + " keep the class axis of logits " +
-                                  words(own) + "; pass one label a row, as labels.squeeze(" + std::to_string(x_axis) +
-                                  ") does");
+            throw py::value_error(name + ": " + second + " of shape " + words(given) + " keep the class axis of " +
+                                  first + " " + words(own) + "; pass one label a row, as " + second + ".squeeze(" +
+                                  std::to_string(x_axis) + ") does");
     }
 
     void set_rows(const Options &o) {
         const Array &a = *x.array;
         if (a.ndim() == 0)
-            throw py::value_error(name + ": " + o.first + " must have at least one dimension, the class axis");
+            throw py::value_error(name + ": " + first + " must have at least one dimension, the class axis");
         if (t.array && !o.labels && t.array->ndim() == 0)
-            throw py::value_error(name + ": target must have at least one dimension, the class axis");
-        const int x_axis = place(o.axis, a.ndim());
+            throw py::value_error(name + ": " + second + " must have at least one dimension, the class axis");
+        const int x_axis = place(o.axis, a.ndim(), name);
         classes = a.shape[static_cast<size_t>(x_axis)];
         const Extents x_batch = without(a.shape, x_axis);
         Extents t_batch;
@@ -235,19 +237,20 @@ class Call {
             if (t.array->ndim() == a.ndim())
                 refuse_class_axis(x_axis);
             if (!widen(batch, t_batch))
-                throw py::value_error(name + ": labels of shape " + words(t_batch) + " and dtype " +
-                                      t.array->dtype.name + " do not match logits of shape " + words(a.shape) + ": " +
-                                      words(t_batch) + " does not broadcast with " + words(x_batch) +
-                                      ", what is left of the logits without their class axis");
+                throw py::value_error(name + ": " + second + " of shape " + words(t_batch) + " and dtype " +
+                                      t.array->dtype.name + " do not match " + first + " of shape " + words(a.shape) +
+                                      ": " + words(t_batch) + " does not broadcast with " + words(x_batch) +
+                                      ", what is left of the latter without their class axis");
         } else if (t.array) {
-            t_axis = place(o.axis, t.array->ndim());
+            t_axis = place(o.axis, t.array->ndim(), name);
             t_batch = without(t.array->shape, t_axis);
             if (t.array->shape[static_cast<size_t>(t_axis)] != classes || !widen(batch, t_batch))
-                throw py::value_error(name + ": shapes " + words(a.shape) + " and " + words(t.array->shape) +
+                throw py::value_error(name + ": shapes " + words(a.shape) + " of " + first + " and " +
+                                      words(t.array->shape) + " of " + second +
                                       " do not match (axis=" + std::to_string(o.axis) +
                                       ": the class axes must be of one length, the others must broadcast)");
         }
-        axis = place(o.axis, static_cast<int>(batch.size()) + 1);
+        axis = place(o.axis, static_cast<int>(batch.size()) + 1, name);
         full = batch;
         full.insert(full.begin() + axis, classes);
         stretch(batch, x_batch, without(a.strides, x_axis), x.strides);
@@ -324,7 +327,7 @@ class Call {
   public:
     Call(const std::string &operation, const Options &o, const Array &logits, const Array *target, const Array *mask,
          const Array *weight, const Array *pos, const Array *sample, const Array *divisor)
-        : op(find(operation)), name(o.caller), keepdims(o.keepdims) {
+        : op(find(operation)), name(o.caller), first(o.first), second(o.second), keepdims(o.keepdims) {
         const auto given = [](const Array *a) { return a ? std::optional<Array>(*a) : std::nullopt; };
         x.array = logits;
         t.array = given(target);
@@ -470,9 +473,11 @@ class Call {
             Extents at(batch.size());
             for (size_t d = batch.size(); d-- > 0; row /= batch[d])
                 at[d] = static_cast<ptrdiff_t>(row % batch[d]);
-            throw py::index_error("label " + std::to_string(label) + " at " +
-                                  (at.size() == 1 ? std::to_string(at[0]) : words(at)) + " is out of range for " +
-                                  std::to_string(classes) + " classes");
+            const py::object number = py::module_::import("numpy").attr("dtype")(t.array->dtype.name).attr("type");
+            const py::object ignored = req.has_ignore_index ? py::object(py::int_(req.ignore_index)) : py::none();
+            const py::object text = py::module_::import("xent._hints").attr("label_out_of_range");
+            throw py::index_error(
+                text(name, second, number(label), py::tuple(py::cast(at)), classes, ignored).cast<std::string>());
         }
         if (status != XENT_OK)
             fail(status, name);

@@ -310,6 +310,10 @@ def more(here):
 def test_each_loss_gives_what_its_function_gives(more, capsys, reduction):
     m = more
     calls = {
+        "cross_entropy x.npy labels.npy --label-smoothing .1": losses.cross_entropy(
+            m["x"], m["labels"], label_smoothing=0.1, reduction=reduction
+        ),
+        "kl_div x.npy probs.npy": losses.kl_div(m["x"], m["probs"], reduction=reduction),
         "nll log_probs.npy labels.npy --weight class_weights.npy --ignore-index 1": losses.nll(
             m["log_probs"], m["labels"], weight=m["class_weights"], ignore_index=1, reduction=reduction
         ),
@@ -332,6 +336,25 @@ def test_each_loss_gives_what_its_function_gives(more, capsys, reduction):
         assert (record["reduction"], record["dtype"]) == (reduction, str(expected.dtype))
         assert record["shape"] == list(expected.shape)
         np.testing.assert_array_equal(np.array(record["value"]), expected)
+        result_of(f"loss {command} --reduction {reduction} --out r.csv", capsys)
+        with open("r.csv", newline="") as file:
+            names, *lines = csv.reader(file)
+        assert names == ([f"class_{c}" for c in range(4)] if reduction == "terms" else [record["loss"]])
+        # Exactly, and not only once it is rounded to the dtype again.
+        np.testing.assert_array_equal(np.array(lines, float).reshape(expected.shape), expected)
+    assert {command.split()[0] for command in calls} == set(losses.__all__)
+
+
+def test_columns_of_a_table_say_what_they_are(here, capsys):
+    np.save("cube.npy", np.zeros((2, 3, 4)))
+    for command, names in (
+        ("x.npy y.npy --reduction terms --axis 1", [f"class_{c}" for c in range(4)]),
+        ("x.npy y.npy --reduction terms --axis 0", [f"sample_{c}" for c in range(4)]),
+        ("cube.npy cube.npy --reduction none", [f"sample_{c}" for c in range(3)]),
+    ):
+        result_of(f"loss js_div {command} --out r.csv", capsys)
+        with open("r.csv", newline="") as file:
+            assert next(csv.reader(file)) == names
 
 
 def helps():
@@ -365,15 +388,15 @@ def test_labels_as_floats_are_refused(more, capsys):
     np.save("floats.npy", np.arange(4.0))
     np.save("labels.npy", more["labels"].astype(float))
     for command in ("loss cross_entropy square.npy floats.npy", CE):
-        assert "labels.astype(int)" in complaint(command, capsys)
+        assert "target.astype(int)" in complaint(command, capsys)
         assert "target[None, :]" in complaint(command, capsys)
     for command in (
         "loss nll x.npy labels.npy",
         "loss distillation x.npy y.npy labels.npy --temperature 1 --alpha .5",
     ):
         assert "labels.astype(int)" in complaint(command, capsys)
-    for loss in ("kl_div", "js_div", "binary_cross_entropy"):
-        assert "target[None, :]" in complaint(f"loss {loss} square.npy floats.npy", capsys)
+    for loss, operand in (("kl_div", "target"), ("js_div", "other_logits"), ("binary_cross_entropy", "target")):
+        assert f"{operand}[None, :]" in complaint(f"loss {loss} square.npy floats.npy", capsys)
     np.save("row.npy", np.full((1, 4), 0.25))
     result_of("loss cross_entropy square.npy row.npy", capsys)
 
@@ -381,8 +404,63 @@ def test_labels_as_floats_are_refused(more, capsys):
 def test_labels_where_probabilities_belong_are_refused(here, capsys):
     np.save("square.npy", np.eye(4))
     np.save("ints.npy", np.arange(4))
-    for loss in ("kl_div", "js_div", "binary_cross_entropy"):
-        assert "for labels see xent loss cross_entropy" in complaint(f"loss {loss} square.npy ints.npy", capsys)
+    for loss in ("kl_div", "js_div"):
+        assert "Labels are for cross_entropy." in complaint(f"loss {loss} square.npy ints.npy", capsys)
+    assert "see cross_entropy" in complaint("loss binary_cross_entropy square.npy ints.npy", capsys)
+
+
+def test_the_command_refuses_in_the_words_of_the_losses(here, capsys):
+    """One rule for both: what is said is what the function says, with options as they are typed, and files."""
+    x, _, labels = here
+    bad = {
+        "floats": labels.astype(float),
+        "names": np.array(["a", "b", "c"] * 10),
+        "large": labels + 4,
+        "short": x[:29],
+        "narrow": x[:, :3],
+        "counts": np.arange(120.0).reshape(30, 4),
+        "column": labels[:, None],
+        "row": np.full(4, 0.25),
+        "mask": labels > 1,
+        "zero": np.zeros(30),
+    }
+    for name, array in bad.items():
+        np.save(f"{name}.npy", array)
+    arrays = bad | {"x": x, "labels": labels}
+    flags = {
+        "sample_weight": "--sample-weight",
+        "where": "--where",
+        "temperature": "--temperature",
+        "weight": "--weight",
+    }
+    calls = [("nll", "x", second, {}) for second in ("floats", "names", "large", "short", "column", "row")]
+    calls += [("cross_entropy", "x", second, {}) for second in bad if second != "mask"]
+    calls += [
+        (f, "x", second, {}) for f in ("kl_div", "js_div") for second in ("floats", "short", "narrow", "row", "labels")
+    ]
+    calls += [("kl_div", "x", "counts", {}), ("distillation", "x", "narrow", {"temperature": "2"})]
+    calls += [("binary_cross_entropy", "x", second, {}) for second in ("floats", "labels", "names", "narrow")]
+    calls += [("cross_entropy", "x", "labels", {"where": "mask"}), ("kl_div", "x", "x", {"temperature": "zero"})]
+    calls += [("nll", "x", "labels", {option: "row"}) for option in ("where", "sample_weight")]
+    calls += [("nll", "x", "labels", {"weight": "labels"}), ("nll", "x", "labels", {"axis": "2"})]
+    for loss, first, second, options in calls:
+        with pytest.raises((TypeError, ValueError, IndexError)) as caught:
+            getattr(losses, loss)(
+                arrays[first],
+                arrays[second],
+                **{
+                    k: float(v) if k == "temperature" and v not in arrays else int(v) if k == "axis" else arrays[v]
+                    for k, v in options.items()
+                },
+            )
+        said = str(caught.value).removeprefix(f"{loss}: ").replace("(axis=", "(--axis=")
+        for option in options:
+            said = re.sub(rf"^{option}\b", f"--{option.replace('_', '-')}", said)
+        typed = " ".join(f"{flags.get(k, '--' + k)} {v + '.npy' if v in arrays else v}" for k, v in options.items())
+        err = complaint(f"loss {loss} {first}.npy {second}.npy {typed}", capsys)
+        assert err.startswith(f"xent: loss {loss}: {' '.join(said.split())} ("), (err, said)
+        for name in (first, second, *(v for v in options.values() if v in arrays)):
+            assert f" {name}.npy" in err
 
 
 def test_a_mask_of_rows_is_not_stretched_over_the_classes(here, capsys):

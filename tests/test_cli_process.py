@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 
@@ -146,6 +147,35 @@ def test_ctrl_c_while_a_pipe_is_waited_for(here):
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (-signal.SIGINT, b"xent: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    "command", [[os.path.join(sysconfig.get_path("scripts"), "xent")], XENT, [sys.executable, "-m", "xent.config"]]
+)
+def test_ctrl_c_while_numpy_is_imported(tmp_path, command):
+    """What the command imports first heeds it: here a NumPy that takes its time."""
+    (tmp_path / "numpy.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    process = subprocess.Popen(
+        [*command, "info"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+    )
+    assert process.stdout.readline() == b"importing\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (-signal.SIGINT, b"", b"xent: interrupted\n")
+
+
+def test_only_the_command_heeds_ctrl_c_by_itself(tmp_path):
+    """A program that imports xent keeps Python's own handler, be it a module that was started with -m."""
+    (tmp_path / "own.py").write_text(
+        "import signal, xent\nprint(signal.getsignal(signal.SIGINT) is signal.default_int_handler)\n"
+    )
+    for arguments in (["own.py"], ["-m", "own"], ["-m", "own", "-m", "xent"], ["-c", "import own", "xent"]):
+        done = subprocess.run([sys.executable, *arguments], cwd=tmp_path, capture_output=True, check=True)
+        assert done.stdout == b"True\n", arguments
 
 
 def test_a_signal_that_is_ignored_stays_so(here):

@@ -9,6 +9,8 @@ from importlib import import_module as _import_module
 from pathlib import Path as _Path
 from typing import Any as _Any
 
+# Before NumPy: where Python runs this package as a program, it heeds Ctrl-C from here on.
+import _xent_command as _command  # noqa: F401
 from xent import losses, ufuncs
 from xent._core import CALLABLES as _CALLABLES
 from xent._core import get_num_threads, info, set_isa, set_num_threads

@@ -2,7 +2,7 @@
 
 import sys
 
-from xent.cli import main
+from _xent_command import main
 
 if __name__ == "__main__":
     sys.exit(main())

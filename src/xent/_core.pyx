@@ -226,22 +226,28 @@ cdef bint stretch(int ndim, const ptrdiff_t *shape, int n, const ptrdiff_t *own,
     return True
 
 
-cdef int place(object axis, int ndim) except -1:
+cdef object one_axis(object axis, str op):
+    try:
+        return operator.index(axis)
+    except TypeError:
+        raise TypeError(f"{op}: axis must be an integer, not {axis!r:.60}") from None
+
+
+cpdef int place(object axis, int ndim, str op) except -1:
     """`axis` counted from the front."""
-    given = operator.index(axis)  # of any size
-    if not -ndim <= given < ndim:
-        raise np.exceptions.AxisError(given, ndim)
-    cdef int at = given
-    return at + ndim if at < 0 else at
+    axis = one_axis(axis, op)
+    if not -ndim <= axis < ndim:
+        raise np.exceptions.AxisError(axis, ndim, op)
+    return axis % ndim
 
 
-cpdef tuple places(object axis, int ndim):
+cpdef tuple places(object axis, int ndim, str op):
     """A tuple of axes, or None for all of them, counted from the front."""
     if axis is None:
         return tuple(range(ndim))
-    found = tuple([place(a, ndim) for a in axis])
+    found = tuple([place(a, ndim, op) for a in axis])
     if len(set(found)) < len(found):
-        raise ValueError(f"duplicate value in axis={axis!r}")
+        raise ValueError(f"{op}: duplicate value in axis={axis!r}")
     return found
 
 
@@ -267,6 +273,13 @@ cdef str second_operand(int op):
     return "other_logits" if op_name(op).startswith("js_div") else "target"
 
 
+cdef list OPERANDS = [(first_operand(op), second_operand(op)) for op in range(OPERATION_COUNT)]
+
+
+cdef inline tuple operands_of(int op):
+    return <tuple>OPERANDS[op]
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Running one request
 
@@ -283,15 +296,20 @@ cdef xent_status launch(xent_request *req) noexcept:
     return status
 
 
-cdef int refuse(xent_status status, xent_request *req, ndarray target, str caller=None) except -1:
-    cdef bytes name
+cdef int refuse(
+    xent_status status, xent_request *req, ndarray target, str caller=None, tuple operands=None
+) except -1:
+    name = caller or op_name(req.op)
     if status != XENT_ERR_LABEL:
-        name = OPERATIONS[req.op].name if caller is None else caller.encode()
-        return fail(status, name)
+        return fail(status, name.encode())
+    from xent import _hints
+
     batch = as_tuple(req.ndim, req.shape)
     at = tuple([int(i) for i in np.unravel_index(req.bad_row, batch)])
-    label = int(np.broadcast_to(target, batch)[at])
-    raise IndexError(f"label {label} at {at[0] if len(at) == 1 else at} is out of range for {req.classes} classes")
+    raise IndexError(_hints.label_out_of_range(
+        name, (operands or operands_of(req.op))[1], np.broadcast_to(target, batch)[at], at, req.classes,
+        req.ignore_index if req.has_ignore_index else None,
+    ))
 
 
 cdef inline object scalar_or_array(ndarray a):
@@ -495,7 +513,29 @@ def as_array(a, str op, str name):
         a = _foreign.read(a, op, name)
         if isinstance(a, loaded("numpy.ma", "MaskedArray")):
             return a
-    return np.asarray(a)
+    try:
+        return np.asarray(a)
+    except (TypeError, ValueError) as error:  # nested lists of several lengths, and what else is no array
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{op}: {name}: {error}") from error
+
+
+cdef int refuse_dtype(ndarray plain, object given, str op, str name) except -1:
+    """TypeError for what is no operand; `given`: the dtype that it came with, where it came with one."""
+    cdef int typenum = cnp.PyArray_TYPE(plain)
+    if float_dtype(typenum) == XENT_NO_DTYPE and not cnp.PyTypeNum_ISBOOL(typenum) and not cnp.PyTypeNum_ISINTEGER(typenum):
+        from xent import _hints
+
+        raise TypeError(_hints.operand_dtype(op, name, plain.dtype, given))
+    return 0
+
+
+def as_numbers(a, str op, str name):
+    """as_array(a), or TypeError for a dtype that is no operand's."""
+    given = getattr(a, "dtype", None)
+    look_for_bfloat16()
+    a = as_array(a, op, name)
+    refuse_dtype(a, given, op, name)
+    return a
 
 
 cdef tuple convert(object a, str op, str name, bint labels):
@@ -520,10 +560,7 @@ cdef tuple convert(object a, str op, str name, bint labels):
 
             raise TypeError(_hints.labels_dtype(op, name, plain.dtype if given is None else given, plain.dtype.kind))
     elif float_dtype(typenum) == XENT_NO_DTYPE:
-        if not cnp.PyTypeNum_ISBOOL(typenum) and not cnp.PyTypeNum_ISINTEGER(typenum):
-            from xent import _hints
-
-            raise TypeError(_hints.operand_dtype(op, name, plain.dtype))
+        refuse_dtype(plain, given, op, name)
         plain = plain.astype(np.float64)
     return plain, mask
 
@@ -540,49 +577,51 @@ cdef ndarray as_bools(object where, str op):
     return where
 
 
-cdef tuple axes_of(object axis, int ndim):
-    return places(axis, ndim) if axis is None or isinstance(axis, tuple) else (place(axis, ndim),)
+cdef tuple axes_of(object axis, int ndim, str op):
+    return places(axis, ndim, op) if axis is None or isinstance(axis, tuple) else (place(axis, ndim, op),)
 
 
-def layout(str name, ndarray x, ndarray t, bint labels, axis):
-    """(batch shape, class shape) of operands with one class axis or several; ValueError where they do not go together."""
+def layout(str name, tuple operands, ndarray x, ndarray t, bint labels, axis):
+    """(batch shape, class shape) of `operands` with one class axis or several; ValueError where they do not go together."""
     cdef int i
-    x_axes = axes_of(axis, x.ndim)
+    if axis is not None and not isinstance(axis, tuple):
+        refuse_no_axis(name, operands, x, None if labels else t)
+    x_axes = axes_of(axis, x.ndim, name)
     classes = tuple([x.shape[i] for i in x_axes])
     batch = tuple([x.shape[i] for i in range(x.ndim) if i not in x_axes])
     if t is None:
         return batch, classes
-    t_axes = () if labels else axes_of(axis, t.ndim)
+    t_axes = () if labels else axes_of(axis, t.ndim, name)
     t_batch = tuple([t.shape[i] for i in range(t.ndim) if i not in t_axes])
     if labels:
         if t.ndim and t.ndim == x.ndim:
-            refuse_class_axis(name, x, t, x_axes)
+            refuse_class_axis(name, operands, x, t, x_axes)
         if axis is None:
-            refuse_many_labels(name, x, t)
+            refuse_many_labels(name, operands, x, t)
     elif tuple([t.shape[i] for i in t_axes]) != classes:
-        refuse_shapes(name, x, t, axis)
+        refuse_shapes(name, operands, x, t, axis)
     try:
         return np.broadcast_shapes(batch, t_batch), classes
     except ValueError:
         if labels:
-            refuse_labels(name, x, t, batch)
-        refuse_shapes(name, x, t, axis)
+            refuse_labels(name, operands, x, t, batch)
+        refuse_shapes(name, operands, x, t, axis)
 
 
 cdef ndarray join_masks(
-    str name, ndarray x, object x_mask, ndarray t, object t_mask, bint labels, object axis, object where
+    str name, tuple operands, ndarray x, object x_mask, ndarray t, object t_mask, bint labels, object axis, object where
 ):
     """One `where` of the broadcast shape for masked operands: what any of the masks hides is left out."""
-    batch, classes = layout(name, x, t, labels, axis)
+    batch, classes = layout(name, operands, x, t, labels, axis)
     depth = len(classes)
     tail = tuple(range(-depth, 0))
-    hidden = np.False_ if x_mask is None else np.moveaxis(x_mask, axes_of(axis, x.ndim), tail)
+    hidden = np.False_ if x_mask is None else np.moveaxis(x_mask, axes_of(axis, x.ndim, name), tail)
     if t_mask is not None:
         # A masked label takes its whole row out.
-        t_hidden = t_mask[(..., *([None] * depth))] if labels else np.moveaxis(t_mask, axes_of(axis, t.ndim), tail)
+        t_hidden = t_mask[(..., *([None] * depth))] if labels else np.moveaxis(t_mask, axes_of(axis, t.ndim, name), tail)
         hidden = np.logical_or(hidden, t_hidden)
     shown = np.broadcast_to(np.logical_not(hidden), batch + classes)
-    shown = np.moveaxis(shown, tail, axes_of(axis, len(batch) + depth))
+    shown = np.moveaxis(shown, tail, axes_of(axis, len(batch) + depth, name))
     if where is None:
         return shown
     where = as_bools(where, name)
@@ -610,10 +649,10 @@ cdef ndarray check_out(object out, tuple shape, int dtype, int op):
     return np.asarray(out)
 
 
-cdef ndarray destination(ndarray out, tuple shape, int dtype, ndarray pattern, list operands):
+cdef ndarray destination(ndarray out, tuple shape, int dtype, ndarray pattern, list arrays):
     """Where the kernel writes: `out` itself, or a new array where there is none, or where it overlaps an operand."""
     if out is not None and float_dtype(cnp.PyArray_TYPE(out)) != XENT_NO_DTYPE:
-        if not any([a is not None and np.may_share_memory(out, a) for a in operands]):
+        if not any([a is not None and np.may_share_memory(out, a) for a in arrays]):
             return out
     if pattern is not None and shape_of(pattern) == shape:
         return like(pattern, dtype)
@@ -655,16 +694,24 @@ cdef object finish(ndarray made, ndarray wanted, object given):
 # ---------------------------------------------------------------------------------------------------------------------
 # The general way
 
-cdef int refuse_labels(str name, ndarray x, ndarray labels, tuple batch) except -1:
+cdef int refuse_no_axis(str name, tuple operands, ndarray x, ndarray t) except -1:
+    """ValueError for an operand without dimensions, where each has a class axis."""
+    if cnp.PyArray_NDIM(x) == 0 or (t is not None and cnp.PyArray_NDIM(t) == 0):
+        without_any = operands[0 if cnp.PyArray_NDIM(x) == 0 else 1]
+        raise ValueError(f"{name}: {without_any} must have at least one dimension, the class axis")
+    return 0
+
+
+cdef int refuse_labels(str name, tuple operands, ndarray x, ndarray labels, tuple batch) except -1:
     raise ValueError(
-        f"{name}: labels of shape {shape_of(labels)} and dtype {labels.dtype} do not match logits of shape {shape_of(x)}: "
-        f"{shape_of(labels)} does not broadcast with {batch}, what is left of the logits without their class axis"
+        f"{name}: {operands[1]} of shape {shape_of(labels)} and dtype {labels.dtype} do not match {operands[0]} of shape "
+        f"{shape_of(x)}: {shape_of(labels)} does not broadcast with {batch}, what is left of the latter without their class axis"
     )
 
 
-cdef int refuse_shapes(str name, ndarray x, ndarray t, object axis) except -1:
+cdef int refuse_shapes(str name, tuple operands, ndarray x, ndarray t, object axis) except -1:
     raise ValueError(
-        f"{name}: shapes {shape_of(x)} and {shape_of(t)} do not match "
+        f"{name}: shapes {shape_of(x)} of {operands[0]} and {shape_of(t)} of {operands[1]} do not match "
         f"(axis={axis}: the class axes must be of one length, the others must broadcast)"
     )
 
@@ -675,8 +722,8 @@ cdef int refuse_likely_labels(str name, ndarray x, ndarray t, object target, obj
     cdef int at
     if axis is None or isinstance(axis, tuple) or cnp.PyArray_NDIM(t) == 0 or t.ndim != x.ndim - 1:
         return 0
-    at = place(axis, x.ndim)
-    if shape_of(t) != shape_of(x)[:at] + shape_of(x)[at + 1:] or x.shape[at] == t.shape[place(axis, t.ndim)]:
+    at = place(axis, x.ndim, name)
+    if shape_of(t) != shape_of(x)[:at] + shape_of(x)[at + 1:] or x.shape[at] == t.shape[place(axis, t.ndim, name)]:
         return 0
     from xent import _hints
 
@@ -684,30 +731,30 @@ cdef int refuse_likely_labels(str name, ndarray x, ndarray t, object target, obj
     raise ValueError(_hints.one_number_a_row(name, shape_of(x), shape_of(t), dtype))
 
 
-cdef int refuse_class_axis(str name, ndarray x, ndarray labels, tuple axes) except -1:
+cdef int refuse_class_axis(str name, tuple operands, ndarray x, ndarray labels, tuple axes) except -1:
     """Labels with as many axes as the logits: ValueError for what can only be a one-hot encoding or a column."""
     cdef int i
     if shape_of(labels) == shape_of(x):
         raise ValueError(
-            f"{name}: an integer target of the logits' own shape {shape_of(x)} looks like a one-hot encoding; "
-            "pass one label a row, or the one-hot rows as floating-point probabilities"
+            f"{name}: {operands[1]} of dtype {labels.dtype}, integers, and of the own shape {shape_of(x)} of {operands[0]} look "
+            "like a one-hot encoding; pass one label a row, or to cross_entropy the one-hot rows as floating-point probabilities"
         )
     kept = tuple([1 if i in axes else x.shape[i] for i in range(x.ndim)])
     if x.ndim > len(axes) and shape_of(labels) == kept:
         # Broadcasting would pair every label with every row.
         raise ValueError(
-            f"{name}: labels of shape {shape_of(labels)} keep the class axis of logits {shape_of(x)}; "
-            f"pass one label a row, as labels.squeeze({axes[0] if len(axes) == 1 else axes}) does"
+            f"{name}: {operands[1]} of shape {shape_of(labels)} keep the class axis of {operands[0]} {shape_of(x)}; "
+            f"pass one label a row, as {operands[1]}.squeeze({axes[0] if len(axes) == 1 else axes}) does"
         )
     return 0
 
 
-cdef int refuse_many_labels(str name, ndarray x, ndarray labels) except -1:
+cdef int refuse_many_labels(str name, tuple operands, ndarray x, ndarray labels) except -1:
     """Labels beside axis=None, which makes one row of all the logits: ValueError for more than one."""
     if cnp.PyArray_NDIM(labels) != 0:
         raise ValueError(
-            f"{name}: axis=None takes logits of shape {shape_of(x)} as one row, which has one label, of shape (), "
-            f"not labels of shape {shape_of(labels)}"
+            f"{name}: axis=None takes {operands[0]} of shape {shape_of(x)} as one row, which has one label, of shape (), "
+            f"not {operands[1]} of shape {shape_of(labels)}"
         )
     return 0
 
@@ -723,11 +770,11 @@ cdef int fill_class_weights(xent_view *view, ndarray weights, ptrdiff_t classes,
 cdef object evaluate(
     int op, ndarray x, ndarray t, bint labels, object axis, bint keepdims, object where, object out, int dtype,
     ndarray class_weight, ndarray sample_weight, ndarray temperature, double smoothing, object ignore_index,
-    int reduction, ndarray pos_weight=None, str caller=None, int scalar_dtype=XENT_NO_DTYPE,
+    int reduction, ndarray pos_weight=None, str caller=None, tuple operands=None, int scalar_dtype=XENT_NO_DTYPE,
 ):
-    """One request from operands of any strides. `labels`: t holds one integer a row; dtype: that of the result; `caller`: the
-    function that was called, where it is not the operation's own; `scalar_dtype`: that of a value summed over rows, where
-    it is another one."""
+    """One request from operands of any strides. `labels`: t holds one integer a row; dtype: that of the result; `caller` and
+    `operands`: the function that was called and its names for x and t, where they are not the operation's own;
+    `scalar_dtype`: that of a value summed over rows, where it is another one."""
     cdef const xent_op_info *info = &OPERATIONS[op]
     cdef bint rows = t is not None and not labels
     cdef int x_axis, t_axis = 0, at, n, i, ndim, x_n, t_n = 0, value_dtype
@@ -744,31 +791,29 @@ cdef object evaluate(
             ignore_index, reduction, pos_weight, caller,
         )
     name = caller or op_name(op)
-    if cnp.PyArray_NDIM(x) == 0:
-        raise ValueError(f"{name}: {first_operand(op)} must have at least one dimension, the class axis")
-    if rows and cnp.PyArray_NDIM(t) == 0:
-        raise ValueError(f"{name}: target must have at least one dimension, the class axis")
+    operands = operands or operands_of(op)
+    refuse_no_axis(name, operands, x, t if rows else None)
 
     # Batch dimensions: what is left of each operand without its class axis, broadcast.
-    x_axis = place(axis, cnp.PyArray_NDIM(x))
+    x_axis = place(axis, cnp.PyArray_NDIM(x), name)
     classes = cnp.PyArray_DIM(x, x_axis)
     x_n = ndim = without(x, x_axis, x_shape, x_strides)
     memcpy(shape, x_shape, ndim * sizeof(ptrdiff_t))
     if labels:
         t_n = without(t, -1, t_shape, t_strides)
         if t_n == cnp.PyArray_NDIM(x):
-            refuse_class_axis(name, x, t, (x_axis,))
+            refuse_class_axis(name, operands, x, t, (x_axis,))
         if not widen(&ndim, shape, t_n, t_shape):
-            refuse_labels(name, x, t, as_tuple(x_n, x_shape))
+            refuse_labels(name, operands, x, t, as_tuple(x_n, x_shape))
     elif rows:
-        t_axis = place(axis, cnp.PyArray_NDIM(t))
+        t_axis = place(axis, cnp.PyArray_NDIM(t), name)
         t_n = without(t, t_axis, t_shape, t_strides)
         if cnp.PyArray_DIM(t, t_axis) != classes or not widen(&ndim, shape, t_n, t_shape):
-            refuse_shapes(name, x, t, axis)
+            refuse_shapes(name, operands, x, t, axis)
     if t is not None:
         stretch(ndim, shape, t_n, t_shape, t_strides)
     stretch(ndim, shape, x_n, x_shape, x_strides)
-    at = place(axis, ndim + 1)
+    at = place(axis, ndim + 1, name)
     for i in range(ndim + 1):
         full[i] = classes if i == at else shape[i - (i > at)]
 
@@ -821,7 +866,7 @@ cdef object evaluate(
 
     # Every check of `out` comes before the first thing written.
     value_given, emit_given = split_out(out, op)
-    operands = [x, t, mask, class_weight, pos_weight, sample_weight, temperature]
+    arrays = [x, t, mask, class_weight, pos_weight, sample_weight, temperature]
     value_shape = () if reduction in (XENT_SUM, XENT_MEAN) else as_tuple(ndim, shape)
     if keepdims:
         value_shape = tuple([1 if i == at else full[i] for i in range(ndim + 1)])
@@ -834,13 +879,13 @@ cdef object evaluate(
         value_dtype = dtype
         if reduction in (XENT_SUM, XENT_MEAN) and scalar_dtype != XENT_NO_DTYPE:
             value_dtype = scalar_dtype
-        value = destination(value_out, value_shape, value_dtype, None, [*operands, emit_out])
+        value = destination(value_out, value_shape, value_dtype, None, [*arrays, emit_out])
         without(value, at if keepdims else -1, own, value_strides)
         if reduction in (XENT_SUM, XENT_MEAN):
             memset(value_strides, 0, ndim * sizeof(ptrdiff_t))
         fill(&req.value, value, float_dtype(cnp.PyArray_TYPE(value)), value_strides, 0)
     if info.has_emit:
-        emitted = destination(emit_out, emit_shape, dtype, x, [*operands, value_out])
+        emitted = destination(emit_out, emit_shape, dtype, x, [*arrays, value_out])
         if reduction == XENT_PER_CLASS:
             memset(out_strides, 0, ndim * sizeof(ptrdiff_t))
             n = 0
@@ -851,7 +896,7 @@ cdef object evaluate(
 
     status = launch(&req)
     if status != XENT_OK:
-        refuse(status, &req, t, caller)
+        refuse(status, &req, t, caller, operands)
     return deliver(finish(value, value_out, value_given), finish(emitted, emit_out, emit_given))
 
 
@@ -863,12 +908,12 @@ cdef object evaluate_merged(
     """Several class axes: one axis of all their elements, which costs a copy where no stride can walk them."""
     cdef int i
     name = caller or op_name(op)
-    batch, class_shape = layout(name, x, t, labels, axis)
+    batch, class_shape = layout(name, operands_of(op), x, t, labels, axis)
     if t is not None and not labels:
-        t = merge(t, places(axis, t.ndim))
-    x = merge(x, places(axis, x.ndim))
+        t = merge(t, places(axis, t.ndim, name))
+    x = merge(x, places(axis, x.ndim, name))
     ndim = len(batch) + len(class_shape)
-    at = places(axis, ndim)
+    at = places(axis, ndim, name)
     rest = iter(batch)
     full = tuple([class_shape[at.index(i)] if i in at else next(rest) for i in range(ndim)])
     if where is not None:
@@ -914,15 +959,16 @@ cdef ndarray merge(ndarray a, tuple axes):
     return a.transpose([*rest, *axes]).reshape([*[a.shape[i] for i in rest], classes])
 
 
-cdef int result_dtype(ndarray x, ndarray t, bint labels, object dtype, int op) except -1:
+cdef int result_dtype(ndarray x, ndarray t, bint labels, object dtype, str op) except -1:
     cdef int found = float_dtype(cnp.PyArray_TYPE(x))
     if dtype is not None:
-        wanted = np.dtype(dtype)
+        try:
+            wanted = np.dtype(dtype)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{op}: dtype: {error}") from None
         found = float_dtype(wanted.num)
         if found == XENT_NO_DTYPE:
-            raise TypeError(
-                f"{op_name(op)}: dtype={wanted} is not supported; float16, bfloat16, float32 and float64 are"
-            )
+            raise TypeError(f"{op}: dtype={wanted} is not supported; float16, bfloat16, float32 and float64 are")
     elif t is not None and not labels:
         found = promoted(found, float_dtype(cnp.PyArray_TYPE(t)))
     return found
@@ -945,7 +991,7 @@ cdef object invoke(int op, object logits, object target, object axis, object kee
         from xent import cuda
 
         return cuda.evaluate(
-            op_name(op), logits, None if alone else target, operands=(first_operand(op), second_operand(op)),
+            op_name(op), logits, None if alone else target, operands=operands_of(op),
             labels=labels, axis=axis, keepdims=keepdims, where=where, out=out, dtype=dtype,
         )
     look_for_bfloat16()
@@ -963,9 +1009,9 @@ cdef object invoke(int op, object logits, object target, object axis, object kee
         if OPERATIONS[op].target == XENT_TARGET_PROBS:
             refuse_likely_labels(name, x, t, target, axis)
     if x_mask is not None or t_mask is not None:
-        where = join_masks(name, x, x_mask, t, t_mask, labels, axis, where)
+        where = join_masks(name, operands_of(op), x, x_mask, t, t_mask, labels, axis, where)
     return evaluate(
-        op, x, t, labels, axis, keepdims, where, out, result_dtype(x, t, labels, dtype, op), None, None, None, 0.0,
+        op, x, t, labels, axis, keepdims, where, out, result_dtype(x, t, labels, dtype, name), None, None, None, 0.0,
         None, XENT_NONE,
     )
 
@@ -979,7 +1025,8 @@ cdef tuple bind(int op, tuple names, tuple given, dict named):
         return (*given, *[named[name] for name in names[len(given):]])
     from xent import _hints
 
-    _hints.refuse_call(op_name(op), names, len(given), named)
+    name = op_name(op)
+    _hints.refuse_call(name, CALLABLES[name].__signature__, len(given), named)
 
 
 cdef tuple given_of(tuple first, tuple extra):
@@ -1025,7 +1072,7 @@ cdef dict make_callables():
         target = OPERATIONS[op].target
         if target == XENT_TARGET_POINT:
             continue  # nothing to reduce: the ufunc itself is the function
-        names = (first_operand(op),) if target == XENT_TARGET_NONE else (first_operand(op), second_operand(op))
+        names = (first_operand(op),) if target == XENT_TARGET_NONE else operands_of(op)
         call = (_of_one if target == XENT_TARGET_NONE else _of_two)(op, names)
         call.__signature__ = signature_of(names, known)
         call.__name__ = call.__qualname__ = name
@@ -1082,34 +1129,42 @@ def evaluate_loss(
         from xent import cuda
 
         return cuda.evaluate(
-            name, logits, target, caller=caller, operands=operands, labels=labels, axis=operator.index(axis),
+            name, logits, target, caller=caller, operands=operands, labels=labels, axis=one_axis(axis, caller),
             where=where, weight=weight, pos_weight=pos_weight, sample_weight=sample_weight, temperature=temperature,
             label_smoothing=label_smoothing, ignore_index=ignore_index, reduction=reduction, dtype=dtype,
         )
     look_for_bfloat16()
     x, x_mask = convert(logits, caller, operands[0], False)
     t, t_mask = convert(target, caller, operands[1], labels)
-    axis = operator.index(axis)
+    asked = getattr(target, "dtype", t.dtype)
+    axis = one_axis(axis, caller)
     if not labels and t.ndim < x.ndim:
         # NumPy would broadcast: labels that arrive as floats become probabilities where there are as many rows as classes.
-        raise ValueError(
-            f"{caller}: {operands[1]} of shape {shape_of(t)} has fewer dimensions than {operands[0]} {shape_of(x)}. Labels are "
-            f"integers: labels.astype(int). One distribution for all rows has their dimensions too: {operands[1]}[None, :]"
-        )
+        from xent import _hints
+
+        raise ValueError(_hints.fewer_dimensions(caller, operands, shape_of(x), shape_of(t), asked))
     if where is not None:
-        where = as_bools(where, caller)
-        if 0 < where.ndim < x.ndim:
-            raise ValueError(
-                f"{caller}: where of shape {where.shape} has fewer dimensions than {operands[0]} {shape_of(x)}. A mask of rows is "
-                "mask[:, None], one of classes mask[None, :]"
-            )
+        where = mask_of_classes(where, caller, operands[0], x.ndim)
     if x_mask is not None or t_mask is not None:
-        where = join_masks(caller, x, x_mask, t, t_mask, labels, axis, where)
-    found = result_dtype(x, t, labels, dtype, op)
+        where = join_masks(caller, operands, x, x_mask, t, t_mask, labels, axis, where)
+    found = result_dtype(x, t, labels, dtype, caller)
     return evaluate(
         op, x, t, labels, axis, False, where, None, found, weight, sample_weight, temperature, label_smoothing,
-        ignore_index, REDUCTIONS[reduction], pos_weight, caller, found if dtype is not None else compute_in(found),
+        ignore_index, REDUCTIONS[reduction], pos_weight, caller, operands,
+        found if dtype is not None else compute_in(found),
     )
+
+
+def mask_of_classes(where, str caller, str operand, int ndim):
+    """The option `where` of a loss, whose operand has `ndim` dimensions: bools of as many, or one for all. TypeError, ValueError
+    for what is none: a mask of rows would be stretched over the classes where there are as many of both."""
+    where = as_bools(where, caller)
+    if 0 < where.ndim < ndim:
+        raise ValueError(
+            f"{caller}: where of shape {where.shape} has fewer dimensions than {operand}, which has {ndim}. A mask of rows is "
+            "mask[:, None], one of classes mask[None, :]"
+        )
+    return where
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -173,6 +173,7 @@ class Result:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     blocks: Iterable[Array]
+    columns: str = "class"  # what a second axis goes through
 
     def record(self) -> dict[str, Any]:
         return {"loss": self.name, "reduction": self.reduction, "dtype": str(self.dtype), "shape": list(self.shape)}
@@ -322,7 +323,7 @@ def exact(block: Array) -> Any:
 def write_csv(file: BinaryIO, result: Result) -> None:
     """A line of names, then one value a line, or one sample a line and one class a column."""
     shape = result.shape
-    columns = [f"class_{c}" for c in range(shape[1])] if len(shape) == 2 else [result.name]
+    columns = [f"{result.columns}_{c}" for c in range(shape[1])] if len(shape) == 2 else [result.name]
     file.write((",".join(columns) + "\n").encode())
     for block in result.blocks:
         for item in exact(np.atleast_1d(block)):

@@ -223,9 +223,9 @@ def _of_dask(name: str, operands: Sequence[Any], axis: Any, keepdims: bool, wher
     rows = [np.zeros(1, x.dtype)] if t is None else [np.zeros(1, x.dtype), np.zeros(() if labels else 1, t.dtype)]
     made = CALLABLES[name](*rows, dtype=dtype)
     dtypes = [np.asarray(part).dtype for part in (made if isinstance(made, tuple) else (made,))]
-    batch, classes = layout(name, _stand_in(x), None if t is None else _stand_in(t), labels, axis)
+    batch, classes = layout(name, op.operands, _stand_in(x), None if t is None else _stand_in(t), labels, axis)
     ndim, depth = len(batch) + len(classes), len(classes)
-    at, tail = places(_several(axis), ndim), tuple(range(-depth, 0))
+    at, tail = places(_several(axis), ndim, name), tuple(range(-depth, 0))
 
     arrays = [_classes_last(x, axis, name, op.operands[0])]
     core = ",".join(f"c{i}" for i in range(depth))
@@ -287,7 +287,7 @@ def _stand_in(a: Any) -> Array:
 def _classes_last(a: Any, axis: Any, op: str, name: str) -> Any:
     """With the class axes last, each in one chunk."""
     da: Any = import_module("dask.array")
-    axes = places(_several(axis), a.ndim)
+    axes = places(_several(axis), a.ndim, op)
     if any(math.isnan(a.shape[i]) for i in axes):
         raise ValueError(
             f"{op}: dask does not know yet how many classes {name} has; {name}.compute_chunk_sizes() first"

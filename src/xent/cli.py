@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import inspect
 import json
 import math
@@ -24,6 +25,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+import _xent_command
 import xent
 from xent import losses
 from xent._files import (
@@ -239,55 +241,23 @@ def options_of(name: str) -> dict[str, bool]:
     return {p.name: p.default is p.empty for p in parameters if p.kind is p.KEYWORD_ONLY and p.name in OPTIONS}
 
 
-def as_typed(name: str, text: str) -> str:
-    """A message of xent.losses in the command's words: the subcommand in front, options with their dashes."""
-    text = re.sub(r"^(?:[a-z]\w*: )*", "", text)  # which of the loss's operations says so is nothing to its caller
+def as_typed(name: str, text: str, specs: dict[str, str]) -> str:
+    """A message of xent.losses in the command's words: the subcommand in front, options with their dashes, the files
+    of the operands and of the options that it speaks of."""
+    text = re.sub(rf"^(?:{name}: )?", "", text)
+    files = {operand: f"{operand} {specs[operand]}" for operand in operands_of(name) if operand in specs}
     for option in options_of(name):
         flag = "--" + option.replace("_", "-")
-        if "_" in option or option in ("alpha", "beta"):
-            text = re.sub(rf"(?<![\w-]){option}(?!\w)", flag, text)
-        else:
-            # A word of English, too: an option where it stands as the subject.
-            text = re.sub(rf"^{option}(?= )", flag, text)
-    return f"loss {name}: {text}"
+        # A word of English, too: an option where it stands as the subject, or with its value.
+        words = rf"(?<![\w-]){option}(?!\w)" if "_" in option or option == "alpha" else rf"^{option}\b|\b{option}(?==)"
+        text, count = re.subn(words, flag, text)
+        if count and option in specs:
+            files[option] = f"{flag} {specs[option]}"
+    return f"loss {name}: {text} ({', '.join(files.values())})"
 
 
 def is_float(array: Array) -> bool:
     return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
-
-
-def check_operands(name: str, arrays: dict[str, Array], specs: dict[str, str]) -> None:
-    """What NumPy would stretch to the shape of the logits without a word."""
-    first, second = list(arrays)[:2]
-    logits = arrays[first]
-    for operand in (second, "labels"):
-        if operand not in arrays:
-            continue
-        array, spec = arrays[operand], specs[operand]
-        shapes = f"shape {array.shape} beside logits of shape {logits.shape}"
-        if operand == "labels":
-            if is_float(array):
-                raise UserError(
-                    f"loss {name}: {spec}: labels are integers, not {array.dtype}; save them with labels.astype(int)"
-                )
-        elif array.ndim >= logits.ndim:
-            continue
-        elif is_float(array):
-            labels = "labels are integers: save them with labels.astype(int); " if name == "cross_entropy" else ""
-            raise UserError(
-                f"loss {name}: {spec}: {array.dtype} values of {shapes}; {labels}one row that is meant for all is "
-                "saved as target[None, :]"
-            )
-        elif name != "cross_entropy":
-            raise UserError(
-                f"loss {name}: {spec}: {array.dtype} values of {shapes}; for labels see xent loss cross_entropy"
-            )
-    where = arrays.get("where")
-    if where is not None and where.ndim < logits.ndim:
-        raise UserError(
-            f"loss {name}: --where {specs['where']}: shape {where.shape} beside logits of shape {logits.shape}; a mask "
-            "of rows is saved as mask[:, None], one of classes as mask[None, :]"
-        )
 
 
 def as_bfloat16(arrays: dict[str, Array], specs: dict[str, str], dtype: str | None) -> dict[str, Array]:
@@ -315,10 +285,7 @@ def call_loss(name: str, arrays: dict[str, Array], options: dict[str, Any], spec
     try:
         return np.asarray(interruptible(lambda: getattr(losses, name)(*operands, **rest, **options)))
     except (TypeError, ValueError, IndexError, OverflowError, MemoryError, RuntimeError) as error:
-        text = reason(error)
-        text = re.sub(r"^axis (-?\d+) is out of bounds", r"--axis \1 is out of bounds", text)
-        files = ", ".join(f"{operand} {specs[operand]}" for operand in operands_of(name) if operand in arrays)
-        raise UserError(f"{as_typed(name, text)} ({files})") from error
+        raise UserError(as_typed(name, reason(error), specs)) from error
 
 
 def in_blocks(name: str, arrays: dict[str, Array], options: dict[str, Any], specs: dict[str, str]) -> Result:
@@ -332,7 +299,7 @@ def in_blocks(name: str, arrays: dict[str, Array], options: dict[str, Any], spec
     divisible = reduction == "none" or (reduction == "terms" and rows == 0)
     if not divisible or sides is None or step >= logits.shape[rows]:
         value = call_loss(name, arrays, options, specs)
-        return Result(name, reduction, value.shape, value.dtype, [value])
+        return Result(name, reduction, value.shape, value.dtype, [value], columns_of(reduction, logits, options))
 
     def block(start: int) -> Array:
         part = dict(arrays)
@@ -354,7 +321,14 @@ def in_blocks(name: str, arrays: dict[str, Array], options: dict[str, Any], spec
         for start in range(step, logits.shape[rows], step):
             yield block(start)
 
-    return Result(name, reduction, (logits.shape[rows], *first.shape[1:]), first.dtype, blocks())
+    shape = (logits.shape[rows], *first.shape[1:])
+    return Result(name, reduction, shape, first.dtype, blocks(), columns_of(reduction, logits, options))
+
+
+def columns_of(reduction: str, logits: Array, options: dict[str, Any]) -> str:
+    """What a result's second axis goes through: classes only where terms have them last."""
+    last = options.get("axis", -1) in (-1, logits.ndim - 1)
+    return "class" if reduction == "terms" and last else "sample"
 
 
 def slices_of(name: str, arrays: dict[str, Array], logits: Array, rows: int) -> dict[str, int] | None:
@@ -481,7 +455,7 @@ class Watched:
 
     def __init__(self, result: Result) -> None:
         self.nan = self.seen = 0
-        self.result = Result(result.name, result.reduction, result.shape, result.dtype, self.watch(result.blocks))
+        self.result = dataclasses.replace(result, blocks=self.watch(result.blocks))
 
     def watch(self, blocks: Any) -> Iterator[Array]:
         for block in blocks:
@@ -522,7 +496,6 @@ def run_loss(args: argparse.Namespace) -> int:
     if out is not None and out.is_stdout and args.json:
         raise UserError(f"--json prints to standard output, where --out {args.out} goes")
     arrays = as_bfloat16({operand: read_array(spec) for operand, spec in specs.items()}, specs, args.dtype)
-    check_operands(name, arrays, specs)
     logits = next(iter(arrays.values()))
     dimensions = {"none": logits.ndim - 1, "terms": logits.ndim}.get(options.get("reduction", "mean"), 0)
     if out is not None and out.format == "csv" and dimensions > 2:
@@ -539,7 +512,7 @@ def run_loss(args: argparse.Namespace) -> int:
         value = None
         if not result.shape:
             value = join(result)
-            result = Result(result.name, result.reduction, result.shape, result.dtype, [value])
+            result = dataclasses.replace(result, blocks=[value])
         write_result(out, result)
         if args.json:
             scalar = {} if value is None else {"value": plain_json(value.astype(np.float64).item())}
@@ -786,7 +759,7 @@ def as_process(run: Callable[[], int]) -> int:
     heeded = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # What was ignored (nohup, a background job) stays so.
-        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler, _xent_command.interrupted):
             signal.signal(number, stop)
             heeded.append(number)
     try:

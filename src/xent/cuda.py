@@ -31,7 +31,7 @@ import operator
 
 import numpy as np
 
-from xent import _docs
+from xent import _docs, _hints
 from xent._core import TABLE, layout, on_gpu, places, split_out
 from xent._libraries import library_of, stream_number
 
@@ -200,6 +200,10 @@ class OnGPU:
     @property
     def dtype(self):
         return self
+
+    @property
+    def shape(self):
+        return tuple(self.array.shape)
 
     def __str__(self):
         return self.name
@@ -401,17 +405,16 @@ def _run(place, call, outs, bound, check_labels):
 
 def _evaluate_merged(op, logits, target, *, axis, labels=False, keepdims=False, where=None, out=None, **options):
     """Several class axes: one axis of all their elements, which costs a copy where no stride can walk them."""
-    info, library = TABLE[op], library_of(logits, _cuda)
+    info, library, caller = TABLE[op], library_of(logits, _cuda), options["caller"]
     outs = split_out(out, info.number)
     shape = tuple(logits.shape)
-    batch, classes = layout(
-        options["caller"], _stand_in(logits), None if target is None else _stand_in(target), labels, axis
-    )
-    merged = _merged(library, logits, places(axis, len(shape)))
+    stand_ins = _stand_in(logits), None if target is None else _stand_in(target)
+    batch, classes = layout(caller, options["operands"], *stand_ins, labels, axis)
+    merged = _merged(library, logits, places(axis, len(shape), caller))
     if target is not None and not labels:
-        target = _merged(library, target, places(axis, len(target.shape)))
+        target = _merged(library, target, places(axis, len(target.shape), caller))
     ndim = len(batch) + len(classes)
-    at = places(axis, ndim)
+    at = places(axis, ndim, caller)
     rest = iter(batch)
     full = tuple(classes[at.index(i)] if i in at else next(rest) for i in range(ndim))
     if where is not None:
@@ -490,11 +493,11 @@ def distillation(
     library = library_of(student, _cuda)
     shape = tuple(student.shape)
     if shape != tuple(teacher.shape):
-        raise ValueError(f"{name}: the student's logits have shape {shape}, the teacher's {tuple(teacher.shape)}")
-    (axis,) = places((axis,), len(shape))
+        raise ValueError(_hints.two_shapes(name, OnGPU(student), OnGPU(teacher)))
+    (axis,) = places((axis,), len(shape), name)
     batch = shape[:axis] + shape[axis + 1 :]
     if labels is not None and tuple(labels.shape) != batch:
-        raise ValueError(f"{name}: labels of shape {tuple(labels.shape)} do not match logits {shape}, axis {axis}")
+        raise ValueError(_hints.not_one_a_row(name, OnGPU(labels), shape, batch))
     if ignore_index is not None:
         # Both parts leave out the same rows. One bool a row: nothing of the logits' size.
         known = (labels != ignore_index)[(slice(None),) * axis + (None,)]

@@ -33,12 +33,14 @@ checked by default: one out of range makes its row's results NaN instead of an I
 to wait; inside ``xent.cuda.using(check_labels=True)`` it does.
 """
 
+import functools
+import inspect
 import operator
 
 import numpy as np
 
 from xent import _temperatures
-from xent._core import as_array, evaluate_loss, on_gpu, operand
+from xent._core import as_array, as_numbers, evaluate_loss, mask_of_classes, on_gpu, operand, place
 
 __all__ = ["binary_cross_entropy", "cross_entropy", "distillation", "js_div", "kl_div", "nll"]
 
@@ -46,6 +48,28 @@ _REDUCTIONS = ("none", "sum", "mean", "terms", "per_class")
 _KL_OPERATIONS = {"probs": "kl_div", "log_probs": "kl_div_with_log_probs", "logits": "kl_div_with_logits"}
 
 
+def _loss(function):
+    """`function`, whose calls that do not fit its signature are refused as the callables of `xent` refuse them."""
+
+    @functools.wraps(function)
+    def call(*operands, **options):
+        try:
+            return function(*operands, **options)
+        except TypeError:
+            try:
+                inspect.signature(function).bind(*operands, **options)
+            except TypeError:
+                pass
+            else:
+                raise
+        from xent import _hints
+
+        _hints.refuse_call(function.__name__, inspect.signature(function), len(operands), options)
+
+    return call
+
+
+@_loss
 def cross_entropy(
     logits,
     target,
@@ -81,7 +105,9 @@ def cross_entropy(
     sample_weight : array_like, optional
         One weight a row, which multiplies its value, terms and gradient; broadcasts to the batch shape.
     ignore_index : int, optional
-        Rows with this label do not count; it may lie outside 0 to C - 1. For labels only.
+        Rows with this label do not count; it may lie outside 0 to C - 1, and is an int64. For labels only. Labels of
+        an unsigned dtype are never negative: -100 that was cast to one is a large label, an IndexError, and
+        ``target.view(np.int64)`` (of uint64) has it back. uint64 labels beyond int64 count as 2**63 - 1.
     where : array_like of bool, optional
         Broadcasts to the shape of the logits. A class where it is False acts as a logit of -inf with target 0; terms
         and gradient are 0 there. A row whose own label is left out has loss 0 and counts; a row without any class
@@ -109,7 +135,8 @@ def cross_entropy(
     Raises
     ------
     TypeError
-        `target` is bool, or an operand is complex, longdouble or object.
+        `target` is bool or holds names (strings, objects, categories), an operand is complex, longdouble or object, or
+        a weight or `where` is masked.
     ValueError
         Shapes that do not match, an unknown reduction, an option out of its range, `return_grad` with "terms" or
         "per_class", `ignore_index` with probabilities, or integers of the logits' own shape as target. Also, because
@@ -139,23 +166,22 @@ def cross_entropy(
     """
     name = "cross_entropy"
     reduction = _checked_reduction(name, reduction, return_grad)
-    typed = hasattr(target, "dtype")
-    target = operand(target, name, "target")
+    given = getattr(target, "dtype", None)
+    logits, target = operand(logits, name, "logits"), operand(target, name, "target")
     kind = target.dtype.kind
-    if kind == "f" and not typed and target.size == 0 and target.ndim == np.ndim(logits) - 1:
+    if kind == "f" and given is None and target.size == 0 and target.ndim == logits.ndim - 1:
         target, kind = target.astype(np.intp), "i"  # NumPy makes an empty list of labels float64
-    if kind == "b":
-        raise TypeError(f"{name}: a bool target is neither labels (integers) nor probabilities (floating)")
+    if kind not in "iuf" and target.dtype.name != "bfloat16" and target.dtype != "V2":
+        from xent import _hints
+
+        given = target.dtype if given is None else given
+        raise TypeError(_hints.neither_labels_nor_probs(name, "target", given, kind))
     labels = kind in "iu"
     if not labels and where is None:
-        _check_not_counts(name, target)
-    smoothing = float(label_smoothing)
-    if not 0.0 <= smoothing <= 1.0:
-        raise ValueError(f"{name}: label_smoothing must be from 0 to 1, got {label_smoothing!r}")
-    if ignore_index is not None:
-        ignore_index = operator.index(ignore_index)
-        if not labels:
-            raise ValueError(f"{name}: ignore_index goes with labels; the target is probabilities ({target.dtype})")
+        _check_not_counts(name, logits, target)
+    smoothing = _as_share(name, "label_smoothing", label_smoothing)
+    if ignore_index is not None and not labels:
+        raise ValueError(f"{name}: ignore_index goes with labels; the target is probabilities ({target.dtype})")
     operation = "cross_entropy"
     if reduction in ("terms", "per_class"):
         operation = "cross_entropy_terms"
@@ -173,12 +199,13 @@ def cross_entropy(
         weight=_as_weights(name, "weight", weight),
         sample_weight=_as_weights(name, "sample_weight", sample_weight),
         label_smoothing=smoothing,
-        ignore_index=ignore_index,
+        ignore_index=_as_label(name, ignore_index),
         reduction=reduction,
         dtype=dtype,
     )
 
 
+@_loss
 def kl_div(
     logits,
     target,
@@ -243,7 +270,7 @@ def kl_div(
     Raises
     ------
     TypeError
-        An operand is complex, longdouble or object.
+        An operand is complex, longdouble or object, or a weight, a temperature or `where` is masked.
     ValueError
         Shapes that do not match, an unknown reduction or target_kind, a temperature that is not positive, or
         `return_grad` with "terms" or "per_class".
@@ -262,12 +289,12 @@ def kl_div(
     """
     name = "kl_div"
     reduction = _checked_reduction(name, reduction, return_grad)
-    if target_kind not in _KL_OPERATIONS:
+    if not (isinstance(target_kind, str) and target_kind in _KL_OPERATIONS):
         raise ValueError(f"{name}: target_kind must be one of {', '.join(_KL_OPERATIONS)}, got {target_kind!r}")
     temperature = _as_temperature(name, temperature)
     if target_kind == "probs" and where is None:
-        target = operand(target, name, "target")
-        _check_not_counts(name, target)
+        logits, target = operand(logits, name, "logits"), operand(target, name, "target")
+        _check_not_counts(name, logits, target)
     operation = _KL_OPERATIONS[target_kind]
     if reduction in ("terms", "per_class"):
         operation += "_terms"
@@ -285,6 +312,7 @@ def kl_div(
     )
 
 
+@_loss
 def nll(
     log_probs,
     labels,
@@ -317,7 +345,7 @@ def nll(
     sample_weight : array_like, optional
         One weight a row, which multiplies its value, terms and gradient; broadcasts to the batch shape.
     ignore_index : int, optional
-        Rows with this label do not count; it may lie outside 0 to C - 1.
+        Rows with this label do not count; see `cross_entropy`, on labels of an unsigned dtype too.
     where : array_like of bool, optional
         Broadcasts to the shape of `log_probs`. A row whose own label is left out has loss 0 and counts; a row
         without any class left does not count.
@@ -342,7 +370,7 @@ def nll(
     Raises
     ------
     TypeError
-        `labels` are not integers, or `log_probs` are complex, longdouble or object.
+        `labels` are not integers, `log_probs` are complex, longdouble or object, or a weight or `where` is masked.
     ValueError
         Shapes that do not match, an unknown reduction, or `return_grad` with "terms" or "per_class".
     IndexError
@@ -370,12 +398,13 @@ def nll(
         where=where,
         weight=_as_weights(name, "weight", weight),
         sample_weight=_as_weights(name, "sample_weight", sample_weight),
-        ignore_index=None if ignore_index is None else operator.index(ignore_index),
+        ignore_index=_as_label(name, ignore_index),
         reduction=reduction,
         dtype=dtype,
     )
 
 
+@_loss
 def binary_cross_entropy(
     logits,
     target,
@@ -435,7 +464,7 @@ def binary_cross_entropy(
     Raises
     ------
     TypeError
-        An operand is complex, longdouble or object.
+        An operand is complex, longdouble or object, or a weight, a temperature or `where` is masked.
     ValueError
         An integer target other than 0 and 1, shapes that do not match, an unknown reduction, or `return_grad` with
         "terms" or "per_class".
@@ -470,6 +499,7 @@ def binary_cross_entropy(
     )
 
 
+@_loss
 def js_div(
     logits,
     other_logits,
@@ -523,7 +553,7 @@ def js_div(
     Raises
     ------
     TypeError
-        An operand is complex, longdouble or object.
+        An operand is complex, longdouble or object, or a weight, a temperature or `where` is masked.
     ValueError
         Shapes that do not match, an unknown reduction, a temperature that is not positive, or `return_grad` with
         "terms" or "per_class".
@@ -556,6 +586,7 @@ def js_div(
     )
 
 
+@_loss
 def distillation(
     student_logits,
     teacher_logits,
@@ -604,7 +635,8 @@ def distillation(
     sample_weight : array_like, optional
         One weight a row, which multiplies its value, terms and gradient; broadcasts to the batch shape.
     ignore_index : int, optional
-        Rows with this label do not count: neither part of them. Needs labels.
+        Rows with this label do not count: neither part of them. Needs labels; see `cross_entropy`, on labels of an
+        unsigned dtype too.
     where : array_like of bool, optional
         Broadcasts to the shape of the logits. A class where it is False acts as a logit of -inf in both operands;
         terms and gradient are 0 there. A row without any class left does not count.
@@ -629,7 +661,8 @@ def distillation(
     Raises
     ------
     TypeError
-        Labels that are not integers, or logits that are complex, longdouble or object.
+        Labels that are not integers, logits that are complex, longdouble or object, or a weight, a temperature or
+        `where` that is masked.
     ValueError
         Shapes that do not match, an unknown reduction, a temperature that is not positive, an `alpha` missing beside
         labels, below 1 without them, or outside 0 to 1, `weight` or `ignore_index` without labels, or `return_grad`
@@ -662,13 +695,14 @@ def distillation(
     reduction = _checked_reduction(name, reduction, return_grad)
     gpu = on_gpu(student_logits) or on_gpu(teacher_logits)
     if not gpu:
-        student = as_array(student_logits, name, "student_logits")
-        teacher = as_array(teacher_logits, name, "teacher_logits")
+        student = as_numbers(student_logits, name, "student_logits")
+        teacher = as_numbers(teacher_logits, name, "teacher_logits")
         if student.shape != teacher.shape:
-            raise ValueError(f"{name}: the student's logits have shape {student.shape}, the teacher's {teacher.shape}")
+            from xent import _hints
+
+            raise ValueError(_hints.two_shapes(name, student, teacher))
     alpha = _checked_alpha(alpha, labels, weight, ignore_index)
-    temperature = _as_weights(name, "temperature", temperature)
-    _check_temperature(name, temperature)
+    temperature = _as_temperatures(name, temperature)
     sample_weight = np.float64(1.0) if sample_weight is None else _as_weights(name, "sample_weight", sample_weight)
     if gpu:
         from xent import cuda
@@ -685,36 +719,35 @@ def distillation(
             axis=axis,
             weight=_as_weights(name, "weight", weight),
             sample_weight=sample_weight,
-            ignore_index=None if ignore_index is None else operator.index(ignore_index),
+            ignore_index=_as_label(name, ignore_index),
             where=where,
             reduction=reduction,
             return_grad=return_grad,
         )
     if student.ndim == 0:
         raise ValueError(f"{name}: student_logits must have at least one dimension, the class axis")
-    axis = operator.index(axis)
-    if not -student.ndim <= axis < student.ndim:
-        raise np.exceptions.AxisError(axis, student.ndim)
-    axis %= student.ndim
+    axis = place(axis, student.ndim, name)
     batch = student.shape[:axis] + student.shape[axis + 1 :]
     for option, values in (("temperature", temperature), ("sample_weight", sample_weight)):
         _stretched(name, option, values, batch)
 
-    shown = None if where is None else as_array(where, name, "where")
-    if shown is not None and shown.dtype.kind != "b":
-        raise TypeError(f"{name}: where must be bools, not {shown.dtype}")
+    shown = None if where is None else mask_of_classes(where, name, "student_logits", student.ndim)
     if shown is not None:
         _stretched(name, "where", shown, student.shape)
+    ignore_index = _as_label(name, ignore_index)
     if labels is not None:
-        labels = as_array(labels, name, "labels")
+        labels = _as_labels(name, labels)
         if labels.shape != batch:
-            raise ValueError(f"{name}: labels of shape {labels.shape} do not match logits {student.shape}, axis {axis}")
-        if labels.dtype.kind not in "iu" and labels.size:
-            raise TypeError(f"{name}: labels must be integers, one a row, not {labels.dtype}")
+            from xent import _hints
+
+            raise ValueError(_hints.not_one_a_row(name, labels, student.shape, batch))
         # Both parts leave out the same rows. One bool a row: nothing of the logits' size.
         counted = ~np.ma.getmaskarray(labels) if isinstance(labels, np.ma.MaskedArray) else None
         if ignore_index is not None:
-            known = np.asarray(labels) != operator.index(ignore_index)
+            known = np.asarray(labels)
+            if known.dtype.kind == "u" and known.dtype.itemsize == 8:
+                known = np.minimum(known, 2**63 - 1)  # as the kernels read them
+            known = known != ignore_index
             counted = known if counted is None else counted & known
         if counted is not None:
             shown = _both(shown, np.expand_dims(counted, axis))
@@ -788,9 +821,7 @@ def _checked_alpha(alpha, labels, weight, ignore_index):
         return 1.0
     if alpha is None:
         raise ValueError(f"{name}: labels need alpha, the teacher's share beside them")
-    if not 0.0 <= float(alpha) <= 1.0:
-        raise ValueError(f"{name}: alpha must be from 0 to 1, got {alpha!r}")
-    return float(alpha)
+    return _as_share(name, "alpha", alpha)
 
 
 def _both(mask, other):
@@ -811,8 +842,9 @@ def _divided(sample_weight, shown, shape, axis):
     weights = np.broadcast_to(sample_weight, batch)
     if shown is not None and shape[axis]:  # of rows without classes all count, as there is none to leave out
         weights = weights[np.broadcast_to(shown, shape).any(axis=axis)]
-    divisor = weights.sum()
-    return np.true_divide(sample_weight, divisor if divisor else np.nan), divisor
+    with np.errstate(all="ignore"):  # infinite weights, and weights whose sum is
+        divisor = weights.sum()
+        return np.true_divide(sample_weight, divisor if divisor else np.nan), divisor
 
 
 def _promoted(*dtypes):
@@ -832,11 +864,13 @@ def _variant(operation, reduction, return_grad):
     return operation + ("_terms" if reduction in ("terms", "per_class") else "_value_and_grad" * bool(return_grad))
 
 
-def _check_not_counts(name, target):
+def _check_not_counts(name, logits, target):
     """ValueError for whole numbers above 1 where probabilities belong: labels or counts. Only the first few thousand
     are looked at, and none where the very first one is no whole number."""
     if on_gpu(target) or isinstance(target, np.ma.MaskedArray) or not target.size:
         return
+    if not on_gpu(logits) and target.ndim < logits.ndim:
+        return  # refused for that
     if target.dtype.kind not in "fiu" and target.dtype.name != "bfloat16":
         return  # nothing that is taken
     first = float(target.flat[0])
@@ -845,9 +879,9 @@ def _check_not_counts(name, target):
     some = target.flat[:4096]
     if (some > 1).any() and (some == np.floor(some)).all() and np.isfinite(some).all():
         raise ValueError(
-            f"{name}: the target is to be probabilities and holds whole numbers, {float(some[some > 1][0]):g} among "
-            "them. Labels are integers, one a row: labels.astype(int). Counts become probabilities by counts / "
-            "counts.sum(-1, keepdims=True)"
+            f"{name}: target is to hold probabilities and holds whole numbers, {float(some[some > 1][0]):g} among "
+            "them. Counts become probabilities by counts / counts.sum(-1, keepdims=True); labels are integers, one a "
+            + ("row: target.astype(int)" if name == "cross_entropy" else "row, and for cross_entropy")
         )
 
 
@@ -870,8 +904,10 @@ def _check_zero_or_one(name, target):
 
 
 def _checked_reduction(name, reduction, return_grad):
-    if reduction not in _REDUCTIONS:
-        raise ValueError(f"{name}: reduction must be one of {', '.join(_REDUCTIONS)}, got {reduction!r}")
+    if not (isinstance(reduction, str) and reduction in _REDUCTIONS):
+        from xent import _hints
+
+        raise ValueError(_hints.bad_reduction(name, _REDUCTIONS, reduction))
     if return_grad and reduction in ("terms", "per_class"):
         raise ValueError(f"{name}: return_grad goes with one value a row or in all, not with reduction={reduction!r}")
     return reduction
@@ -881,17 +917,62 @@ def _as_temperature(name, temperature):
     """None for the plain 1.0, which the kernels then need not divide by."""
     if type(temperature) is float and temperature == 1.0:
         return None
+    return _as_temperatures(name, temperature)
+
+
+def _as_temperatures(name, temperature):
+    if temperature is None:
+        raise TypeError(f"{name}: temperature must be real numbers, not None")
     temperature = _as_weights(name, "temperature", temperature)
-    _check_temperature(name, temperature)
+    if on_gpu(temperature):
+        return temperature  # to look would be to wait
+    wrong = ~((temperature > 0.0) & (temperature < np.inf))
+    if wrong.any():
+        at = tuple(int(i) for i in np.argwhere(wrong)[0])
+        where = f" at {at if len(at) > 1 else at[0]}" if at else ""
+        raise ValueError(f"{name}: temperature must be positive and finite, got {temperature[at]}{where}")
     return temperature
 
 
-def _check_temperature(name, temperature):
-    if on_gpu(temperature):
-        return  # to look would be to wait
-    wrong = ~((temperature > 0.0) & (temperature < np.inf))
-    if wrong.any():
-        raise ValueError(f"{name}: temperature must be positive and finite, got {temperature[wrong].flat[0]}")
+def _as_share(name, option, value):
+    """A number from 0 to 1 as a float."""
+    try:
+        share = float(value) if np.ndim(value) == 0 and not np.ma.is_masked(value) else None
+    except (TypeError, ValueError):
+        share = None
+    if share is None or isinstance(value, (str, bytes)):
+        raise TypeError(f"{name}: {option} must be a number from 0 to 1, not {value!r:.60}")
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"{name}: {option} must be from 0 to 1, got {value!r}")
+    return share
+
+
+def _as_label(name, ignore_index):
+    """ignore_index as the kernels take it, an integer of 64 bits."""
+    if ignore_index is None:
+        return None
+    try:
+        label = operator.index(ignore_index)
+    except TypeError:
+        raise TypeError(f"{name}: ignore_index must be an integer, not {ignore_index!r:.60}") from None
+    if not -(2**63) <= label < 2**63:
+        raise ValueError(f"{name}: ignore_index must be from -2**63 to 2**63 - 1, got {label}")
+    return label
+
+
+def _as_labels(name, labels):
+    """Labels as an array of integers, masked or not."""
+    given = getattr(labels, "dtype", None)
+    labels = as_array(labels, name, "labels")
+    if given is None and not labels.size:
+        labels = labels.astype(np.intp)  # NumPy makes an empty list float64
+    if labels.dtype.kind not in "iu":
+        from xent import _hints
+
+        raise TypeError(
+            _hints.labels_dtype(name, "labels", labels.dtype if given is None else given, labels.dtype.kind)
+        )
+    return labels
 
 
 def _as_weights(name, option, weights):
@@ -901,7 +982,7 @@ def _as_weights(name, option, weights):
     weights = as_array(weights, name, option)
     if isinstance(weights, np.ma.MaskedArray):
         raise TypeError(
-            f"{name}: {option} must not be masked: what a mask there would mean is not said. weights.filled(0)?"
+            f"{name}: {option} must not be masked: {option}.filled() takes the number that is meant where it is"
         )
     weights = np.asarray(weights)
     if not np.can_cast(weights.dtype, np.float64, "same_kind"):
