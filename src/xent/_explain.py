@@ -13,10 +13,9 @@ import textwrap
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
@@ -32,14 +31,17 @@ from xent._reading import (
     Kind,
     Labels,
     Look,
+    Place,
     Reading,
     as_float64,
     blocks_of,
     epsilon,
+    in_runs,
     is_float,
     kinds_of,
     look_at,
     read_labels,
+    row_sums,
 )
 from xent.compat import gluon, optax, scipy, torch
 from xent.compat._shared import is_kernel_float, refuse_masked
@@ -50,8 +52,17 @@ Array: TypeAlias = NDArray[Any]
 
 KERAS_EPSILON = 1e-7
 WIDTH = 110
-LIMIT = 1 << 20  # elements up to which the calls are made of everything, and of this many evenly spaced ones beyond
+LIMIT = 1 << 17  # elements up to which the calls of the table are made of everything
+SAMPLE = 1 << 14  # elements, evenly spaced, of which they are made beyond, or one in THIN where that is more
+THIN = 256
 SHOW_AFTER = 2.0  # seconds until progress is shown
+
+
+def one_hot_of(labels: str, classes: int) -> str:
+    """As it is written; a unit matrix of a whole vocabulary would be gigabytes."""
+    return (
+        f"np.eye({classes})[{labels}]" if classes <= 1000 else f"1.0 * (({labels})[..., None] == np.arange({classes}))"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +139,8 @@ class Side:
             text, x = self.as_labels()
             if need == "classes":
                 return text, x
-            text, x = f"np.eye({self.classes})[{text}]", np.eye(self.classes)[x]
+            column, text = np.arange(self.classes), one_hot_of(text, self.classes)
+            x = (x[..., None] == column).astype(np.float64)
             if self.written != -1:
                 text = f"np.moveaxis({text}, -1, {self.written})"
             x, kind = np.moveaxis(x, -1, self.axis), "one_hot"
@@ -184,7 +196,6 @@ class Numbers:
     first: int
     ndim: int
     rounding: float
-    reverse_scale: float
     target: str  # the name of the argument that is the target
     shape: tuple[int, ...]
 
@@ -211,7 +222,7 @@ class Formula:
 
     def holds(self, value: float, m: Numbers, slack: float, reverse: bool = False) -> bool:
         expected = self.value(m, reverse)
-        scale = 1 + (m.reverse_scale if reverse else abs(m.cross_entropy) + abs(m.entropy))
+        scale = 1 + (abs(m.reverse) + 2 * math.log(m.classes) if reverse else abs(m.cross_entropy) + abs(m.entropy))
         return m.within(value, expected, self.factor * scale + slack / m.rounding)
 
 
@@ -762,7 +773,7 @@ def rows_along(array: Array, axis: int) -> Array:
     return np.moveaxis(array, axis, -1)
 
 
-def pieces(p: Side, t: Side) -> list[tuple[slice | int, ...]]:
+def pieces(p: Side) -> list[Place]:
     batch = rows_along(p.array, p.axis).shape[:-1]
     return list(blocks_of(batch, p.classes))
 
@@ -780,92 +791,156 @@ def piece(p: Side, t: Side, place: Any) -> tuple[Side, Side]:
     return p.of(x, -1), t.of(y, -1)
 
 
-def divergence(p: Side, t: Side, reduction: Literal["none", "sum", "mean", "per_class"]) -> Any:
-    """KL(target, prediction) of two sides whose classes are last."""
+@dataclass
+class Sums:
+    """Over the rows that count."""
+
+    kl: float = 0.0
+    cross_entropy: float = 0.0
+    entropy: float = 0.0
+    reverse: float = 0.0
+    of_normalised: float = 0.0  # KL of a target divided by its sums
+    per_class: Array = field(default_factory=lambda: np.zeros(()))
+    rows: int = 0
+
+
+def sums_by_kernels(p: Side, t: Side) -> Sums:
+    """The sums as xent's losses make them, whose digits hold also where the terms cancel or are infinite."""
     logits = p.converted("logits")[1]
     if t.kind == "labels":
-        return losses.cross_entropy(logits, t.converted("classes")[1], reduction=reduction)
-    kind: Literal["probs", "log_probs", "logits"] = (
-        "log_probs" if t.kind in LOGS else "logits" if t.kind == "logits" else "probs"
-    )
-    return losses.kl_div(logits, t.converted(kind)[1], target_kind=kind, reduction=reduction)
+        by_row = losses.cross_entropy(logits, t.converted("classes")[1], reduction="none")
+        terms = losses.cross_entropy(logits, t.converted("classes")[1], reduction="per_class")
+        reverse = losses.kl_div(t.converted("logits")[1], logits, target_kind="logits", reduction="sum")
+        kl = float(np.sum(by_row))
+        return Sums(kl, kl, 0.0, float(reverse), 0.0, terms, len(by_row))
+    as_logits, probs = t.converted("logits")[1], t.converted("probs")[1]
+    # The kernel that normalises both, so that what is equal differs by nothing.
+    kl = float(losses.kl_div(logits, as_logits, target_kind="logits", reduction="sum"))
+    reverse = float(losses.kl_div(as_logits, logits, target_kind="logits", reduction="sum"))
+    per_class = losses.kl_div(logits, as_logits, target_kind="logits", reduction="per_class")
+    of_normalised = 0.0
+    if t.reading.normalised is False:
+        kl, of_normalised = float(losses.kl_div(logits, probs, reduction="sum")), kl
+        per_class = losses.kl_div(logits, probs, reduction="per_class")
+    elif t.kind != "logits":
+        probs = probs / probs.sum(-1, keepdims=True)
+    cross_entropy = float(losses.cross_entropy(logits, probs, reduction="sum"))
+    entropy = 0.0 if t.kind == "one_hot" else float(np.sum(xent.entropy(probs)))
+    return Sums(kl, cross_entropy, entropy, reverse, of_normalised, per_class, len(logits))
 
 
 @dataclass(frozen=True)
-class Sums:
-    kl: float
-    cross_entropy: float
-    entropy: float
-    reverse: float
-    entropy_of_prediction: float
-    of_normalised: float
-    rows: int
-    per_class: Array
+class Scores:
+    """Rows as the sums are made of them: their log-probabilities are ``z - lse``; where p is 0, `gone`, `z` is 0."""
+
+    z: Array
+    lse: Array
+    p: Array
+    mass: Array | None  # what the rows sum to, where that is not 1
+    gone: Array | None
 
 
-def sums_of(p: Side, t: Side, all_of_it: bool = True) -> Sums:
-    with np.errstate(all="ignore"):
-        rows = len(p.array)
-        if t.kind in UNITS and t.reading.normalised and p.kind in UNITS and p.reading.normalised:
-            # Of the same kind on both sides, so that what is equal differs by nothing.
-            kl = losses.kl_div(
-                p.converted("logits")[1], np.log(t.converted("probs")[1]), target_kind="logits", reduction="sum"
-            )
-        else:
-            kl = divergence(p, t, "sum")
-        if not all_of_it:
-            return Sums(float(kl), 0, 0, 0, 0, 0, rows, np.zeros(0))
-        logits, other = p.converted("logits")[1], t.converted("logits")[1]
-        probs = t.converted("probs")[1]
-        of_normalised = 0.0
-        if t.reading.normalised is False:
-            unit = probs / probs.sum(-1, keepdims=True)
-            of_normalised = float(losses.kl_div(logits, unit, reduction="sum"))
-        return Sums(
-            float(kl),
-            float(losses.cross_entropy(logits, t.converted("classes")[1], reduction="sum")),
-            0.0 if t.kind in ("labels", "one_hot") else float(np.sum(xent.entropy(probs))),
-            # The same kernel, the other way round.
-            float(losses.kl_div(other, logits, target_kind="logits", reduction="sum")),
-            float(np.sum(xent.softmax_entropy(logits))),
-            of_normalised,
-            rows,
-            np.asarray(divergence(p, t, "per_class"), np.float64),
-        )
+def scores_of(side: Side) -> Scores:
+    x, mass = side.array.astype(np.float64, copy=False), None
+    unnormalised = not side.is_prediction and side.reading.normalised is False
+    if side.kind == "logits" or side.kind in LOGS:
+        x = x * LOGS[side.kind][0] if side.kind in LOGS and side.kind != "log_probs" else x
+        top = x.max(-1, keepdims=True)
+        z = x - top
+        p = xent.softmax(z)
+        lse = -np.log(p.max(-1))
+        if unnormalised:
+            mass = np.exp(top[:, 0] + lse)
+    else:
+        unit = UNITS.get(side.kind, 1.0)
+        x = x / unit if unit != 1 else x
+        total = row_sums(x)
+        z, lse, p = np.log(x), np.log(total), x / total[:, None]
+        if unnormalised:
+            mass = total
+    gone = None
+    if z.min() == -np.inf:
+        gone = z == -np.inf
+        z[gone] = 0
+    return Scores(z, lse, p, mass, gone)
 
 
-def added(p: Side, t: Side, progress: Progress | None = None, all_of_it: bool = True) -> Sums:
+def sums_of(p: Side, t: Side) -> Sums:
+    """The sums by a softmax of each side and products, in a third of the time that a kernel for each would take.
+
+    A divergence is a difference of two sums here. Where it is small beside them, or not finite, the kernels decide.
+    """
+    if not len(p.array):
+        return Sums()
+    if t.kind in ("labels", "one_hot"):
+        logits = p.converted("logits")[1]
+        classes = t.array.argmax(-1) if t.kind == "one_hot" else t.converted("classes")[1]
+        by_row = losses.cross_entropy(logits, classes, reduction="none")
+        kl = float(by_row.sum())
+        if p.classes == 1 or not np.isfinite(logits.min()) or not math.isfinite(kl):
+            return sums_by_kernels(p, t)
+        # Each class has something of a finite row's prediction, and all but one have nothing of the target.
+        return Sums(kl, kl, 0.0, math.inf, 0.0, np.bincount(classes, by_row, p.classes), len(by_row))
+    a, b = scores_of(p), scores_of(t)
+    offset = a.lse - b.lse
+    gap = b.z - a.z
+    gap += offset[:, None]  # log target - log prediction
+    kl = np.einsum("ij,ij->i", b.p, gap)
+    cross = a.lse - np.einsum("ij,ij->i", b.p, a.z)
+    reverse = -float(np.einsum("ij,ij->", a.p, gap))
+    of_normalised = float(kl.sum())
+    entropy = cross - kl
+    scale = 1e-6 * (len(kl) + abs(float(cross.sum())) + abs(float(entropy.sum())))
+    # NaN compares as False.
+    if not all(abs(total) >= scale for total in (of_normalised, reverse, float(cross.sum()), float(entropy.sum()))):
+        return sums_by_kernels(p, t)
+    if b.mass is not None:
+        surplus = np.log(b.mass)
+        gap += surplus[:, None]
+        kl, cross = b.mass * (kl + surplus), b.mass * cross
+        entropy = cross - kl
+        per_class = np.einsum("i,ij,ij->j", b.mass, b.p, gap)
+    else:
+        per_class = np.einsum("ij,ij->j", b.p, gap)
+    sums = Sums(float(kl.sum()), float(cross.sum()), float(entropy.sum()), reverse, of_normalised, per_class, len(kl))
+    if a.gone is not None:
+        hidden = a.gone if b.gone is None else a.gone & ~b.gone
+        if hidden.any():
+            sums.kl = sums.cross_entropy = sums.of_normalised = math.inf
+            per_class[hidden.any(0)] = math.inf
+    if b.gone is not None and (b.gone if a.gone is None else b.gone & ~a.gone).any():
+        sums.reverse = math.inf
+    return sums
+
+
+def added(p: Side, t: Side, progress: Progress | None = None) -> Sums:
     """The sums over all rows that count, in float64 whatever the arrays' dtypes, blocks side by side on the threads."""
 
-    def one(place: Any) -> Sums:
-        return sums_of(*piece(p, t, place), all_of_it)
+    def one(run: list[Place]) -> tuple[list[Sums], Array]:
+        found, per_class = [], np.zeros(p.classes)
+        for place in run:
+            sums = sums_of(*piece(p, t, place))
+            per_class += sums.per_class
+            found.append(replace(sums, per_class=np.zeros(())))
+            if progress is not None:
+                progress.tick(sums.rows * p.classes)
+        return found, per_class
 
-    places = pieces(p, t)
-    found: list[Sums] = []
-    per_class: Array = np.zeros(p.classes)
+    runs = in_runs(pieces(p), one)
+    every = [sums for found, _ in runs for sums in found]
 
-    def take(sums: Sums, place: Any) -> None:
-        nonlocal per_class
-        if all_of_it:
-            per_class = per_class + sums.per_class
-        found.append(replace(sums, per_class=np.zeros(0)))
-        if progress is not None:
-            progress.tick(sums.rows * p.classes)
+    def total(name: str) -> float:
+        return total_of([getattr(sums, name) for sums in every])
 
-    threads = min(xent.get_num_threads(), len(places))
-    if threads > 1:
-        with ThreadPoolExecutor(threads) as pool, np.errstate(all="ignore"):
-            # A few at a time: results of all of them at once would be as many rows of per_class.
-            for start in range(0, len(places), 8 * threads):
-                some = places[start : start + 8 * threads]
-                for place, sums in zip(some, pool.map(one, some), strict=True):
-                    take(sums, place)
-    else:
-        for place in places:
-            take(one(place), place)
-    names = ("kl", "cross_entropy", "entropy", "reverse", "entropy_of_prediction", "of_normalised")
-    totals = {name: total_of([getattr(sums, name) for sums in found]) for name in names}
-    return Sums(**totals, rows=sum(sums.rows for sums in found), per_class=per_class)
+    return Sums(
+        total("kl"),
+        total("cross_entropy"),
+        total("entropy"),
+        total("reverse"),
+        total("of_normalised"),
+        np.sum([per_class for _, per_class in runs], 0),
+        sum(sums.rows for sums in every),
+    )
 
 
 def total_of(values: list[float]) -> float:
@@ -875,7 +950,7 @@ def total_of(values: list[float]) -> float:
         return float(np.sum(values))
 
 
-def numbers_of(s: Sums, p: Side, t: Side, shape: tuple[int, ...], eps: float) -> Numbers:
+def numbers_of(s: Sums, p: Side, t: Side, shape: tuple[int, ...]) -> Numbers:
     def mean(total: float) -> float:
         return total / s.rows if s.rows else math.nan
 
@@ -889,8 +964,8 @@ def numbers_of(s: Sums, p: Side, t: Side, shape: tuple[int, ...], eps: float) ->
         first=shape[0],
         ndim=len(shape),
         # 16 for the chain of roundings, the rest for sums that miss 1 by theirs.
-        rounding=eps * (20 + math.sqrt(p.classes)) + sum(side.missed for side in (p, t) if side.reading.normalised),
-        reverse_scale=abs(mean(s.reverse)) + 2 * abs(mean(s.entropy_of_prediction)),
+        rounding=float(np.finfo(np.float64).eps) * (20 + math.sqrt(p.classes))
+        + sum(side.missed for side in (p, t) if side.reading.normalised),
         target=t.reading.name,
         shape=shape,
     )
@@ -917,37 +992,38 @@ def call_to_use(p: Side, t: Side) -> str:
 
 
 def own_calls(p: Side, t: Side, m: Numbers, of: Numbers) -> list[Call]:
-    """xent's three numbers, and whether they are what they should be."""
-    terms = xent.kl_pointwise(p.converted("log_probs")[1], t.converted("probs")[1])
-    formula = with_entropy(m)
+    """xent's three calls on the rows that count, their relations as those of the other libraries' calls."""
+    logits, probs, labels = p.converted("logits")[1], t.converted("probs")[1], t.kind == "labels"
+    classes = t.converted("classes")[1]
+    values = {
+        "xent kl_div": in_all(xent.kl_pointwise(p.converted("log_probs")[1], probs)) / of.rows if of.rows else math.nan,
+        "xent cross_entropy": float(losses.cross_entropy(logits, classes, axis=p.axis)),
+        "xent entropy": 0.0 if labels else in_all(xent.entropy(probs, axis=t.axis)) / max(of.rows, 1),
+    }
+    formula = with_entropy(of)
     related = {
-        "xent kl_div": "= KL" if per_row(of).holds(in_all(terms) / of.rows, of, 0.0) else None,
-        "xent cross_entropy": f"= {formula}" if formula.holds(m.cross_entropy, m, 0.0) else None,
+        "xent kl_div": (per_row(of).holds(values["xent kl_div"], of, 0.0), m.kl, "= KL"),
+        "xent cross_entropy": (formula.holds(values["xent cross_entropy"], of, 0.0), m.cross_entropy, f"= {formula}"),
         "xent entropy": (
-            f"H({m.target}), of the target alone"
-            if formula.holds(m.kl + m.entropy, m, 0.0) and m.entropy >= 0
-            else None
+            formula.holds(of.kl + values["xent entropy"], of, 0.0) and m.entropy >= 0,
+            m.entropy,
+            f"H({m.target}), of the target alone",
         ),
     }
-    values = (m.kl, m.cross_entropy, m.entropy)
-    return [
-        Call(
-            call,
-            value,
-            None,
-            None,
-            relation is not None and call != "xent entropy" and not (formula.plus_entropy and "cross" in call),
-            relation or "no simple relation to KL here",
-        )
-        for (call, relation), value in zip(related.items(), values, strict=True)
-    ]
+    calls = []
+    for call, (holds, value, words) in related.items():
+        is_kl = holds and call != "xent entropy" and not (formula.plus_entropy and "cross" in call)
+        relation = words if holds else "no simple relation to KL here"
+        here = value if holds else values[call]
+        calls.append(Call(call, here, None, None, is_kl, relation, of is not m and not holds and math.isfinite(here)))
+    return calls
 
 
 def places_where(p: Side, t: Side, condition: Callable[[Side, Side], Array], shape: tuple[int, ...]) -> str | None:
     """How many elements meet a condition, and where the first one is; None if there is none."""
     count, size, first = 0, 0, None
     batch = rows_along(p.array, p.axis).shape[:-1]
-    for place in pieces(p, t):
+    for place in pieces(p):
         with np.errstate(all="ignore"):
             found = condition(*piece(p, t, place))
         count, size = count + int(found.sum()), size + found.size
@@ -1147,7 +1223,7 @@ def operand(name: str, value: ArrayLike) -> Operand:
 
 
 def alternative(words: str, p: Side, t: Side) -> Alternative:
-    sums = added(p, t, all_of_it=False)
+    sums = added(p, t)
     quantity = f"KL({t.reading.name}, prediction)"
     return Alternative(words, quantity, sums.kl / sums.rows if sums.rows else math.nan, call_to_use(p, t))
 
@@ -1168,9 +1244,9 @@ def explained_kl(
 ) -> Explanation:
     dense = p.array
     sums = added(p, t, progress)
-    m = numbers_of(sums, p, t, dense.shape, eps_of(p, t))
+    m = numbers_of(sums, p, t, dense.shape)
     ps, ts, made, sampled = rows_for_calls(p, t, looks)
-    of = m if not sampled else numbers_of(added(ps, ts), ps, ts, ps.array.shape, eps_of(p, t))
+    of = m if not sampled else numbers_of(added(ps, ts), ps, ts, ps.array.shape)
     calls = own_calls(ps, ts, m, of)
     a, b = (ps, ts) if p.is_first else (ts, ps)
     made_a, made_b = made if p.is_first else made[::-1]
@@ -1205,8 +1281,10 @@ def explained_kl(
     )
 
 
-def eps_of(p: Side, t: Side) -> float:
-    return float(np.finfo(np.float64).eps)
+def some_of(rows: int, classes: int) -> Array:
+    """Which rows stand for all of a large array's."""
+    count = min(rows, max(8, SAMPLE // classes, rows // THIN))
+    return np.unique(np.linspace(0, rows - 1, count).astype(np.int64))
 
 
 def rows_for_calls(p: Side, t: Side, looks: dict[str, Look]) -> tuple[Side, Side, tuple[Array, Array], int]:
@@ -1221,9 +1299,10 @@ def rows_for_calls(p: Side, t: Side, looks: dict[str, Look]) -> tuple[Side, Side
         return p.of(x[kept], -1), t.of(t.array[kept], -1), made, 0
     batch = rows_along(p.array, p.axis).shape[:-1]
     rows = math.prod(batch)
-    wanted = np.linspace(0, rows - 1, max(1, LIMIT // p.classes)).astype(np.int64)
     notable = [row for look in looks.values() for row in look.places.values()]
-    places = np.unravel_index(np.unique([*wanted, *notable]), batch)
+    if skip is not None:
+        notable.append(int((t.array == skip).argmax()))
+    places = np.unravel_index(np.unique([*some_of(rows, p.classes), *notable]), batch)
     x = as_float64(rows_along(p.array, p.axis)[places])
     if t.kind != "labels":
         y = as_float64(rows_along(t.array, t.axis)[places])
@@ -1275,12 +1354,18 @@ class Binary:
     def total(self) -> float:
         x, t = self.rows(self.prediction), self.rows(self.target)
         with np.errstate(all="ignore"):
-            return total_of(
-                [
-                    float(losses.binary_cross_entropy(*self.taken(x[at], t[at]), reduction="sum"))
-                    for at in blocks_of(x.shape[:-1], x.shape[-1])
-                ]
-            )
+
+            def one(run: list[Place]) -> list[float]:
+                return [float(losses.binary_cross_entropy(*self.taken(x[at], t[at]), reduction="sum")) for at in run]
+
+            runs = in_runs(list(blocks_of(x.shape[:-1], x.shape[-1])), one)
+            return total_of([total for run in runs for total in run])
+
+    @property
+    def few(self) -> Array:
+        """The rows of which the calls are made."""
+        rows, classes = self.count
+        return np.arange(rows) if rows * classes <= LIMIT else some_of(rows, classes)
 
     @property
     def count(self) -> tuple[int, int]:
@@ -1294,9 +1379,10 @@ class Binary:
 def binary_calls(case: Binary, value: float) -> list[Call]:
     """What the libraries' binary cross-entropies give of the arrays as they are; of rows of large arrays."""
     rows, classes = case.count
-    x, t = (as_float64(case.rows(side)).reshape(rows, classes) for side in (case.prediction, case.target))
-    few = np.unique(np.linspace(0, rows - 1, max(1, min(rows, LIMIT // classes))).astype(np.int64))
-    x, t = x[few], t[few]
+    few = case.few
+    x, t = (
+        as_float64(a[np.unravel_index(few, a.shape[:-1])]) for a in (case.rows(case.prediction), case.rows(case.target))
+    )
     right = case.taken(x, t)
     here = float(losses.binary_cross_entropy(*right)) if len(few) < rows else value
     logistic = 1 / (1 + np.exp(-right[0]))
@@ -1380,7 +1466,7 @@ def explained_binary(
         value=value,
         alternatives=tuple(alternatives),
         reading=words,
-        sampled=LIMIT // classes if rows * classes > LIMIT else 0,
+        sampled=len(case.few) if len(case.few) < rows else 0,
     )
 
 
@@ -1710,7 +1796,7 @@ def explain_labels(
         alternatives.append(alternative(f"{says(other_side)}, {says(q)}", other_side, q))
     if how.signs:
         both = replace(q, reading=q.reading, array=(other.array.astype(np.int64) + 1) // 2, labels=Labels())
-        sums = added(p, both, all_of_it=False)
+        sums = added(p, both)
         call = call_to_use(p, q).split(", ignore_index")[0].rstrip(")")
         call = call.replace(f", {other.name}", f", ({other.name} + 1) // 2") + ")"
         alternatives.append(

@@ -1,15 +1,16 @@
 """What an array of a loss looks like: a part of `xent.explain`, and all that it judges by.
 
 An array is walked once, a block of rows at a time, for the few facts that tell its kind (`Look`). A hypothesis, such as
-"base-2 logarithms of probabilities", is dropped at the first block that refutes it, so that an array of logits costs
+"base-2 logarithms of probabilities", is dropped at the first row that refutes it, so that an array of logits costs
 little more than its minimum, maximum and sums.
 """
 
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,8 @@ import xent
 Array: TypeAlias = NDArray[Any]
 
 NEAR = 0.05  # rows whose sums are this close to 1 are meant to sum to 1
-BLOCK = 1 << 16  # elements that are looked at together: they stay in cache
+BLOCK = 1 << 15  # elements that are looked at together: they stay in cache
+RUNS = 16  # of blocks, each one thread's
 
 # Logarithms of probabilities: what to multiply by to get natural ones, and how that is written.
 LOGS = {
@@ -119,6 +121,43 @@ def blocks_of(shape: tuple[int, ...], width: int) -> Iterator[tuple[slice | int,
             yield (*outer, slice(start, start + step))
 
 
+Place: TypeAlias = tuple[slice | int, ...]
+Found = TypeVar("Found")
+
+
+def in_runs(places: list[Place], one: Callable[[list[Place]], Found]) -> list[Found]:
+    """What `one` finds in each run of places, in order, on xent's threads; how many those are changes no run."""
+
+    def quietly(run: list[Place]) -> Found:
+        with np.errstate(all="ignore"):  # a thread's own
+            return one(run)
+
+    step = max(1, -(-len(places) // RUNS))
+    runs = [places[start : start + step] for start in range(0, len(places), step)]
+    threads = min(xent.get_num_threads(), len(runs))
+    if threads < 2:
+        return [quietly(run) for run in runs]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(quietly, runs))
+
+
+def row_sums(rows: Array) -> Array:
+    """In float64."""
+    if rows.shape[1] > 32:
+        return np.asarray(rows.sum(1, dtype=np.float64))
+    # NumPy takes longer to begin a short sum than to make it.
+    sums = rows[:, 0].astype(np.float64)
+    for i in range(1, rows.shape[1]):
+        sums += rows[:, i]
+    return sums
+
+
+def mass_of(rows: Array, factor: float) -> Array:
+    """The sums of the exponentials of the rows times `factor`."""
+    mass: Array = np.exp(xent.logsumexp(rows if factor == 1 else rows * np.float64(factor), dtype=np.float64))
+    return mass
+
+
 @dataclass
 class Look:
     """The facts about an array's rows along an axis, of as many rows as have been added."""
@@ -142,27 +181,28 @@ class Look:
     places: dict[str, int] = field(default_factory=dict)  # the rows of the extremes and of the first NaN
 
     def add(self, rows: Array) -> None:
-        rows = np.asarray(rows, np.float64).reshape(-1, self.classes)
-        sums = rows.sum(1)
+        rows = rows.reshape(-1, self.classes)
+        if rows.dtype.kind != "f" or rows.dtype.itemsize < 4:
+            rows = rows.astype(np.float64 if rows.dtype.kind in "biu" else np.float32)
         start, numbers = self.walked, None
         self.walked += len(rows)
-        if np.isnan(sums).any():  # a sum of infinities of both signs is one, too
+        low, high = float(rows.min()), float(rows.max())
+        if math.isnan(low):
             holed = np.isnan(rows).any(1)
             self.nan_rows += int(holed.sum())
-            if holed.any():
-                self.places.setdefault("nan", start + int(holed.argmax()))
+            self.places.setdefault("nan", start + int(holed.argmax()))
             numbers = np.flatnonzero(~holed)
-            rows, sums = rows[numbers], sums[numbers]
-        if not len(rows):
-            return
+            if not len(numbers):
+                return
+            rows = rows[numbers]
+            low, high = float(rows.min()), float(rows.max())
+        sums = row_sums(rows)
+        first = not self.rows
         self.rows += len(rows)
-        low, high = float(rows.min()), float(rows.max())
-        for name, found, beyond in (("low", low, low < self.low), ("high", high, high > self.high)):
-            if beyond:
-                row = int((rows == found).any(1).argmax())
-                self.places[name] = start + (row if numbers is None else int(numbers[row]))
-        self.low, self.high = min(self.low, low), max(self.high, high)
-        self.sum_low, self.sum_high = min(self.sum_low, float(sums.min())), max(self.sum_high, float(sums.max()))
+        self.extreme("low", low, start, numbers, lambda: rows == low)
+        self.extreme("high", high, start, numbers, lambda: rows == high)
+        self.extreme("sum_low", float(sums.min()), start, numbers, lambda: sums[:, None] == self.sum_low)
+        self.extreme("sum_high", float(sums.max()), start, numbers, lambda: sums[:, None] == self.sum_high)
         self.zeros = self.zeros or bool(low <= 0 <= high and (rows == 0).any())
         self.whole = self.whole and bool(np.isfinite(low) and np.isfinite(high) and (rows == np.floor(rows)).all())
         self.one_a_row = self.one_a_row and bool((sums == 1).all())
@@ -170,15 +210,52 @@ class Look:
         for kind, unit in UNITS.items():
             self.judge(kind, sums / unit)
         for kind, (factor, _) in LOGS.items():
-            if math.isinf(self.missed[kind]):
-                continue
             if max(low * factor, high * factor) > 0.2:
                 self.missed[kind] = math.inf
                 continue
-            mass = np.exp(xent.logsumexp(rows * factor))
-            if kind == "log_probs":
-                self.mass_low, self.mass_high = min(self.mass_low, mass.min()), max(self.mass_high, mass.max())
+            # A row refutes most of them, and all of the first block would cost as much as hundreds of rows.
+            if first and kind != "log_probs":
+                self.judge(kind, mass_of(rows[:1], factor))
+            if math.isinf(self.missed[kind]) and kind != "log_probs":
+                continue
+            mass = mass_of(rows, factor)
+            if kind == "log_probs":  # of all rows, as these sums are told
+                self.mass_low = min(self.mass_low, float(mass.min()))
+                self.mass_high = max(self.mass_high, float(mass.max()))
             self.judge(kind, mass)
+
+    def extreme(self, name: str, found: float, start: int, numbers: Array | None, where: Callable[[], Array]) -> None:
+        """Keep a minimum (its name ends so) or maximum, and which row has it."""
+        best = getattr(self, name)
+        if found < best if name.endswith("low") else found > best:
+            setattr(self, name, found)
+            row = int(where().any(1).argmax())
+            self.places[name] = start + (row if numbers is None else int(numbers[row]))
+
+    def merge(self, later: "Look") -> None:
+        """The facts of the rows that follow."""
+        for name in ("low", "high", "sum_low", "sum_high"):
+            mine, its = getattr(self, name), getattr(later, name)
+            if its < mine if name.endswith("low") else its > mine:
+                setattr(self, name, its)
+                self.places[name] = self.walked + later.places[name]
+        if "nan" in later.places:
+            self.places.setdefault("nan", self.walked + later.places["nan"])
+        self.rows += later.rows
+        self.walked += later.walked
+        self.nan_rows += later.nan_rows
+        self.zeros = self.zeros or later.zeros
+        self.whole = self.whole and later.whole
+        self.one_a_row = self.one_a_row and later.one_a_row
+        self.one_at_most = self.one_at_most and later.one_at_most
+        self.missed = {kind: max(missed, later.missed[kind]) for kind, missed in self.missed.items()}
+        self.mass_low = min(self.mass_low, later.mass_low)
+        self.mass_high = max(self.mass_high, later.mass_high)
+
+    @property
+    def mass(self) -> str | None:
+        """From what to what the rows' exponentials sum, where they were added up."""
+        return span(self.mass_low, self.mass_high) if self.high <= 0.2 and self.mass_high > 0 else None
 
     def judge(self, kind: str, sums: Array) -> None:
         if not math.isinf(self.missed[kind]):
@@ -217,13 +294,23 @@ def look_at(
 ) -> Look:
     """The facts along `axis`; only as long as the rows still sum to 1 in some form, if that is all that matters."""
     moved = np.moveaxis(array, axis, -1)
-    look = Look(moved.shape[-1])
-    for place in blocks_of(moved.shape[:-1], look.classes):
-        look.add(moved[place])
-        if tick is not None:
-            tick(moved[place].size)
-        if until_unsettled and look.rows and not look.settled(eps):
-            break
+    places = list(blocks_of(moved.shape[:-1], moved.shape[-1]))
+
+    def one(run: list[Place]) -> Look:
+        look = Look(moved.shape[-1])
+        for place in run:
+            look.add(moved[place])
+            if tick is not None:
+                tick(moved[place].size)
+            if until_unsettled and look.rows and not look.settled(eps):
+                break
+        return look
+
+    if until_unsettled:
+        return one(places)
+    look, *others = in_runs(places, one)
+    for later in others:
+        look.merge(later)
     return look
 
 
@@ -257,8 +344,8 @@ def kinds_of(look: Look, eps: float, is_target: bool) -> list[Kind]:
     unnormalised = Kind("probs", False, 0.0, f"{values}, rows sum to {sums}, not 1")
     weights = Kind("weights", None, 0.0, f"{values}, rows sum to {sums}")
     why = "of both signs" if low < 0 < high else f"their sums {sums}"
-    if not low < 0 < high and look.mass_high > 0:
-        why += f", the sums of their exp {span(look.mass_low, look.mass_high)}"
+    if not low < 0 < high and look.mass is not None:
+        why += f", the sums of their exp {look.mass}"
     logits = Kind("logits", None, 0.0, f"{values}, {why}")
     if high == math.inf:
         return [logits]
@@ -286,10 +373,10 @@ def kinds_of(look: Look, eps: float, is_target: bool) -> list[Kind]:
         if is_target:
             return [logits, weights]
     if high <= rounding and look.missed["log_probs"] <= NEAR:
-        evidence = f"{values}, their exp sums to {span(look.mass_low, look.mass_high)}, not 1"
+        evidence = f"{values}, their exp sums to {look.mass}, not 1"
         return [Kind("log_probs", False, look.missed["log_probs"], evidence)]
     if is_target and high <= 0 and 0 < look.mass_high <= 1 + NEAR:
-        evidence = f"{values}, their exp sums to {span(look.mass_low, look.mass_high)}"
+        evidence = f"{values}, their exp sums to {look.mass}"
         return [logits, Kind("log_probs", False, 0.0, evidence)]
     return [logits]
 
