@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from threading import Lock
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,6 +26,7 @@ import xent
 from xent import losses
 from xent._core import as_array
 from xent._reading import (
+    BLOCK,
     KIND_NAMES,
     LOGS,
     UNITS,
@@ -53,8 +55,7 @@ Array: TypeAlias = NDArray[Any]
 KERAS_EPSILON = 1e-7
 WIDTH = 110
 LIMIT = 1 << 17  # elements up to which the calls of the table are made of everything
-SAMPLE = 1 << 14  # elements, evenly spaced, of which they are made beyond, or one in THIN where that is more
-THIN = 256
+FEWEST, MOST, THIN = 1 << 14, 1 << 16, 256  # elements, evenly spaced, of which they are made beyond: one in THIN
 SHOW_AFTER = 2.0  # seconds until progress is shown
 
 
@@ -742,11 +743,17 @@ class Progress:
         self.bar: Any = None
         self.shown = -1
         self.wanted = sys.stderr is not None and sys.stderr.isatty()
+        self.lock = Lock()
 
     def tick(self, elements: int) -> None:
-        self.done = min(self.done + elements, self.total)
-        if not self.wanted or time.monotonic() - self.start < SHOW_AFTER:
-            return
+        """From any thread."""
+        if self.wanted:
+            with self.lock:
+                self.done = min(self.done + elements, self.total)
+                if time.monotonic() - self.start >= SHOW_AFTER:
+                    self.show()
+
+    def show(self) -> None:
         if self.shown < 0:
             try:
                 from tqdm import tqdm
@@ -840,22 +847,27 @@ class Scores:
     gone: Array | None
 
 
-def scores_of(side: Side) -> Scores:
-    x, mass = side.array.astype(np.float64, copy=False), None
+def scores_of(side: Side, rows: Array, desk: Array) -> Scores:
+    """Of some of its rows, in the two of `desk`: fresh temporaries would cost more than what is computed."""
+    mass = None
+    x, other = desk[:, : rows.size].reshape(2, -1, side.classes)
+    np.copyto(x.reshape(rows.shape), rows, casting="unsafe")
     unnormalised = not side.is_prediction and side.reading.normalised is False
     if side.kind == "logits" or side.kind in LOGS:
-        x = x * LOGS[side.kind][0] if side.kind in LOGS and side.kind != "log_probs" else x
+        if side.kind in LOGS and side.kind != "log_probs":
+            x *= LOGS[side.kind][0]
         top = x.max(-1, keepdims=True)
-        z = x - top
-        p = xent.softmax(z)
+        z = np.subtract(x, top, out=x)
+        p = xent.softmax(z, out=other)
         lse = -np.log(p.max(-1))
         if unnormalised:
             mass = np.exp(top[:, 0] + lse)
     else:
         unit = UNITS.get(side.kind, 1.0)
-        x = x / unit if unit != 1 else x
+        if unit != 1:
+            x /= unit
         total = row_sums(x)
-        z, lse, p = np.log(x), np.log(total), x / total[:, None]
+        z, lse, p = np.log(x, out=other), np.log(total), np.divide(x, total[:, None], out=x)
         if unnormalised:
             mass = total
     gone = None
@@ -865,44 +877,49 @@ def scores_of(side: Side) -> Scores:
     return Scores(z, lse, p, mass, gone)
 
 
-def sums_of(p: Side, t: Side) -> Sums:
-    """The sums by a softmax of each side and products, in a third of the time that a kernel for each would take.
-
-    A divergence is a difference of two sums here. Where it is small beside them, or not finite, the kernels decide.
-    """
-    if not len(p.array):
+def sums_of_labels(p: Side, t: Side, place: Place) -> Sums | None:
+    """The sums of labels, or None where the kernels have to decide."""
+    if t.kind == "labels" and p.kind in ("logits", "log_probs") and t.labels.skip is None:
+        logits, classes = rows_along(p.array, p.axis)[place].reshape(-1, p.classes), t.array[place].reshape(-1)
+        classes = classes.astype(np.int64, copy=False) - t.labels.base
+    else:
+        x, y = piece(p, t, place)
+        logits = x.converted("logits")[1]
+        classes = y.array.argmax(-1) if t.kind == "one_hot" else y.converted("classes")[1]
+    if not len(logits):
         return Sums()
-    if t.kind in ("labels", "one_hot"):
-        logits = p.converted("logits")[1]
-        classes = t.array.argmax(-1) if t.kind == "one_hot" else t.converted("classes")[1]
-        by_row = losses.cross_entropy(logits, classes, reduction="none")
-        kl = float(by_row.sum())
-        if p.classes == 1 or not np.isfinite(logits.min()) or not math.isfinite(kl):
-            return sums_by_kernels(p, t)
-        # Each class has something of a finite row's prediction, and all but one have nothing of the target.
-        return Sums(kl, kl, 0.0, math.inf, 0.0, np.bincount(classes, by_row, p.classes), len(by_row))
-    a, b = scores_of(p), scores_of(t)
-    offset = a.lse - b.lse
-    gap = b.z - a.z
-    gap += offset[:, None]  # log target - log prediction
-    kl = np.einsum("ij,ij->i", b.p, gap)
-    cross = a.lse - np.einsum("ij,ij->i", b.p, a.z)
+    by_row = losses.cross_entropy(logits, classes, reduction="none", dtype=np.float64)
+    kl = float(by_row.sum())
+    if p.classes == 1 or not np.isfinite(logits.min()) or not math.isfinite(kl):
+        return None
+    # Each class has something of a finite row's prediction, and all but one have nothing of the target.
+    return Sums(kl, kl, 0.0, math.inf, 0.0, np.bincount(classes, by_row, p.classes), len(by_row))
+
+
+def sums_of_two(a: Scores, b: Scores) -> Sums | None:
+    """The sums by products, in a third of the time that a kernel for each would take.
+
+    A divergence is a difference of two sums here. Where it is small beside them, or not finite: None.
+    """
+    gap = np.subtract(b.z, a.z, out=b.z)
+    gap += (a.lse - b.lse)[:, None]  # log target - log prediction
+    per_class = np.einsum("ij,ij->j", b.p, gap)
+    kl = float(per_class.sum())
+    cross = float(a.lse.sum() - np.einsum("ij,ij->", b.p, a.z))
     reverse = -float(np.einsum("ij,ij->", a.p, gap))
-    of_normalised = float(kl.sum())
-    entropy = cross - kl
-    scale = 1e-6 * (len(kl) + abs(float(cross.sum())) + abs(float(entropy.sum())))
+    sums = Sums(kl, cross, cross - kl, reverse, kl, per_class, len(gap))
+    scale = 1e-6 * (len(gap) + abs(cross) + abs(cross - kl))
     # NaN compares as False.
-    if not all(abs(total) >= scale for total in (of_normalised, reverse, float(cross.sum()), float(entropy.sum()))):
-        return sums_by_kernels(p, t)
+    if not all(abs(total) >= scale for total in (kl, cross, cross - kl, reverse)):
+        return None
     if b.mass is not None:
         surplus = np.log(b.mass)
         gap += surplus[:, None]
-        kl, cross = b.mass * (kl + surplus), b.mass * cross
-        entropy = cross - kl
-        per_class = np.einsum("i,ij,ij->j", b.mass, b.p, gap)
-    else:
-        per_class = np.einsum("ij,ij->j", b.p, gap)
-    sums = Sums(float(kl.sum()), float(cross.sum()), float(entropy.sum()), reverse, of_normalised, per_class, len(kl))
+        np.multiply(b.p, b.mass[:, None], out=b.p)
+        per_class = sums.per_class = np.einsum("ij,ij->j", b.p, gap)
+        sums.kl = float(per_class.sum())
+        sums.cross_entropy = float((b.mass * a.lse).sum() - np.einsum("ij,ij->", b.p, a.z))
+        sums.entropy = sums.cross_entropy - sums.kl
     if a.gone is not None:
         hidden = a.gone if b.gone is None else a.gone & ~b.gone
         if hidden.any():
@@ -916,12 +933,22 @@ def sums_of(p: Side, t: Side) -> Sums:
 def added(p: Side, t: Side, progress: Progress | None = None) -> Sums:
     """The sums over all rows that count, in float64 whatever the arrays' dtypes, blocks side by side on the threads."""
 
+    labels = t.kind in ("labels", "one_hot")
+    x, y = rows_along(p.array, p.axis), t.array if labels else rows_along(t.array, t.axis)
+    nothing = np.zeros(())
+
     def one(run: list[Place]) -> tuple[list[Sums], Array]:
-        found, per_class = [], np.zeros(p.classes)
+        found, per_class, desk = [], np.zeros(p.classes), np.empty((4, max(BLOCK, p.classes)))
         for place in run:
-            sums = sums_of(*piece(p, t, place))
+            if labels:
+                sums = sums_of_labels(p, t, place)
+            else:
+                sums = sums_of_two(scores_of(p, x[place], desk[:2]), scores_of(t, y[place], desk[2:]))
+            if sums is None:
+                sums = sums_by_kernels(*piece(p, t, place))
             per_class += sums.per_class
-            found.append(replace(sums, per_class=np.zeros(())))
+            sums.per_class = nothing
+            found.append(sums)
             if progress is not None:
                 progress.tick(sums.rows * p.classes)
         return found, per_class
@@ -1283,7 +1310,8 @@ def explained_kl(
 
 def some_of(rows: int, classes: int) -> Array:
     """Which rows stand for all of a large array's."""
-    count = min(rows, max(8, SAMPLE // classes, rows // THIN))
+    elements = min(max(FEWEST, rows * classes // THIN), MOST)
+    count = min(rows, max(8, elements // classes))
     return np.unique(np.linspace(0, rows - 1, count).astype(np.int64))
 
 

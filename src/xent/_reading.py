@@ -20,7 +20,7 @@ import xent
 Array: TypeAlias = NDArray[Any]
 
 NEAR = 0.05  # rows whose sums are this close to 1 are meant to sum to 1
-BLOCK = 1 << 15  # elements that are looked at together: they stay in cache
+BLOCK = 1 << 16  # elements that are looked at together: they stay in cache
 RUNS = 16  # of blocks, each one thread's
 
 # Logarithms of probabilities: what to multiply by to get natural ones, and how that is written.
@@ -168,7 +168,7 @@ class Look:
     high: float = -math.inf
     sum_low: float = math.inf
     sum_high: float = -math.inf
-    zeros: bool = False
+    zeros: bool = False  # where nothing is below 0, or all is whole
     whole: bool = True
     one_a_row: bool = True
     one_at_most: bool = True
@@ -199,38 +199,39 @@ class Look:
         sums = row_sums(rows)
         first = not self.rows
         self.rows += len(rows)
-        self.extreme("low", low, start, numbers, lambda: rows == low)
-        self.extreme("high", high, start, numbers, lambda: rows == high)
-        self.extreme("sum_low", float(sums.min()), start, numbers, lambda: sums[:, None] == self.sum_low)
-        self.extreme("sum_high", float(sums.max()), start, numbers, lambda: sums[:, None] == self.sum_high)
-        self.zeros = self.zeros or bool(low <= 0 <= high and (rows == 0).any())
+        for name, found, best, of in (
+            ("low", low, low < self.low, rows),
+            ("high", high, high > self.high, rows),
+            ("sum_low", (least := float(sums.min())), least < self.sum_low, sums[:, None]),
+            ("sum_high", (most := float(sums.max())), most > self.sum_high, sums[:, None]),
+        ):
+            if best:
+                setattr(self, name, found)
+                row = int((of == found).any(1).argmax())
+                self.places[name] = start + (row if numbers is None else int(numbers[row]))
+        self.zeros = self.zeros or low == 0 or high == 0 or bool(self.whole and low < 0 < high and (rows == 0).any())
         self.whole = self.whole and bool(np.isfinite(low) and np.isfinite(high) and (rows == np.floor(rows)).all())
         self.one_a_row = self.one_a_row and bool((sums == 1).all())
         self.one_at_most = self.one_at_most and bool((sums <= 1).all())
         for kind, unit in UNITS.items():
-            self.judge(kind, sums / unit)
+            if not math.isinf(self.missed[kind]):
+                self.judge(kind, sums / unit if unit != 1 else sums)
         for kind, (factor, _) in LOGS.items():
+            if math.isinf(self.missed[kind]) and (kind != "log_probs" or self.high > 0.2):
+                continue
             if max(low * factor, high * factor) > 0.2:
                 self.missed[kind] = math.inf
                 continue
             # A row refutes most of them, and all of the first block would cost as much as hundreds of rows.
             if first and kind != "log_probs":
                 self.judge(kind, mass_of(rows[:1], factor))
-            if math.isinf(self.missed[kind]) and kind != "log_probs":
-                continue
+                if math.isinf(self.missed[kind]):
+                    continue
             mass = mass_of(rows, factor)
             if kind == "log_probs":  # of all rows, as these sums are told
                 self.mass_low = min(self.mass_low, float(mass.min()))
                 self.mass_high = max(self.mass_high, float(mass.max()))
             self.judge(kind, mass)
-
-    def extreme(self, name: str, found: float, start: int, numbers: Array | None, where: Callable[[], Array]) -> None:
-        """Keep a minimum (its name ends so) or maximum, and which row has it."""
-        best = getattr(self, name)
-        if found < best if name.endswith("low") else found > best:
-            setattr(self, name, found)
-            row = int(where().any(1).argmax())
-            self.places[name] = start + (row if numbers is None else int(numbers[row]))
 
     def merge(self, later: "Look") -> None:
         """The facts of the rows that follow."""
