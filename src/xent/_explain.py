@@ -55,7 +55,7 @@ Array: TypeAlias = NDArray[Any]
 KERAS_EPSILON = 1e-7
 WIDTH = 110
 LIMIT = 1 << 17  # elements up to which the calls of the table are made of everything
-FEWEST, MOST, THIN = 1 << 14, 1 << 16, 256  # elements, evenly spaced, of which they are made beyond: one in THIN
+FEWEST, MOST, THIN = 1 << 13, 1 << 16, 256  # elements, evenly spaced, of which they are made beyond: one in THIN
 SHOW_AFTER = 2.0  # seconds until progress is shown
 
 
@@ -419,7 +419,7 @@ def relate(row: Row, made: tuple[Array, Array], a: Side, b: Side, m: Numbers, of
         if exact:
             relation = "arguments swapped: " + formula.text.replace("KL", f"KL(prediction, {m.target})")
     elif not wrong:
-        exact, relation = meaning(row, *made, t, of, formula, brief=False)
+        exact, relation = meaning(row, value, *made, t, of, formula, brief=False)
     else:
         (p_text, x), (t_text, y) = p.converted(row.takes[0]), t.converted(row.takes[1])
         relation = "arguments swapped" if swapped else "; ".join(wrong)
@@ -427,7 +427,7 @@ def relate(row: Row, made: tuple[Array, Array], a: Side, b: Side, m: Numbers, of
         if skip is not None:
             changed.append(f"the rows of {skip} left out")
         arguments = ", ".join((t_text, p_text) if row.target_first else (p_text, t_text))
-        of_these = meaning(row, x, y, t, of, formula, brief=True)[1]
+        of_these = meaning(row, evaluate(row, x, y, t.axis)[0], x, y, t, of, formula, brief=True)[1]
         if of_these is not None:
             with_these = f"({arguments})" if swapped or len(changed) != 1 else changed[0]
             if skip is not None and len(changed) > 1:
@@ -449,9 +449,11 @@ def relate(row: Row, made: tuple[Array, Array], a: Side, b: Side, m: Numbers, of
     )
 
 
-def meaning(row: Row, x: Array, y: Array, t: Side, m: Numbers, words: Formula, brief: bool) -> tuple[bool, str | None]:
-    """What the call gives of prediction and target as it takes them: whether its formula exactly, and in words."""
-    value, formula = evaluate(row, x, y, t.axis)[0], row.formula(m)
+def meaning(
+    row: Row, value: Array | None, x: Array, y: Array, t: Side, m: Numbers, words: Formula, brief: bool
+) -> tuple[bool, str | None]:
+    """What the call's value of prediction and target as it takes them is: whether its formula exactly, and in words."""
+    formula = row.formula(m)
     if value is None:
         return False, None
     if formula.holds(in_all(value), m, row.slack):

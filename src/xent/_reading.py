@@ -196,26 +196,22 @@ class Look:
                 return
             rows = rows[numbers]
             low, high = float(rows.min()), float(rows.max())
-        sums = row_sums(rows)
         first = not self.rows
         self.rows += len(rows)
-        for name, found, best, of in (
-            ("low", low, low < self.low, rows),
-            ("high", high, high > self.high, rows),
-            ("sum_low", (least := float(sums.min())), least < self.sum_low, sums[:, None]),
-            ("sum_high", (most := float(sums.max())), most > self.sum_high, sums[:, None]),
-        ):
-            if best:
-                setattr(self, name, found)
-                row = int((of == found).any(1).argmax())
-                self.places[name] = start + (row if numbers is None else int(numbers[row]))
+        self.extreme("low", low, rows, start, numbers)
+        self.extreme("high", high, rows, start, numbers)
         self.zeros = self.zeros or low == 0 or high == 0 or bool(self.whole and low < 0 < high and (rows == 0).any())
         self.whole = self.whole and bool(np.isfinite(low) and np.isfinite(high) and (rows == np.floor(rows)).all())
-        self.one_a_row = self.one_a_row and bool((sums == 1).all())
-        self.one_at_most = self.one_at_most and bool((sums <= 1).all())
-        for kind, unit in UNITS.items():
-            if not math.isinf(self.missed[kind]):
-                self.judge(kind, sums / unit if unit != 1 else sums)
+        # Sums of numbers of both signs say nothing once they are no probabilities'.
+        if self.whole or not self.low < 0 < self.high or min(self.missed[kind] for kind in UNITS) <= 2 * NEAR:
+            sums = row_sums(rows)
+            self.extreme("sum_low", float(sums.min()), sums[:, None], start, numbers)
+            self.extreme("sum_high", float(sums.max()), sums[:, None], start, numbers)
+            self.one_a_row = self.one_a_row and bool((sums == 1).all())
+            self.one_at_most = self.one_at_most and bool((sums <= 1).all())
+            for kind, unit in UNITS.items():
+                if not math.isinf(self.missed[kind]):
+                    self.judge(kind, sums / unit if unit != 1 else sums)
         for kind, (factor, _) in LOGS.items():
             if math.isinf(self.missed[kind]) and (kind != "log_probs" or self.high > 0.2):
                 continue
@@ -232,6 +228,14 @@ class Look:
                 self.mass_low = min(self.mass_low, float(mass.min()))
                 self.mass_high = max(self.mass_high, float(mass.max()))
             self.judge(kind, mass)
+
+    def extreme(self, name: str, found: float, values: Array, start: int, numbers: Array | None) -> None:
+        """Keep a minimum (its name ends so) or maximum of `values`, and which row has it."""
+        best = getattr(self, name)
+        if found < best if name.endswith("low") else found > best:
+            setattr(self, name, found)
+            row = int((values == found).any(1).argmax())
+            self.places[name] = start + (row if numbers is None else int(numbers[row]))
 
     def merge(self, later: "Look") -> None:
         """The facts of the rows that follow."""
