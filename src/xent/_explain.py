@@ -787,16 +787,16 @@ def pieces(p: Side) -> list[Place]:
     return list(blocks_of(batch, p.classes))
 
 
-def piece(p: Side, t: Side, place: Any) -> tuple[Side, Side]:
+def piece(p: Side, t: Side, place: Any, taken: Callable[[Array], Array] = as_float64) -> tuple[Side, Side]:
     """The rows at `place` that count, C classes along the last axis."""
-    x = as_float64(rows_along(p.array, p.axis)[place]).reshape(-1, p.classes)
+    x = taken(rows_along(p.array, p.axis)[place]).reshape(-1, p.classes)
     if t.kind == "labels":
         y = t.array[place].reshape(-1)
         if t.labels.skip is not None:
             kept = y != t.labels.skip
             x, y = x[kept], y[kept]
         return p.of(x, -1), t.of(y, -1)
-    y = as_float64(rows_along(t.array, t.axis)[place]).reshape(-1, t.classes)
+    y = taken(rows_along(t.array, t.axis)[place]).reshape(-1, t.classes)
     return p.of(x, -1), t.of(y, -1)
 
 
@@ -881,7 +881,8 @@ def scores_of(side: Side, rows: Array, desk: Array) -> Scores:
 
 def sums_of_labels(p: Side, t: Side, place: Place) -> Sums | None:
     """The sums of labels, or None where the kernels have to decide."""
-    if t.kind == "labels" and p.kind in ("logits", "log_probs") and t.labels.skip is None:
+    wide = p.array.dtype.kind == "f" and p.array.dtype.itemsize > 2
+    if t.kind == "labels" and p.kind in ("logits", "log_probs") and t.labels.skip is None and wide:
         logits, classes = rows_along(p.array, p.axis)[place].reshape(-1, p.classes), t.array[place].reshape(-1)
         classes = classes.astype(np.int64, copy=False) - t.labels.base
     else:
@@ -1054,9 +1055,10 @@ def places_where(p: Side, t: Side, condition: Callable[[Side, Side], Array], sha
     batch = rows_along(p.array, p.axis).shape[:-1]
     for place in pieces(p):
         with np.errstate(all="ignore"):
-            found = condition(*piece(p, t, place))
-        count, size = count + int(found.sum()), size + found.size
-        if first is None and found.any():
+            found = condition(*piece(p, t, place, np.asarray))
+        here = int(np.count_nonzero(found))
+        count, size = count + here, size + found.size
+        if first is None and here:
             row, *column = (int(i) for i in np.argwhere(found)[0])
             at = np.arange(math.prod(batch)).reshape(batch)[place].reshape(-1)
             if t.kind == "labels" and t.labels.skip is not None:
@@ -1070,6 +1072,15 @@ def places_where(p: Side, t: Side, condition: Callable[[Side, Side], Array], sha
 
 # ---------------------------------------------------------------------------------------------------------------------
 # What to say
+
+
+def has_none(side: Side) -> Array:
+    """Where a class has no probability at all; what is finite in logs has one, too small for a float though it be."""
+    if side.kind == "labels":
+        return np.asarray(side.converted("classes")[1][:, None] != np.arange(side.classes))
+    if side.kind == "logits" or side.kind in LOGS:
+        return np.asarray(side.array == -math.copysign(math.inf, LOGS[side.kind][0] if side.kind in LOGS else 1))
+    return np.asarray(side.array == 0)
 
 
 def _special(is_special: Callable[[Array], Array], of_first: bool, p: Side, t: Side) -> Array:
@@ -1165,10 +1176,7 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dic
             "which may be negative; SciPy's entropy divides by T silently."
         )
     if math.isinf(m.kl):
-        # Not by their probabilities: those of finite logits may be too small for a float.
-        where = places_where(
-            p, t, lambda u, v: (u.converted("logits")[1] == -np.inf) & (v.converted("logits")[1] > -np.inf), m.shape
-        )
+        where = places_where(p, t, lambda u, v: has_none(u) & ~has_none(v), m.shape)
         found.append(
             f"KL is infinite: the target is positive where the prediction is 0 ({where}). Keras' clipping hides that."
             if where
@@ -1313,7 +1321,7 @@ def explained_kl(
 def some_of(rows: int, classes: int) -> Array:
     """Which rows stand for all of a large array's."""
     elements = min(max(FEWEST, rows * classes // THIN), MOST)
-    count = min(rows, max(8, elements // classes))
+    count = min(rows, max(2, elements // classes))
     return np.unique(np.linspace(0, rows - 1, count).astype(np.int64))
 
 
@@ -1331,7 +1339,8 @@ def rows_for_calls(p: Side, t: Side, looks: dict[str, Look]) -> tuple[Side, Side
     rows = math.prod(batch)
     notable = [row for look in looks.values() for row in look.places.values()]
     if skip is not None:
-        notable.append(int((t.array == skip).argmax()))
+        notable.insert(0, int((t.array == skip).argmax()))
+    notable = notable[: max(2, MOST // p.classes)]  # rows of a vocabulary are long
     places = np.unravel_index(np.unique([*some_of(rows, p.classes), *notable]), batch)
     x = as_float64(rows_along(p.array, p.axis)[places])
     if t.kind != "labels":

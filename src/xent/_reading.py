@@ -181,9 +181,8 @@ class Look:
     places: dict[str, int] = field(default_factory=dict)  # the rows of the extremes and of the first NaN
 
     def add(self, rows: Array) -> None:
+        """Some more rows, in float32 or float64."""
         rows = rows.reshape(-1, self.classes)
-        if rows.dtype.kind != "f" or rows.dtype.itemsize < 4:
-            rows = rows.astype(np.float64 if rows.dtype.kind in "biu" else np.float32)
         start, numbers = self.walked, None
         self.walked += len(rows)
         low, high = float(rows.min()), float(rows.max())
@@ -302,11 +301,17 @@ def look_at(
     places = list(blocks_of(moved.shape[:-1], moved.shape[-1]))
 
     def one(run: list[Place]) -> Look:
-        look = Look(moved.shape[-1])
+        look, desk = Look(moved.shape[-1]), np.empty(0)
         for place in run:
-            look.add(moved[place])
+            rows = moved[place]
+            if array.dtype.kind != "f" or array.dtype.itemsize < 4:
+                desk = np.empty(rows.size) if desk.size < rows.size else desk
+                wide = desk[: rows.size].reshape(rows.shape)
+                np.copyto(wide, rows, casting="unsafe")
+                rows = wide
+            look.add(rows)
             if tick is not None:
-                tick(moved[place].size)
+                tick(rows.size)
             if until_unsettled and look.rows and not look.settled(eps):
                 break
         return look
