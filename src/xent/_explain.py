@@ -128,7 +128,7 @@ class Side:
         return self.forms[need]
 
     def as_labels(self) -> tuple[str, Array]:
-        base, text = self.labels.base, self.reading.name
+        base, text = self.labels.base, self.labels.text or self.reading.name
         text = f"{text}.astype(np.int64)" if self.reading.dtype != "int64" else text
         return (f"{text} - {base}" if base else text), self.array.astype(np.int64) - base
 
@@ -492,7 +492,11 @@ class Alternative:
     use: str
 
     def __str__(self) -> str:
-        return f"{self.reading}: {self.quantity} = {number(self.value)} nats, by {self.use}"
+        return f"{self.reading}: {self.quantity} {valued(self.value, self.use)}"
+
+
+def valued(value: float, use: str) -> str:
+    return f"= {number(value)} nats, by {use}" if use else "is NaN"
 
 
 def number(value: float) -> str:
@@ -532,7 +536,7 @@ class Explanation:
     calls : tuple of Call
         What each library's call gives.
     use : str
-        The one call to use; empty where there is none.
+        The one call to use; empty where there is none, also where its value would be NaN.
     sampled : int
         0, or of large arrays the number of rows of which the calls are made; the numbers above are always of all.
     """
@@ -601,8 +605,8 @@ class Explanation:
         if self.unclear:
             lines.append(("unclear", "The arrays do not decide how they are to be read:"))
             first = f"{self.reading}: {self.quantity}"
-            if self.use:
-                first += f" = {number(self.value)} nats, by {self.use}"
+            if self.loss != "none":
+                first += f" {valued(self.value, self.use)}"
             lines += [(f"({i})", str(text)) for i, text in enumerate((first, *self.alternatives), 1)]
         elif self.use:
             lines.append(("use", self.use))
@@ -1074,6 +1078,15 @@ def places_where(p: Side, t: Side, condition: Callable[[Side, Side], Array], sha
 # What to say
 
 
+def unusable(value: float, use: str) -> list[str]:
+    """What is said instead of a call whose value is NaN."""
+    return (
+        [f"No call gives a number of these arrays: it is NaN. Once what follows is mended, {use}."]
+        if value != value
+        else []
+    )
+
+
 def has_none(side: Side) -> Array:
     """Where a class has no probability at all; what is finite in logs has one, too small for a float though it be."""
     if side.kind == "labels":
@@ -1086,6 +1099,12 @@ def has_none(side: Side) -> Array:
 def _special(is_special: Callable[[Array], Array], of_first: bool, p: Side, t: Side) -> Array:
     """Where the one or the other side is NaN, or infinite: a condition for `places_where`."""
     return is_special((p if of_first else t).array)
+
+
+def _whole_rows(condition: Callable[[Side, Side], Array], p: Side, t: Side) -> Array:
+    """Where a condition holds in all of a row."""
+    found = condition(p, t)
+    return np.broadcast_to(found.all(-1, keepdims=True), found.shape)
 
 
 def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dict[str, Look]) -> list[str]:
@@ -1109,6 +1128,10 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dic
                     f"{name} holds +inf: {where}. softmax is NaN in such a row, and so is every mean over it; no loss "
                     "of these arrays means anything before that is mended."
                 )
+    if math.isnan(m.kl):
+        for side, nothing in ((p, lambda u, v: has_none(u)), (t, lambda u, v: has_none(v))):
+            if side.kind != "labels" and (where := places_where(p, t, partial(_whole_rows, nothing), m.shape)):
+                found.append(f"{side.reading.name} has rows that leave no class any probability: {where}.")
     if not p.is_first:
         found.append(
             f"The arguments look swapped: input holds {KIND_NAMES[b.kind]}, target {KIND_NAMES[a.kind]}. Here, in "
@@ -1262,7 +1285,8 @@ def operand(name: str, value: ArrayLike) -> Operand:
 def alternative(words: str, p: Side, t: Side) -> Alternative:
     sums = added(p, t)
     quantity = f"KL({t.reading.name}, prediction)"
-    return Alternative(words, quantity, sums.kl / sums.rows if sums.rows else math.nan, call_to_use(p, t))
+    value = sums.kl / sums.rows if sums.rows else math.nan
+    return Alternative(words, quantity, value, "" if math.isnan(value) else call_to_use(p, t))
 
 
 def says(side: Side) -> str:
@@ -1307,9 +1331,9 @@ def explained_kl(
         entropy=m.entropy,
         cross_entropy=m.cross_entropy,
         per_class=sums.per_class / m.rows if m.rows else sums.per_class * math.nan,
-        pitfalls=(*notes, *pitfalls_of(p, t, m, by_name, looks)),
+        pitfalls=(*unusable(m.kl, call_to_use(ps, ts)), *notes, *pitfalls_of(p, t, m, by_name, looks)),
         calls=tuple(calls),
-        use=call_to_use(ps, ts),
+        use="" if math.isnan(m.kl) else call_to_use(ps, ts),
         value=m.kl,
         alternatives=tuple(alternatives),
         reading=words,
@@ -1412,7 +1436,8 @@ class Binary:
         return x.size // x.shape[-1], x.shape[-1]
 
     def alternative(self, words: str) -> Alternative:
-        return Alternative(words, "binary cross-entropy", self.total() / self.count[0], self.use)
+        value = self.total() / self.count[0]
+        return Alternative(words, "binary cross-entropy", value, "" if math.isnan(value) else self.use)
 
 
 def binary_calls(case: Binary, value: float) -> list[Call]:
@@ -1485,10 +1510,11 @@ def explained_binary(
             f"input has shape {readings[0].shape} and target {readings[1].shape}: where they are subtracted or "
             "multiplied they broadcast to a matrix. Give both the same shape."
         )
-    if not math.isfinite(value):
-        notes.append(
-            f"The loss is {value}: a target is where the prediction says that it cannot be, or a NaN or +inf is held."
-        )
+    if math.isnan(value):
+        nan = [side.name for side in (case.prediction, case.target) if bool(np.isnan(side.array).any())]
+        notes = [*unusable(value, case.use), *(f"{name} holds NaN." for name in nan), *notes]
+    elif math.isinf(value):
+        notes.append("The loss is infinite: a target is where the prediction says that it cannot be.")
     calls = binary_calls(case, value)
     return Explanation(
         input=readings[0],
@@ -1500,7 +1526,7 @@ def explained_binary(
         prediction=f"1 / (1 + np.exp(-{case.texts[0]}))",
         pitfalls=tuple(notes),
         calls=tuple(calls),
-        use=case.use,
+        use="" if math.isnan(value) else case.use,
         loss="binary_cross_entropy",
         value=value,
         alternatives=tuple(alternatives),
@@ -1544,6 +1570,10 @@ def explained_none(
 
 def looked(side: Operand, axis: int, tick: Any = None) -> Look:
     look = look_at(side.array, axis, side.eps, tick=tick)
+    if not look.rows and side.array.ndim == 1 and not np.isnan(side.array).all():
+        # What is left says whether these are classes of one row, or one number a row.
+        look = look_at(side.array[~np.isnan(side.array)], axis, side.eps)
+        look.nan_rows = 1
     if not look.rows:
         raise ValueError(f"explain: every row of {side.name} holds a NaN")
     return look
@@ -1562,7 +1592,7 @@ def explain_same_shape(x: Operand, t: Operand, wanted: int | None, progress: Pro
 
     whole = all(side.whole_dtype and one.low >= 0 for side, one in ((x, lx), (t, lt)))
     hot = [one.zero_or_one and one.one_a_row for one in (lx, lt)]
-    if whole and (ndim == 1 or not any(hot) or all(hot)):
+    if (whole and (ndim == 1 or not any(hot))) or (all(hot) and ndim > 1):
         return explain_two_whole(x, t, place, look, all(hot) and ndim > 1)
 
     swap = lx.zero_or_one and not lt.zero_or_one and not (hot[0] and lt.settled(t.eps) and ndim > 1)
@@ -1686,14 +1716,11 @@ def explain_two_whole(x: Operand, t: Operand, place: int, look: dict[str, Look],
         f"say is how often they agree: {number(100 * float(same))} % of {count}."
     ]
     alternatives = []
-    if not hot and look["input"].sum_low > 0 and look["target"].sum_low > 0:
-        sides = []
-        for side, first in ((x, True), (t, False)):
-            one = look[side.name]
-            evidence = f"whole numbers from {number(one.low)} to {number(one.high)}"
-            sides.append(side.side(Kind("weights", None, 0.0, evidence), place, first))
+    if look["input"].sum_low > 0 and look["target"].sum_low > 0 and not (hot and x.whole_dtype and t.whole_dtype):
+        kind, what = ("one_hot", "probabilities") if hot else ("weights", "counts")
+        sides = [side.side(Kind(kind, hot or None, 0.0, ""), place, side is x) for side in (x, t)]
         alternatives.append(
-            alternative(f"both are counts, of {x.array.shape[place]} classes along axis {place}", *sides)
+            alternative(f"both are {what}, of {x.array.shape[place]} classes along axis {place}", *sides)
         )
     return explained_none(x, t, kinds, notes, alternatives, "both are labels")
 
@@ -1768,13 +1795,13 @@ def explain_labels(
     places = [] if not shape else range(len(shape)) if wanted is None else [wanted]
     fitting = [a for a in places if other.array.shape == shape[:a] + shape[a + 1 :]]
     kept = [a for a in places if other.array.shape == (*shape[:a], 1, *shape[a + 1 :]) and shape[a] > 1]
+    text = ""
     if not fitting and kept:
         fitting = kept[-1:]
         other = Operand(other.name, other.array.squeeze(fitting[0]))
-        index = ", ".join([":"] * fitting[0] + ["0"])
+        text = f"{other.name}[{', '.join([':'] * fitting[0] + ['0'])}]"
         notes.append(
-            f"{other.name} has an axis of length 1: most calls want labels without it, {other.name}[{index}]; below it "
-            "is read so."
+            f"{other.name} has an axis of length 1: most calls want labels without it, {text}; below it is read so."
         )
     if not fitting:
         hints = ""
@@ -1790,7 +1817,9 @@ def explain_labels(
     if shape[last] == 1:
         wide = Operand(other.name, np.expand_dims(other.array, last))
         looks = {dense.name: looked(dense, last), other.name: looked(wide, last)}
-        binary = explain_binary_shape(dense, Operand(other.name, wide.array), last, looks)
+        targets_first = looks[dense.name].zero_or_one and not looks[other.name].zero_or_one
+        pair = (wide, dense) if targets_first else (dense, wide)
+        binary = explain_binary_shape(*pair, last, looks)
         if binary is not None:
             flat = replace(dense_reading(binary, other.name), shape=other.array.shape)
             column = f"{other.name}[:, None]" if other.array.ndim == 1 else other.name
@@ -1807,7 +1836,7 @@ def explain_labels(
     error: IndexError | None = None
     for a in fitting:
         try:
-            usable.append((a, read_labels(other.name, other.array, shape[a], ignore_index)))
+            usable.append((a, replace(read_labels(other.name, other.array, shape[a], ignore_index), text=text)))
         except IndexError as caught:
             error = caught
     if not usable:

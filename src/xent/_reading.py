@@ -357,6 +357,8 @@ def kinds_of(look: Look, eps: float, is_target: bool) -> list[Kind]:
     if not low < 0 < high and look.mass is not None:
         why += f", the sums of their exp {look.mass}"
     logits = Kind("logits", None, 0.0, f"{values}, {why}")
+    if low < 0 < high and look.missed["probs"] <= rounding:
+        return [logits, Kind("probs", True, look.missed["probs"], f"{values}, though rows sum to 1 within rounding")]
     if high == math.inf:
         return [logits]
     if low >= 0 and high <= 1 and look.sum_high > 0:
@@ -399,6 +401,7 @@ class Labels:
     skip: int | None = None
     evidence: str = ""
     signs: bool = False  # -1 and 1 only, which may be the two classes
+    text: str = ""  # how they are written, if not by their name
 
 
 def read_labels(name: str, array: Array, classes: int, ignore_index: int | None) -> Labels:
@@ -410,7 +413,7 @@ def read_labels(name: str, array: Array, classes: int, ignore_index: int | None)
         hint = f"; a distribution for all rows is {name}[None, :]" if array.shape == (classes,) else ""
         raise ValueError(
             f"explain: {name} has shape {array.shape}, one value a row, and {array.dtype} values that are no labels, "
-            f"as {array[at].item()!r} at {at}{hint}"
+            f"as {array[at].item()!r} at {at}{hint}; of a loss or a mean, give the array that it was made of"
         )
     values = array.astype(np.int64) if kind != "u" else array.astype(np.uint64)
     kept = values if ignore_index is None else values[values != ignore_index]
