@@ -102,6 +102,12 @@ class Side:
         """The same of other rows."""
         return replace(self, array=array, axis=axis, forms={})
 
+    def text(self, need: str) -> str:
+        """How what `need` wants is written, which no row has to be converted for."""
+        shape = (0,) if self.kind == "labels" else (0, self.classes)
+        none = np.zeros(shape, self.array.dtype if self.whole_dtype else np.float64)
+        return self.of(none, -1).converted(need)[0]
+
     def departure(self, need: str, as_prediction: bool) -> str:
         """What is wrong with the array where `need` is wanted; empty if nothing is."""
         kind, name = self.kind, self.reading.name
@@ -1007,20 +1013,20 @@ def numbers_of(s: Sums, p: Side, t: Side, shape: tuple[int, ...]) -> Numbers:
 
 def call_to_use(p: Side, t: Side) -> str:
     """The one call that gives the divergence, as it is written."""
-    logits, name = p.converted("logits")[0], t.reading.name
+    logits, name = p.text("logits"), t.reading.name
     options: dict[str, Any] = {} if t.written == -1 else {"axis": t.written}
     function = "kl_div"
     if t.kind == "labels":
-        function, text = "cross_entropy", t.converted("classes")[0]
+        function, text = "cross_entropy", t.text("classes")
         if t.labels.skip is not None:
             options["ignore_index"] = t.labels.skip - t.labels.base
     elif t.kind == "one_hot" and t.whole_dtype:
         function, text = "cross_entropy", f"{name}.argmax({t.written})"
     elif t.kind in LOGS or t.kind == "logits":
         options["target_kind"] = kind = "logits" if t.kind == "logits" else "log_probs"
-        text = t.converted(kind)[0] if t.kind != "logits" else name
+        text = t.text(kind) if t.kind != "logits" else name
     else:
-        text = t.converted("probs")[0]
+        text = t.text("probs")
     written = "".join(f", {key}={value!r}" for key, value in options.items())
     return f"xent.losses.{function}({logits}, {text}{written})"
 
@@ -1143,12 +1149,12 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dic
         if kind in LOGS and kind != "log_probs":
             found.append(
                 f"{name} holds {KIND_NAMES[kind]}: {side.reading.evidence}. Every library here wants natural "
-                f"logarithms of probabilities: {side.converted('log_probs')[0]}."
+                f"logarithms of probabilities: {side.text('log_probs')}."
             )
         elif kind in ("percent", "neg_probs", "weights"):
             found.append(
                 f"{name} holds {KIND_NAMES[kind]}: {side.reading.evidence}. As probabilities it is "
-                f"{side.converted('probs')[0]}."
+                f"{side.text('probs')}."
             )
     if t.kind == "labels" and t.labels.skip is not None:
         skip = t.labels.skip
@@ -1177,11 +1183,11 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dic
         found.append(
             f"{a.name} holds logits: kl_div of PyTorch, Gluon and optax takes log-probabilities and normalises nothing"
             + (f" (batchmean gives {shown['torch kl_div batchmean']})" if raw is not None and p.is_first else "")
-            + f". {p.converted('log_probs')[0]} is right for it."
+            + f". {p.text('log_probs')} is right for it."
         )
     if t.kind in ("log_probs", "logits"):
         what = "in log space" if t.kind == "log_probs" else "logits"
-        remedy = "log_target=True" if t.kind == "log_probs" else t.converted("probs")[0]
+        remedy = "log_target=True" if t.kind == "log_probs" else t.text("probs")
         found.append(f"{b.name} is {what}, where most calls take probabilities: in PyTorch's kl_div use {remedy}.")
     if t.kind == "logits" and p.kind == "logits":
         found.append(
@@ -1325,15 +1331,15 @@ def explained_kl(
         axis=p.written,
         rows=m.rows,
         classes=m.classes,
-        prediction=ps.converted("probs")[0],
+        prediction=p.text("probs"),
         kl=m.kl,
         reverse=m.reverse,
         entropy=m.entropy,
         cross_entropy=m.cross_entropy,
         per_class=sums.per_class / m.rows if m.rows else sums.per_class * math.nan,
-        pitfalls=(*unusable(m.kl, call_to_use(ps, ts)), *notes, *pitfalls_of(p, t, m, by_name, looks)),
+        pitfalls=(*unusable(m.kl, call_to_use(p, t)), *notes, *pitfalls_of(p, t, m, by_name, looks)),
         calls=tuple(calls),
-        use="" if math.isnan(m.kl) else call_to_use(ps, ts),
+        use="" if math.isnan(m.kl) else call_to_use(p, t),
         value=m.kl,
         alternatives=tuple(alternatives),
         reading=words,
