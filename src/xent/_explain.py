@@ -56,6 +56,7 @@ KERAS_EPSILON = 1e-7
 WIDTH = 110
 LIMIT = 1 << 17  # elements up to which the calls of the table are made of everything
 FEWEST, MOST, THIN = 1 << 13, 1 << 16, 256  # elements, evenly spaced, of which they are made beyond: one in THIN
+MOST_CLASSES = 1 << 20  # numbers without an axis of classes that may be one row
 SHOW_AFTER = 2.0  # seconds until progress is shown
 
 
@@ -1770,7 +1771,7 @@ def explain_binary_shape(x: Operand, t: Operand, place: int, look: dict[str, Loo
             elif normalised and not lone and lt.sum_low > 0:
                 q = t.side(Kind("weights", None, 0.0, "zeros and ones"), place, False)
                 alternatives.append(alternative(f"{along}: {says(p)}, and the ones of a row share its mass", p, q))
-            elif lone and not lt.zero_or_one and lt.sum_low > 0:
+            elif lone and not lt.zero_or_one and lt.sum_low > 0 and classes <= MOST_CLASSES:
                 q = t.side(Kind("probs", False, 0.0, "from 0 to 1"), place, False)
                 alternatives.append(alternative(f"{along}: {says(p)}, {says(q)}", p, q))
         for a in range(t.array.ndim):

@@ -154,8 +154,16 @@ def row_sums(rows: Array) -> Array:
 
 def mass_of(rows: Array, factor: float) -> Array:
     """The sums of the exponentials of the rows times `factor`."""
-    mass: Array = np.exp(xent.logsumexp(rows if factor == 1 else rows * np.float64(factor), dtype=np.float64))
+    mass = np.zeros(len(rows))
+    for some in columns(rows):
+        mass += np.exp(xent.logsumexp(some if factor == 1 else some * np.float64(factor), dtype=np.float64))
     return mass
+
+
+def columns(rows: Array) -> Iterator[Array]:
+    """The rows themselves, or what is a block long of one that is longer, as where there is one number a row."""
+    for start in range(0, rows.shape[1], BLOCK):
+        yield rows[:, start : start + BLOCK]
 
 
 @dataclass
@@ -181,7 +189,7 @@ class Look:
     places: dict[str, int] = field(default_factory=dict)  # the rows of the extremes and of the first NaN
 
     def add(self, rows: Array) -> None:
-        """Some more rows, in float32 or float64."""
+        """Some more rows, of integers or in float32 or float64."""
         rows = rows.reshape(-1, self.classes)
         start, numbers = self.walked, None
         self.walked += len(rows)
@@ -200,7 +208,11 @@ class Look:
         self.extreme("low", low, rows, start, numbers)
         self.extreme("high", high, rows, start, numbers)
         self.zeros = self.zeros or low == 0 or high == 0 or bool(self.whole and low < 0 < high and (rows == 0).any())
-        self.whole = self.whole and bool(np.isfinite(low) and np.isfinite(high) and (rows == np.floor(rows)).all())
+        if rows.dtype.kind == "f" and self.whole:
+            finite = np.isfinite(low) and np.isfinite(high)
+            self.whole = bool(finite and all((some == np.floor(some)).all() for some in columns(rows)))
+        elif rows.dtype.kind != "f":
+            self.missed |= dict.fromkeys(LOGS, math.inf)
         # Sums of numbers of both signs say nothing once they are no probabilities'.
         if self.whole or not self.low < 0 < self.high or min(self.missed[kind] for kind in UNITS) <= 2 * NEAR:
             sums = row_sums(rows)
@@ -304,7 +316,7 @@ def look_at(
         look, desk = Look(moved.shape[-1]), np.empty(0)
         for place in run:
             rows = moved[place]
-            if array.dtype.kind != "f" or array.dtype.itemsize < 4:
+            if is_float(array) and array.dtype.itemsize < 4:
                 desk = np.empty(rows.size) if desk.size < rows.size else desk
                 wide = desk[: rows.size].reshape(rows.shape)
                 np.copyto(wide, rows, casting="unsafe")
