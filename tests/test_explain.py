@@ -4,6 +4,7 @@ The values are held against formulas written here in NumPy, not against the door
 """
 
 import html
+import io
 import json
 import re
 import subprocess
@@ -792,6 +793,202 @@ def test_what_the_arrays_really_are(pair):
     first = found.advice[0]
     assert text.startswith(" ".join(" ".join(first).split()))
     assert re.sub("<[^>]*>|:", "", found._repr_html_()).startswith(html.escape(" ".join(first)).replace(":", ""))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Large arrays
+
+ROWS, WIDTH = 150, 1000  # several blocks, and more than the table's calls are made of
+
+
+def large(form, seed):
+    """Scores, or what becomes of them, by the first word; the others say what is done to them before."""
+    kind, *how = form.split()
+    scores = 2 * np.random.default_rng(seed).normal(size=(ROWS, WIDTH))
+    if "masked" in how:
+        scores[:, 900:] = -np.inf
+    if "pruned" in how:
+        scores[scores < -4] = -np.inf
+    if kind == "labels":
+        labels = scores.argmax(-1)
+        return np.where(np.arange(ROWS) % 7 == 3, -1, labels) if "-1" in how else labels
+    logs = log_softmax(scores)
+    if kind == "probs":
+        return np.exp(logs) * (0.98 if "short" in how else 1)
+    return {"logits": scores + 3, "log_probs": logs, "log2": logs / np.log(2), "percent": 100 * np.exp(logs)}[kind]
+
+
+LARGE = {
+    "logits, logits": ("logits", "logits"),
+    "logits, probs": ("logits", "probs"),
+    "log_probs, probs": ("log_probs", "probs"),
+    "probs, probs": ("probs", "probs"),
+    "log2, percent": ("log2", "percent"),
+    "masked, masked": ("logits masked", "probs masked"),
+    "logits, pruned": ("logits", "probs pruned"),
+    "pruned, probs": ("probs pruned", "probs"),
+    "probs, short": ("probs", "probs short"),
+    "near": ("logits", "logits"),
+    "labels": ("logits", "labels"),
+    "labels of -1": ("probs", "labels -1"),
+    "one-hot": ("logits", "labels one-hot"),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+@pytest.mark.parametrize("forms", LARGE)
+def test_the_numbers_of_large_arrays_are_of_all_rows(forms, dtype):
+    """Whichever way a block's sums are made, and whoever makes them; in float64 of what the dtype holds."""
+    a, b = LARGE[forms]
+    if dtype == np.float16 and ("pruned" in forms or "percent" in forms or "short" in forms):
+        pytest.skip("float16 holds too few digits for these to be what they are called")
+    x, t = large(a, 1).astype(dtype), large(b, 2)
+    t = t if "labels" in b else t.astype(dtype)
+    if forms == "near":
+        t = (x + np.float64(1e-6) * large("logits", 3)).astype(dtype)
+    with np.errstate(all="ignore"):
+        wide = x.astype(np.float64)
+        p = wide if a.startswith("probs") else softmax(wide * (np.log(2) if a == "log2" else 1))
+        p = unit(p)
+        q = t.astype(np.float64)
+        if "labels" in b:
+            kept = t >= 0
+            p, q = p[kept], np.eye(WIDTH)[t[kept]]
+            t = np.eye(WIDTH, dtype=dtype)[t] if "one-hot" in b else t
+        elif b.startswith("logits"):
+            q = softmax(q)
+        elif "short" not in b:
+            q = unit(q)
+        log_p, log_q = np.log(p), np.log(q)
+        if forms == "near":  # softmax and its logarithm lose what the difference of the logits has
+            gap = t.astype(np.float64) - wide
+            shift = np.log1p((p * np.expm1(gap)).sum(-1, keepdims=True))
+            by_class = q * (gap - shift)
+            back = p * (shift - gap)
+        else:
+            by_class = np.where(q > 0, q * (log_q - log_p), 0)
+            back = np.where(p > 0, p * (log_p - np.log(unit(q))), 0)
+        entropy = -np.where(q > 0, q * log_q, 0).sum(-1).mean()
+        cross_entropy = -np.where(q > 0, q * log_p, 0).sum(-1).mean()
+    found = explain(x, t)
+    assert found.rows == len(q)
+    loose = 1e-4 if forms == "near" else 1e-9
+    assert found.kl == pytest.approx(by_class.sum(-1).mean(), rel=loose, abs=1e-15)
+    assert found.reverse == pytest.approx(back.sum(-1).mean(), rel=loose, abs=1e-15)
+    assert found.entropy == pytest.approx(entropy, rel=1e-9, abs=1e-12)
+    assert found.cross_entropy == pytest.approx(cross_entropy, rel=1e-9)
+    np.testing.assert_allclose(found.per_class, by_class.mean(0), rtol=1e-6, atol=1e-12)
+    threads = xent.get_num_threads()
+    try:
+        for n in (1, 3):
+            xent.set_num_threads(n)
+            again = explain(x, t)
+            assert str(again) == str(found)
+            assert json.dumps(again.to_dict()) == json.dumps(found.to_dict())
+    finally:
+        xent.set_num_threads(threads)
+
+
+def test_a_sample_says_that_it_is_one():
+    x, t = large("probs", 1), large("logits", 2) - 3
+    found = explain(large("logits", 1), large("probs", 2))
+    assert 0 < found.sampled < ROWS
+    assert f"~ is of {found.sampled} rows only" in str(found)
+    assert f"~ is of {found.sampled} rows only" in found._repr_html_()
+    calls = by_name(found)
+    exact = terms(large("probs", 2), large("logits", 1)).sum()
+    estimate = calls["torch kl_div sum"]
+    assert estimate.estimated
+    assert estimate.shown.startswith("~")
+    assert estimate.value != pytest.approx(exact, rel=1e-6)
+    assert calls["torch cross_entropy"].value == pytest.approx(found.cross_entropy, rel=1e-12)
+    assert not calls["torch cross_entropy"].estimated
+    assert not explain(x[:10], t[:10]).sampled
+
+
+def test_a_large_array_has_its_odd_rows_in_the_sample():
+    """Rows that a relation would not hold for: without them it would be stated for all."""
+    x, t = large("log_probs", 1), large("probs", 2)
+    x[123, 5], t[123, 5] = -np.inf, 0
+    assert "NaN where 0 meets infinity" in by_name(explain(x, t))["torch kl_div batchmean"].relation
+    labels = large("labels", 2)
+    labels[77] = -100
+    assert "-100" in by_name(explain(x, labels))["Gluon SoftmaxCELoss"].relation
+
+
+MEMORY = """
+import resource, sys
+import numpy as np
+import xent
+
+kind, rows, classes = sys.argv[1], *map(int, sys.argv[2:])
+step = max(1, 65536 // classes)
+rng = np.random.default_rng(0)
+
+
+def made(to=lambda rows: rows):
+    array = np.empty((rows, classes), np.float32)
+    for i in range(0, rows, step):
+        array[i : i + step] = to(rng.standard_normal(array[i : i + step].shape, np.float32))
+    return array
+
+
+x = made()
+t = {"probs": lambda: made(xent.softmax), "logits": made, "labels": lambda: rng.integers(0, classes, rows, np.int8)}
+t = t.get(kind, lambda: (np.arange(rows) % 2).astype(np.int8))()
+if kind == "scores":
+    x = x.reshape(-1)
+xent.explain(x[:100], t[:100])  # what is imported and started once
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+xent.explain(x, t)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "classes"),
+    [("probs", 16_000, 1000), ("logits", 8_000_000, 2), ("labels", 160_000, 100), ("scores", 16_000_000, 1)],
+)
+def test_no_large_array_is_copied(kind, rows, classes):
+    """16 million elements in less than half of what a copy in float32 would take."""
+    pytest.importorskip("resource", reason="the largest resident set is getrusage's")
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, kind, str(rows), str(classes)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert int(done.stdout) * unit < rows * classes * 2
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("bar", [True, False], ids=["tqdm", "no tqdm"])
+@pytest.mark.parametrize("target", ["probs", "labels", "present"])
+def test_progress_is_shown_where_it_takes_long(monkeypatch, bar, target):
+    if bar:
+        pytest.importorskip("tqdm", reason="its bar is shown where it is installed")
+    else:
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+    x, t = large("logits", 1), (large("logits", 2) > 0) * 1 if target == "present" else large(target, 2)
+    shown = {}
+    for name, after, stream in (("short", 60, Terminal()), ("file", 0, io.StringIO()), ("long", 0, Terminal())):
+        monkeypatch.setattr(_explain, "SHOW_AFTER", after)
+        monkeypatch.setattr(sys, "stderr", stream)
+        explain(x, t)
+        shown[name] = stream.getvalue()
+    assert (shown["short"], shown["file"]) == ("", "")
+    percents = [int(number) for number in re.findall(r"(\d+) ?%", shown["long"])]
+    assert shown["long"].lstrip("\r").startswith("explain: ")
+    assert percents == sorted(percents)
+    assert len(set(percents)) > 3
+    assert percents[-1] == 100
+    assert shown["long"].endswith("\r")  # and it is gone again
 
 
 # ---------------------------------------------------------------------------------------------------------------------

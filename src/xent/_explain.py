@@ -1421,12 +1421,16 @@ class Binary:
         x, t = as_float64(x).astype(np.float64, copy=False), as_float64(t).astype(np.float64, copy=False)
         return (np.log(x) - np.log1p(-x) if self.probs else x), ((t + 1) / 2 if self.signs else t)
 
-    def total(self) -> float:
+    def total(self, tick: Callable[[int], None] = lambda elements: None) -> float:
         x, t = self.rows(self.prediction), self.rows(self.target)
         with np.errstate(all="ignore"):
 
             def one(run: list[Place]) -> list[float]:
-                return [float(losses.binary_cross_entropy(*self.taken(x[at], t[at]), reduction="sum")) for at in run]
+                totals = []
+                for at in run:
+                    totals.append(float(losses.binary_cross_entropy(*self.taken(x[at], t[at]), reduction="sum")))
+                    tick(x[at].size)
+                return totals
 
             runs = in_runs(list(blocks_of(x.shape[:-1], x.shape[-1])), one)
             return total_of([total for run in runs for total in run])
@@ -1502,10 +1506,15 @@ def tried(function: Callable[[Array, Array], Any], x: Array, t: Array) -> tuple[
 
 
 def explained_binary(
-    case: Binary, readings: tuple[Reading, Reading], alternatives: Sequence[Alternative], words: str, why: str
+    case: Binary,
+    readings: tuple[Reading, Reading],
+    alternatives: Sequence[Alternative],
+    words: str,
+    why: str,
+    progress: Progress,
 ) -> Explanation:
     rows, classes = case.count
-    value = case.total() / rows
+    value = case.total(progress.tick) / rows
     notes = [why]
     swapped = case.prediction.name == "target"
     if swapped:
@@ -1604,7 +1613,7 @@ def explain_same_shape(x: Operand, t: Operand, wanted: int | None, progress: Pro
 
     swap = lx.zero_or_one and not lt.zero_or_one and not (hot[0] and lt.settled(t.eps) and ndim > 1)
     pred, goal = (t, x) if swap else (x, t)
-    binary = explain_binary_shape(pred, goal, place, look)
+    binary = explain_binary_shape(pred, goal, place, look, progress)
     if binary is not None:
         return binary
 
@@ -1732,7 +1741,9 @@ def explain_two_whole(x: Operand, t: Operand, place: int, look: dict[str, Look],
     return explained_none(x, t, kinds, notes, alternatives, "both are labels")
 
 
-def explain_binary_shape(x: Operand, t: Operand, place: int, look: dict[str, Look]) -> Explanation | None:
+def explain_binary_shape(
+    x: Operand, t: Operand, place: int, look: dict[str, Look], progress: Progress
+) -> Explanation | None:
     """The case of classes that are each present or not, if it is one; `x` is the prediction."""
     lx, lt = look[x.name], look[t.name]
     classes = x.array.shape[place]
@@ -1789,7 +1800,7 @@ def explain_binary_shape(x: Operand, t: Operand, place: int, look: dict[str, Loo
         ),
     }
     readings = {side.name: side.reading(kinds[side.name].kind, None, kinds[side.name].evidence) for side in (x, t)}
-    return explained_binary(case, (readings["input"], readings["target"]), alternatives, words, why)
+    return explained_binary(case, (readings["input"], readings["target"]), alternatives, words, why, progress)
 
 
 def explain_labels(
@@ -1826,7 +1837,7 @@ def explain_labels(
         looks = {dense.name: looked(dense, last), other.name: looked(wide, last)}
         targets_first = looks[dense.name].zero_or_one and not looks[other.name].zero_or_one
         pair = (wide, dense) if targets_first else (dense, wide)
-        binary = explain_binary_shape(*pair, last, looks)
+        binary = explain_binary_shape(*pair, last, looks, progress)
         if binary is not None:
             flat = replace(dense_reading(binary, other.name), shape=other.array.shape)
             column = f"{other.name}[:, None]" if other.array.ndim == 1 else other.name
@@ -1961,7 +1972,9 @@ def explain(
             ignore_index = operator.index(ignore_index)
         except TypeError:
             raise TypeError(f"explain: ignore_index must be an int, not {type(ignore_index).__name__}") from None
-    progress = Progress(3 * max(x.array.size, t.array.size))
+    # Each array is looked at, and then both are added up.
+    passes = 3 if x.array.shape == t.array.shape else 2
+    progress = Progress(passes * max(x.array.size, t.array.size))
     try:
         # Infinities and NaN are part of what is explained.
         with np.errstate(all="ignore"):
