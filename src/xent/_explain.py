@@ -1,8 +1,9 @@
 """Which number is that? What two arrays hold, and what the losses of each library make of them.
 
-Every number comes from `xent` itself or from a door of `xent.compat`; Keras, which has none, from its published
-formula. A relation to the divergence is given only where it holds for the arrays at hand within rounding: of a call
-whose arguments are as it takes them, for its value; of any other, for the value with the arguments put right.
+Every number comes from `xent` itself, products of its softmax among them, or from a door of `xent.compat`; Keras, which
+has none, from its published formula. A relation to the divergence is given only where it holds for the arrays at hand
+within rounding: of a call whose arguments are as it takes them, for its value; of any other, for the value with the
+arguments put right.
 """
 
 import html
@@ -55,7 +56,7 @@ Array: TypeAlias = NDArray[Any]
 KERAS_EPSILON = 1e-7
 WIDTH = 110
 LIMIT = 1 << 17  # elements up to which the calls of the table are made of everything
-FEWEST, MOST, THIN = 1 << 13, 1 << 16, 256  # elements, evenly spaced, of which they are made beyond: one in THIN
+FEWEST, MOST, THIN = 1 << 13, 1 << 16, 512  # elements, evenly spaced, of which they are made beyond: one in THIN
 MOST_CLASSES = 1 << 20  # numbers without an axis of classes that may be one row
 SHOW_AFTER = 2.0  # seconds until progress is shown
 
@@ -752,40 +753,23 @@ class Progress:
     """How far explain is, on stderr, once it has taken a while and somebody may be looking."""
 
     def __init__(self, total: int) -> None:
-        self.total, self.done, self.start = total, 0, time.monotonic()
-        self.bar: Any = None
-        self.shown = -1
+        self.total, self.done, self.start, self.shown = max(total, 1), 0, time.monotonic(), -1
         self.wanted = sys.stderr is not None and sys.stderr.isatty()
         self.lock = Lock()
 
     def tick(self, elements: int) -> None:
         """From any thread."""
-        if self.wanted:
-            with self.lock:
-                self.done = min(self.done + elements, self.total)
-                if time.monotonic() - self.start >= SHOW_AFTER:
-                    self.show()
-
-    def show(self) -> None:
-        if self.shown < 0:
-            try:
-                from tqdm import tqdm
-
-                self.bar = tqdm(total=100, desc="explain", unit="%", leave=False, file=sys.stderr)
-            except ImportError:
-                pass
-        percent = 100 * self.done // max(self.total, 1)
-        if percent > self.shown:
-            if self.bar is not None:
-                self.bar.update(percent - max(self.shown, 0))
-            else:
+        if not self.wanted:
+            return
+        with self.lock:
+            self.done = min(self.done + elements, self.total)
+            percent = 100 * self.done // self.total
+            if percent > self.shown and time.monotonic() - self.start >= SHOW_AFTER:
                 print(f"\rexplain: {percent:3} %", end="", file=sys.stderr, flush=True)
-            self.shown = percent
+                self.shown = percent
 
     def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-        elif self.shown >= 0:
+        if self.shown >= 0:
             print("\r" + " " * 20 + "\r", end="", file=sys.stderr, flush=True)
 
 
@@ -1913,9 +1897,10 @@ def explain(
     of the arrays exactly as they are, by the doors of `xent.compat`, and Keras' clipped divergence by its formula. A
     relation is stated only if it holds for these numbers within rounding.
 
-    All is computed in float64, a block of rows at a time. Of more than a million elements, the calls of the table are
-    made of evenly spaced rows and marked ``~`` where no relation gives them for all; everything else is of all rows.
-    Beyond 2 seconds a terminal shows the progress on stderr.
+    All is computed in float64, a block of rows at a time on xent's threads, and nothing of an array's size is allocated
+    unless a row has more than 65,536 classes. Of more than 131,072 elements, the calls of the table are made of evenly
+    spaced rows and of those with the extremes, and marked ``~`` where no relation gives them for all rows, of which
+    everything else is. Beyond 2 seconds a terminal shows the progress on stderr.
 
     Parameters
     ----------
