@@ -827,8 +827,6 @@ cdef object evaluate(
     req.label_smoothing = smoothing
     if ignore_index is not None:
         req.has_ignore_index = 1
-        if not -(1 << 63) <= ignore_index < 1 << 63:
-            raise ValueError(f"{name}: ignore_index={ignore_index} is beyond what 64 bits hold, as labels are")
         req.ignore_index = ignore_index
     fill(&req.logits, x, float_dtype(cnp.PyArray_TYPE(x)), x_strides, cnp.PyArray_STRIDE(x, x_axis))
     if labels:
