@@ -729,6 +729,22 @@ PAIRS = {
         bce(np.array([0.3, 2]), 1),
         [],
     ),
+    "regression": (
+        SCORES[:, None],
+        SCORES[::-1, None],
+        ("scores", "scores"),
+        np.nan,
+        ["one number a row, without classes: no loss", "every divergence of one class is 0"],
+        [kl(softmax(SCORES[None, ::-1]), softmax(SCORES[None]))],
+    ),
+    "(N, C, 1)": (
+        LOGITS[..., None],
+        T[..., None],
+        ("logits", "probs"),
+        kl(T, softmax(LOGITS)),
+        ["The last axis has length 1", "axis=1"],
+    ),
+    "a model that has learnt nothing": (np.zeros((2, 3)), T, ("logits", "probs"), kl(T, np.ones((2, 3))), []),
     "subnormal T": (np.log(P), TINY, ("log_probs", "probs"), kl(TINY, P), []),
     "subnormal P": (TINY, T, ("probs", "probs"), np.inf, ["KL is infinite"]),
     "T of both signs": (
@@ -773,7 +789,7 @@ def test_what_the_arrays_really_are(pair):
     assert found.value == same_number(value)
     assert [word for word in words if word not in text] == []
     # Another loss than KL is named, and another reading has its number.
-    no_scores = kinds in (("labels", "labels"), ("one_hot", "one_hot"))
+    no_scores = kinds[0] == kinds[1] and kinds[0] in ("labels", "one_hot", "scores")
     assert found.loss == ("binary_cross_entropy" if "binary" in kinds[0] else "none" if no_scores else "kl_div")
     assert ("binary_cross_entropy(" in found.use) == (found.loss == "binary_cross_entropy" and value == value)
     assert [other.value for other in found.alternatives] == same_number(others)
