@@ -24,6 +24,9 @@ KL = float(np.sum(TARGET * np.log(TARGET / PREDICTION)) / 2)
 REVERSE = float(np.sum(PREDICTION * np.log(PREDICTION / TARGET)) / 2)
 H = float(-np.sum(TARGET * np.log(TARGET)) / 2)
 LABELS = np.array([0, 1])
+P = np.array([[0.5, 0.25, 0.25], [0.2, 0.3, 0.5]])
+T = np.array([[0.705, 0.195, 0.1], [0.105, 0.795, 0.1]])
+BF16 = pytest.importorskip("ml_dtypes", reason="bfloat16 is ml_dtypes'").bfloat16
 NAMES = [row.call for row in _explain.rows_of_table()]
 
 
@@ -440,7 +443,8 @@ def test_refused_calls_say_why():
         ((LOGITS, TARGET, 2), ValueError, ["explain", "2"]),
         ((LOGITS, TARGET, 0.5), TypeError, ["axis", "float"]),
         ((LOGITS, [0, 3]), IndexError, ["3", "(1,)", "0 to 2"]),
-        ((LOGITS, [0.5, 0.5]), ValueError, ["(2,)", "float64"]),
+        ((LOGITS, [0.5, 0.5]), ValueError, ["(2,)", "float64", "of a loss or a mean"]),
+        ((LOGITS, T.astype(BF16).view("V2")), TypeError, ["target", "|V2", "view(ml_dtypes.bfloat16)"]),
         ((np.zeros((0, 3)), np.zeros((0, 3))), ValueError, ["input", "(0, 3)"]),
         ((np.zeros((2, 0)), np.zeros((2, 0))), ValueError, ["input", "(2, 0)"]),
         ((1.0, 1.0), ValueError, ["axis"]),
@@ -459,12 +463,9 @@ def test_bad_arguments(arguments, error, words):
 # ---------------------------------------------------------------------------------------------------------------------
 # Pairs that look like something else, or like several things
 
-P = np.array([[0.5, 0.25, 0.25], [0.2, 0.3, 0.5]])
-T = np.array([[0.705, 0.195, 0.1], [0.105, 0.795, 0.1]])
 SCORES = np.array([0.3, -1.2, 2.0, 0.5])  # one a row
 PRESENT = np.array([1.0, 0.0, 1.0, 0.0])
 HOT = np.array([[1, 1, 0], [1, 0, 1]])
-BF16 = pytest.importorskip("ml_dtypes", reason="bfloat16 is ml_dtypes'").bfloat16
 CUBE = np.sin(np.arange(24.0)).reshape(2, 3, 4) * 3
 P3 = np.array([[0.5, 0.25, 0.25], [0.2, 0.3, 0.5], [0.1, 0.1, 0.8]])
 T3 = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]])

@@ -21,7 +21,7 @@ Array: TypeAlias = NDArray[Any]
 
 NEAR = 0.05  # rows whose sums are this close to 1 are meant to sum to 1
 BLOCK = 1 << 16  # elements that are looked at together: they stay in cache
-RUNS = 16  # of blocks, each one thread's
+RUNS, SHORTEST = 64, 4  # of blocks, each one thread's: so many, or so long
 
 # Logarithms of probabilities: what to multiply by to get natural ones, and how that is written.
 LOGS = {
@@ -132,7 +132,7 @@ def in_runs(places: list[Place], one: Callable[[list[Place]], Found]) -> list[Fo
         with np.errstate(all="ignore"):  # a thread's own
             return one(run)
 
-    step = max(1, -(-len(places) // RUNS))
+    step = max(SHORTEST, -(-len(places) // RUNS))
     runs = [places[start : start + step] for start in range(0, len(places), step)]
     threads = min(xent.get_num_threads(), len(runs))
     if threads < 2:
