@@ -1336,7 +1336,7 @@ def explained_kl(
 def some_of(rows: int, classes: int) -> Array:
     """Which rows stand for all of a large array's."""
     elements = min(max(FEWEST, rows * classes // THIN), MOST)
-    count = min(rows, max(2, elements // classes))
+    count = min(rows, max(1, elements // classes))
     return np.unique(np.linspace(0, rows - 1, count).astype(np.int64))
 
 
