@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -24,6 +25,9 @@ KL = float(np.sum(TARGET * np.log(TARGET / PREDICTION)) / 2)
 REVERSE = float(np.sum(PREDICTION * np.log(PREDICTION / TARGET)) / 2)
 H = float(-np.sum(TARGET * np.log(TARGET)) / 2)
 LABELS = np.array([0, 1])
+P = np.array([[0.5, 0.25, 0.25], [0.2, 0.3, 0.5]])
+T = np.array([[0.705, 0.195, 0.1], [0.105, 0.795, 0.1]])
+BF16 = ml_dtypes.bfloat16
 NAMES = [row.call for row in _explain.rows_of_table()]
 
 
@@ -440,7 +444,8 @@ def test_refused_calls_say_why():
         ((LOGITS, TARGET, 2), ValueError, ["explain", "2"]),
         ((LOGITS, TARGET, 0.5), TypeError, ["axis", "float"]),
         ((LOGITS, [0, 3]), IndexError, ["3", "(1,)", "0 to 2"]),
-        ((LOGITS, [0.5, 0.5]), ValueError, ["(2,)", "float64"]),
+        ((LOGITS, [0.5, 0.5]), ValueError, ["(2,)", "float64", "of a loss or a mean"]),
+        ((LOGITS, T.astype(BF16).view("V2")), TypeError, ["target", "|V2", "view(ml_dtypes.bfloat16)"]),
         ((np.zeros((0, 3)), np.zeros((0, 3))), ValueError, ["input", "(0, 3)"]),
         ((np.zeros((2, 0)), np.zeros((2, 0))), ValueError, ["input", "(2, 0)"]),
         ((1.0, 1.0), ValueError, ["axis"]),
@@ -459,12 +464,9 @@ def test_bad_arguments(arguments, error, words):
 # ---------------------------------------------------------------------------------------------------------------------
 # Pairs that look like something else, or like several things
 
-P = np.array([[0.5, 0.25, 0.25], [0.2, 0.3, 0.5]])
-T = np.array([[0.705, 0.195, 0.1], [0.105, 0.795, 0.1]])
 SCORES = np.array([0.3, -1.2, 2.0, 0.5])  # one a row
 PRESENT = np.array([1.0, 0.0, 1.0, 0.0])
 HOT = np.array([[1, 1, 0], [1, 0, 1]])
-BF16 = pytest.importorskip("ml_dtypes", reason="bfloat16 is ml_dtypes'").bfloat16
 CUBE = np.sin(np.arange(24.0)).reshape(2, 3, 4) * 3
 P3 = np.array([[0.5, 0.25, 0.25], [0.2, 0.3, 0.5], [0.1, 0.1, 0.8]])
 T3 = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]])
@@ -729,6 +731,22 @@ PAIRS = {
         bce(np.array([0.3, 2]), 1),
         [],
     ),
+    "regression": (
+        SCORES[:, None],
+        SCORES[::-1, None],
+        ("scores", "scores"),
+        np.nan,
+        ["one number a row, without classes: no loss", "every divergence of one class is 0"],
+        [kl(softmax(SCORES[None, ::-1]), softmax(SCORES[None]))],
+    ),
+    "(N, C, 1)": (
+        LOGITS[..., None],
+        T[..., None],
+        ("logits", "probs"),
+        kl(T, softmax(LOGITS)),
+        ["The last axis has length 1", "axis=1"],
+    ),
+    "a model that has learnt nothing": (np.zeros((2, 3)), T, ("logits", "probs"), kl(T, np.ones((2, 3))), []),
     "subnormal T": (np.log(P), TINY, ("log_probs", "probs"), kl(TINY, P), []),
     "subnormal P": (TINY, T, ("probs", "probs"), np.inf, ["KL is infinite"]),
     "T of both signs": (
@@ -773,7 +791,7 @@ def test_what_the_arrays_really_are(pair):
     assert found.value == same_number(value)
     assert [word for word in words if word not in text] == []
     # Another loss than KL is named, and another reading has its number.
-    no_scores = kinds in (("labels", "labels"), ("one_hot", "one_hot"))
+    no_scores = kinds[0] == kinds[1] and kinds[0] in ("labels", "one_hot", "scores")
     assert found.loss == ("binary_cross_entropy" if "binary" in kinds[0] else "none" if no_scores else "kl_div")
     assert ("binary_cross_entropy(" in found.use) == (found.loss == "binary_cross_entropy" and value == value)
     assert [other.value for other in found.alternatives] == same_number(others)

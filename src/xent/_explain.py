@@ -1336,7 +1336,7 @@ def explained_kl(
 def some_of(rows: int, classes: int) -> Array:
     """Which rows stand for all of a large array's."""
     elements = min(max(FEWEST, rows * classes // THIN), MOST)
-    count = min(rows, max(2, elements // classes))
+    count = min(rows, max(1, elements // classes))
     return np.unique(np.linspace(0, rows - 1, count).astype(np.int64))
 
 
@@ -1579,14 +1579,24 @@ def looked(side: Operand, axis: int, tick: Any = None) -> Look:
     return look
 
 
-def is_settled(side: Operand, axis: int) -> bool:
+def is_settled(side: Operand, axis: int, of_parts: bool = False) -> bool:
+    """Whether all rows along `axis` sum to 1, `of_parts`: of more than a single 1."""
     look = look_at(side.array, axis, side.eps, until_unsettled=True)
-    return bool(look.rows) and look.settled(side.eps)
+    return bool(look.rows) and look.settled(side.eps) and not (of_parts and look.zero_or_one)
 
 
 def explain_same_shape(x: Operand, t: Operand, wanted: int | None, progress: Progress) -> Explanation:
     ndim = x.array.ndim
     place = ndim - 1 if wanted is None else wanted
+    notes: list[str] = []
+    axes = (*range(1, ndim), 0) if x.array.shape[place] == 1 else ()
+    longer = [a for a in axes if x.array.shape[a] > 1]
+    if wanted is None:
+        for a in longer:
+            if is_settled(x, a, of_parts=True) or is_settled(t, a, of_parts=True):
+                place, longer = a, []
+                notes.append(f"The last axis has length 1 and rows sum to 1 along axis {a}: give axis={a}.")
+                break
     look = {"input": looked(x, place, progress.tick), "target": looked(t, place, progress.tick)}
     lx, lt = look["input"], look["target"]
 
@@ -1595,13 +1605,19 @@ def explain_same_shape(x: Operand, t: Operand, wanted: int | None, progress: Pro
     if (whole and (ndim == 1 or not any(hot))) or (all(hot) and ndim > 1):
         return explain_two_whole(x, t, place, look, all(hot) and ndim > 1)
 
-    swap = lx.zero_or_one and not lt.zero_or_one and not (hot[0] and lt.settled(t.eps) and ndim > 1)
+    # Zeros alone are the logits of a model that has learnt nothing, or say nothing.
+    nothing = lx.high == 0 and lt.settled(t.eps)
+    swap = lx.zero_or_one and not lt.zero_or_one and not nothing and not (hot[0] and lt.settled(t.eps) and ndim > 1)
     pred, goal = (t, x) if swap else (x, t)
     binary = explain_binary_shape(pred, goal, place, look, progress)
     if binary is not None:
         return binary
+    if longer:
+        what = f"Each row has one class along axis {place}, and every divergence of one class is 0"
+        why = f"{what}. Numbers of a row each, without classes, are regression's, which no loss here is for."
+        others = [along_axis(x, t, longer[0])]
+        return explained_none(x, t, ("scores", "scores"), [why], others, "one number a row, without classes")
 
-    notes: list[str] = []
     alternatives: list[Alternative] = []
     settled = lx.settled(x.eps), lt.settled(t.eps)
     moved: int | None = None
