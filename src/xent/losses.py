@@ -939,12 +939,14 @@ def _as_temperatures(name, temperature):
 
 def _as_share(name, option, value):
     """A number from 0 to 1 as a float."""
-    try:
-        share = float(value) if np.ndim(value) == 0 and not np.ma.is_masked(value) else None
-    except (TypeError, ValueError):
-        share = None
-    if share is None or isinstance(value, (str, bytes)):
-        raise TypeError(f"{name}: {option} must be a number from 0 to 1, not {value!r:.60}")
+    share = value
+    if type(value) is not float:
+        try:
+            if isinstance(value, (str, bytes, np.ma.MaskedArray)) or getattr(value, "ndim", 0):
+                raise TypeError
+            share = float(value)
+        except (TypeError, ValueError):
+            raise TypeError(f"{name}: {option} must be a number from 0 to 1, not {value!r:.60}") from None
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"{name}: {option} must be from 0 to 1, got {value!r}")
     return share
