@@ -4,6 +4,10 @@
 #              WHEEL_TESTS='tests README.md xent' runs the whole suite there
 # make embed   the programs and packages of tests/embed, built against that wheel
 # make parity  the drop-ins of xent.compat beside the libraries that they stand in for
+# make worst   look for the rows on which each operation is furthest from the truth (tests/worst.py): hours;
+#              WORST_ARGS="kl_div --rows 100000"
+# make fuzz    random calls beside the oracle, FUZZ_ARGS="--seconds 3600"; make fuzz-sanitized: in a build of their own
+#              that stops at an access out of bounds and at undefined behaviour
 # make lint    ruff, clang-format, mypy, stubtest
 # make bench   xent beside its peers and the machine's limits, half an hour; BENCH_ARGS=--quick takes about a minute
 # make cuda    build with the CUDA module and install into .venv; needs nvcc (CUDA_HOME, PATH); XENT_CUDA_ARCHS="90"
@@ -34,7 +38,8 @@ CXX_FILES := $(addprefix cuda/,arrays.h call.h dlpack.h runtime.h module.cpp) $(
 # A virtual environment that has the CUDA module once keeps it.
 WITH_CUDA = XENT_CUDA=$(if $(wildcard $(VENV)/cuda),1,0)
 
-.PHONY: all demo test wheel embed parity lint bench bench-report cuda cuda-check cuda-units gpu clean
+.PHONY: all demo test wheel embed parity worst fuzz fuzz-sanitized lint bench bench-report cuda cuda-check cuda-units gpu \
+	clean
 all: $(VENV)/installed
 
 demo: $(VENV)/installed
@@ -57,6 +62,26 @@ embed: $(VENV)/embed
 # Where a library is missing this fails, and `make test` skips.
 parity: $(VENV)/test $(VENV)/parity
 	XENT_PARITY=required $(BIN)/python -m pytest -n 2 tests/parity tests/test_losses.py::test_gradients_are_torchs $(PYTEST_ARGS)
+
+worst: $(VENV)/test
+	$(BIN)/python tests/worst.py $(WORST_ARGS)
+
+fuzz: $(VENV)/test
+	$(BIN)/python tests/fuzz.py $(FUZZ_ARGS)
+
+# The runtime must be there before Python is, which is not built with it, and would report Python's own leaks.
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-sanitize-address-use-after-scope
+# -O1 and calls for checks: at -O3, in line, the long files of the instruction sets take a quarter of an hour.
+SANITIZED := $(CURDIR)/build/sanitized
+fuzz-sanitized: $(VENV)/test
+	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)/source
+	cp -R setup.py pyproject.toml MANIFEST.in README.md LICENSE kernels src $(SANITIZED)/source
+	cd $(SANITIZED)/source && XENT_CUDA=0 CFLAGS='$(SANITIZE)' LDFLAGS='$(SANITIZE)' \
+		XENT_CFLAGS='-O1 -g1 --param=asan-instrumentation-with-call-threshold=0' \
+		$(abspath $(BIN)/python) -m pip install --quiet --no-deps --target $(SANITIZED)/site .
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=$(SANITIZED)/site \
+		$(BIN)/python tests/fuzz.py $(FUZZ_ARGS)
 
 lint: $(VENV)/lint
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ CUDA_HOME       where the toolkit is, if nvcc on the PATH is not the one.
 XENT_CUDA_ARCHS compute capabilities, as "80 90"; native: those of this machine's GPUs. Without it those of 80, 90, 100
                 and 120 that nvcc knows, and PTX of the newest for what comes after them.
 XENT_OPENMP     1, the default: threads, or an error where the compiler has no OpenMP. 0: one thread a call.
+XENT_CFLAGS     more flags for the C library, after its own.
 MAX_JOBS        how many compilers at a time; as many as there are processors, otherwise.
 """
 
@@ -47,6 +48,7 @@ CFLAGS = [
     *["-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"],
     *["-fvisibility=hidden", "-fPIC", "-Wall", "-Wextra", "-g0"],
     *OPENMP,
+    *shlex.split(os.environ.get("XENT_CFLAGS", "")),
 ]
 
 

@@ -227,16 +227,15 @@ INLINE FN(finished) FN(finish_state)(const xent_job *job, const reduce_kind kind
         V w = xent_is_kl(kind) ? FN(value)(kl->w) : zero, low = vset((R)-8000), high = vset((R)8000);
         V c = vmin(high, vmax(low, s->y.ref.c)), k = s->y.ref.k;
         py = FN(vexp2ref)(c, vsub(zero, k));
-        total = of_y ? vdiv(py, y.inv) : FN(vexp2ref)(c, vsub(vset((R)XENT_KL_LIFT), k));
-        if (!of_y)
-            total = vmul(total, w);
+        /* unlifted first: a float has no 2^-32 of the smallest targets */
+        total = of_y ? vdiv(py, y.inv) : vmul(py, vmul(w, vset((R)XENT_KL_UNLIFT)));
         total = vif(mne(my, none), total);
     } else if (soft) {
         total = xent_is_kl(kind) ? FN(value)(kl->w) : tsum;
     }
     if (value == VALUE_KL && target != XENT_TARGET_LOGITS) {
-        /* whether a target is meant to sum to 1: what its own dtype may have rounded away */
-        double tau = xent_dtype_eps(job->at[OPERAND_T].dtype) * (4.0 + sqrt((double)job->classes));
+        /* whether a target is meant to sum to 1: what its own dtype, or the one it is computed in, may have rounded away */
+        double tau = xent_dtype_eps(job->at[OPERAND_T].dtype, job->is_f32) * (4.0 + sqrt((double)job->classes));
         unit = mle(vabs(vsub(total, one)), vset((R)tau));
         if (!mall(unit) || kind == REDUCE_PAIR)
             tlogt = vif(mne(total, zero), vmul(total, FN(vlog)(total)));

@@ -308,6 +308,6 @@ double xent_load_scalar(const char *p, int dtype, int swapped);
 int64_t xent_load_label(const char *p, int dtype, int swapped);
 void xent_store_scalar(char *p, int dtype, int swapped, double v);
 int xent_dtype_size(int dtype);
-double xent_dtype_eps(int dtype);
+double xent_dtype_eps(int dtype, bool is_f32);
 
 #endif

@@ -16,8 +16,8 @@ int xent_dtype_size(int dtype) {
     return dtype > 0 && dtype <= XENT_U64 ? dtypes[dtype].size : 0;
 }
 
-double xent_dtype_eps(int dtype) {
-    return dtypes[dtype].eps;
+double xent_dtype_eps(int dtype, bool is_f32) {
+    return dtypes[dtype == XENT_F64 && is_f32 ? XENT_F32 : dtype].eps;
 }
 
 static uint64_t load_bits(const char *p, int size, int swapped) {

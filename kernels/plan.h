@@ -9,7 +9,7 @@ xent_status xent_make_job(const xent_request *req, xent_job *job);
 /* Checks labels and temperatures, and finds the divisor. Nothing has been written before this returns XENT_OK. */
 xent_status xent_read_job(xent_request *req, xent_job *job);
 /* The same of a piece of rows, whose labels may be of other pieces. */
-xent_status xent_read_piece(xent_request *piece, const xent_job *job);
+xent_status xent_read_piece(xent_request *piece, xent_job *job);
 size_t xent_job_scratch(const xent_job *job, const xent_request *req);
 void xent_do_job(const xent_job *job, xent_request *req, const isa_entry *isa);
 
@@ -22,6 +22,6 @@ xent_status xent_run_with_what_there_is(xent_request *req);
 /* states.c */
 reduce_kind xent_state_kind(const op_entry *op); /* what rows that come in pieces are folded into */
 /* Adds the groups' rows to the states at their values' places. */
-void xent_keep_states(const xent_job *job, const isa_entry *isa, const row_group *g, const group_state *s);
+void xent_keep_states(const xent_job *job, const isa_entry *isa, const row_group *g, group_state *s);
 
 #endif

@@ -549,6 +549,7 @@ xent_status xent_read_job(xent_request *req, xent_job *job) {
     return XENT_OK;
 }
 
-xent_status xent_read_piece(xent_request *piece, const xent_job *job) {
+xent_status xent_read_piece(xent_request *piece, xent_job *job) {
+    job->class_scale = scale_of_classes(job);
     return read_rows(job, piece, (uint64_t)INT64_MAX + 1, NULL);
 }

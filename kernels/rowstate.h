@@ -30,6 +30,7 @@
 #define XENT_LN2_B 0x1.9ef35793c7673p-41
 #define KL_FAINT 0x1p-1040 /* what weighs less beside the rest of a target adds nothing to KL */
 #define XENT_KL_LIFT 32.0  /* target logits: t is held 2^32 larger, so that t u is normal wherever the result is */
+#define XENT_KL_UNLIFT 0x1p-32
 
 enum {
     MAX_VECTOR = 16,    /* lanes of the widest vector */

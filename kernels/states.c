@@ -147,12 +147,17 @@ static void join_rows(const xent_job *job, const isa_entry *isa, char *const p[]
     }
 }
 
-void xent_keep_states(const xent_job *job, const isa_entry *isa, const row_group *g, const group_state *s) {
+void xent_keep_states(const xent_job *job, const isa_entry *isa, const row_group *g, group_state *s) {
     const operand *t = &job->at[OPERAND_T], *states = &job->at[OPERAND_VALUE];
+    const bool weighed = job->class_scale != 1.0; /* pieces have scales of their own, states none */
     char *p[GROUP_LANES];
     head more[GROUP_LANES];
+    for (int l = 0; weighed && l < g->rows; l++) {
+        s->b.s[l] *= job->class_scale, s->b.e[l] *= job->class_scale;
+        s->t.s[l] *= job->class_scale, s->t.e[l] *= job->class_scale;
+    }
     for (int l = 0; l < g->rows; l++) {
-        head h = {.classes = job->classes, .weight = g->weight[l], .x_label = g->x_label[l]};
+        head h = {.classes = job->classes, .weight = job->has_labels ? g->weight[l] : 1.0, .x_label = g->x_label[l]};
         if (t->data)
             h.target = (uint8_t)t->dtype;
         if (job->has_labels) {

@@ -93,10 +93,10 @@ class States:
     def merge(self, other):
         return call("state_merge", ctypes.c_size_t(self.rows), self.bytes, other.bytes)
 
-    def finish(self):
-        value = np.full(self.rows, 7, self.dtype)
+    def finish(self, dtype=None):
+        value = np.full(self.rows, 7, dtype or self.dtype)
         bad = ctypes.c_size_t()
-        dtype = numbers()[_DTYPES[self.dtype.char]]
+        dtype = numbers()[_DTYPES[value.dtype.char]]
         pointer = ctypes.c_void_p(value.ctypes.data)
         status = call("state_finish", ctypes.c_size_t(self.rows), self.bytes, dtype, pointer, ctypes.byref(bad))
         assert status == 0, status

@@ -3,7 +3,8 @@
     python tests/fuzz.py [--seconds 60] [--seed 0] [--call 1234]
 
 A call is a function of the seed and its number, so that --call does one again. What a call finds is printed as code.
-Calls from other threads and under sanitizers are embed/random.c's.
+`make fuzz-sanitized` runs them in a build that stops at any access out of bounds and any undefined behaviour;
+embed/random.c does so for the C interface, from several threads.
 """
 
 import argparse
@@ -25,7 +26,9 @@ LOSSES = {
     "nll": ("labels", "weight sample_weight where ignore_index"),
     "binary_cross_entropy": ("unit", "weight pos_weight sample_weight where"),
     "js_div": ("logits", "sample_weight where temperature"),
+    "distillation": ("logits", "sample_weight where"),
 }
+DTYPE_NAMES = list(cases.DTYPES)
 REDUCTIONS = ["none", "mean", "sum", "per_class", "terms"]
 # Sums over rows and products with weights round once more each: what a wrong formula does is far beyond.
 SLACK = 16.0
@@ -89,6 +92,15 @@ def options_of(names, rows, classes, labels, rng):
     return options
 
 
+def distillation(student, teacher, *, temperature, **options):
+    """T^2 KL of the divided logits; T is a power of two, so nothing is rounded."""
+    squared = temperature**2
+    return tuple(
+        ref and oracle.Ref(*(squared * part for part in (ref.hi, ref.lo, ref.scale)))
+        for ref in oracle.losses_kl_div(student, teacher, target_kind="logits", temperature=temperature, **options)
+    )
+
+
 def valid_loss(rng):
     """A call of xent.losses and what it should give."""
     name = str(rng.choice(list(LOSSES)))
@@ -104,16 +116,27 @@ def valid_loss(rng):
     elif options.get("ignore_index") == -1:
         target = np.where(rng.random(rows) < 0.3, -1, target)
     if not np.all(options.get("sample_weight", 1)):
-        x[x == np.inf] = 0  # whether a NaN that such a logit makes weighs anything is nobody's question
+        # Whether a NaN that infinite logits make weighs anything is nobody's question.
+        x[x == np.inf] = 0
+        x[np.where(options.get("where", True), x == -np.inf, True).all(axis=1)] = 0
     if name == "kl_div":
         options["target_kind"] = kind
+    if name == "distillation":
+        options["temperature"] = 2.0 ** int(rng.integers(-2, 5))
     reduction = str(rng.choice(REDUCTIONS))
+    given = dict(options)
+    wanted = dtype
+    if rng.random() < 0.25:
+        wanted = given["dtype"] = cases.DTYPES[str(rng.choice(DTYPE_NAMES))]
     # The sum of 16-bit losses that do not fit has no other answer than another dtype.
-    compute = np.float64 if dtype == np.float64 else np.float32
+    compute = np.float64 if wanted == np.float64 else np.float32
+    exact, exact_target = x, target
+    with np.errstate(all="ignore"):
+        x, target = (a.astype(compute) if a.dtype == np.float64 else a for a in (x, target))
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        expected = getattr(oracle, f"losses_{name}")(x, target, compute=compute, reduction=reduction, **options)
-    given = dict(options)
+        expected = _oracle_of(name)(x, target, compute=compute, reduction=reduction, **options)
+    x, target = exact, exact_target
     return_grad = reduction in ("none", "mean", "sum") and rng.random() < 0.5
     axis = -1
     if rng.random() < 0.4:
@@ -126,13 +149,18 @@ def valid_loss(rng):
     return f"losses.{name}", getattr(losses, name), arguments, given, expected
 
 
+def _oracle_of(name):
+    return distillation if name == "distillation" else getattr(oracle, f"losses_{name}")
+
+
 def check_loss(call):
     name, function, arguments, options, (value, grad) = call
     before = [a.copy() for a in arguments]
     result = function(*arguments, **options)
     got = result if options["return_grad"] else (result, None)
-    dtype = arguments[0].dtype
-    scalar = max(dtype, np.dtype(np.float32), key=_size) if options["reduction"] in ("mean", "sum") else dtype
+    dtype = scalar = options.get("dtype", arguments[0].dtype)
+    if options["reduction"] in ("mean", "sum") and "dtype" not in options:
+        scalar = max(dtype, np.dtype(np.float32), key=_size)
     for what, out, ref, of in (("value", got[0], value, scalar), ("gradient", got[1], grad, dtype)):
         if out is None or ref is None:
             continue
@@ -172,26 +200,91 @@ def beyond(out, ref, dtype):
     return f"at {place} is {out[place]!r}, not {ref.hi[place]!r}"
 
 
+# A class that a mask hides acts as this in each operand.
+HIDDEN = {"": -np.inf, "self": 0.0, "logits": -np.inf, "log_probs": -np.inf, "probs": 0.0, "unit": 0.0}
+
+
 def valid_callable(rng):
+    """A call of xent.<operation> and what it should give, a row at a time, for operands in two or three dimensions."""
     name = str(rng.choice(cases.ROW_NAMES))
-    dtype = cases.DTYPES[str(rng.choice(list(cases.DTYPES)))]
-    rows, classes = int(rng.integers(1, 7)), int(rng.choice([1, 2, 3, 5, 9, 20]))
+    dtype = cases.DTYPES[str(rng.choice(DTYPE_NAMES))]
+    rows, classes = int(rng.integers(1, 7)), int(rng.choice([1, 2, 3, 5, 9, 20, 33, 70]))
     kind = cases.SECOND[name]
     if kind == "self":
         operands = (cases.second("probs", "random", np.zeros((rows, classes)), rng).astype(dtype),)
     else:
         x, target = operands_of(kind or "labels", rows, classes, dtype, rng)
         operands = (x,) if not kind else (x, target if kind == "labels" else target.astype(dtype))
+    options = {}
+    result = dtype
+    if rng.random() < 0.3:
+        # The arithmetic is that of the result's dtype, so what is read is rounded to it first.
+        result = cases.DTYPES[str(rng.choice(DTYPE_NAMES))]
+        options["dtype"] = result
+    compute = np.float64 if result == np.float64 else np.float32
     with np.errstate(all="ignore"):
-        expected = oracle.evaluate(name, *operands)
-    arguments = [laid_out(a, rng) for a in operands]
-    return f"xent.{name}", getattr(xent, name), arguments, {}, expected
+        read = [a.astype(compute) if a.dtype == np.float64 else a for a in operands]
+    if rng.random() < 0.3:
+        keep = rng.random((rows, classes)) < 0.7
+        if kind == "labels":
+            keep[np.arange(rows), operands[1]] = True  # a label that is left out is a question of its own
+        options["where"] = keep
+        hidden = [HIDDEN["self"] if kind == "self" else -np.inf, HIDDEN.get(kind)][: len(read)]
+        pairs = zip(read, hidden, strict=True)
+        read = [a if a.ndim == 1 else np.where(keep, a, np.asarray(h, a.dtype)) for a, h in pairs]
+    with np.errstate(all="ignore"):
+        expected = oracle.evaluate(name, *read)
+    for ref in expected:  # rows of which nothing counts
+        nothing = ~np.broadcast_to(options.get("where", True), (rows, classes)).any(axis=1)
+        ref.hi[nothing] = -np.inf if name in ("logsumexp", "log_softmax") else 0
+        if "where" in options and ref.hi.ndim == 2:  # of a row that is NaN, too
+            ref.hi[~options["where"]] = -np.inf if name == "log_softmax" else 0
+
+    def there(a):
+        """Where a (rows, classes) or (rows,) array lies in the call's own shape."""
+        if splits:
+            a = a.reshape(splits, rows // splits, *a.shape[1:])
+        return np.moveaxis(a, -1, axis) if a.ndim == ndim else a
+
+    splits = int(rng.choice([d for d in range(1, rows + 1) if rows % d == 0])) if rng.random() < 0.4 else 0
+    ndim = 3 if splits else 2
+    axis = int(rng.integers(-ndim, ndim)) if rng.random() < 0.5 else -1
+    if axis not in (-1,) or rng.random() < 0.5:
+        options["axis"] = axis
+    if "where" in options:
+        options["where"] = laid_out(there(options["where"]), rng)
+    arguments = [laid_out(there(a), rng) for a in operands]
+    expected = [oracle.Ref(*(there(part) for part in (r.hi, r.lo, r.scale))) for r in expected]
+    keepdims = expected[0].hi.ndim < ndim and rng.random() < 0.2
+    if keepdims:
+        options["keepdims"] = True
+        at = axis % ndim
+        widen = [np.expand_dims(part, at) for part in (expected[0].hi, expected[0].lo, expected[0].scale)]
+        expected[0] = oracle.Ref(*widen)
+    if rng.random() < 0.3:
+        out = [laid_out(np.full(r.hi.shape, 7, result), rng) for r in expected]
+        for o in out:
+            o.setflags(write=True)
+        options["out"] = tuple(out) if len(out) > 1 else out[0]
+    return f"xent.{name}", getattr(xent, name), arguments, options, expected
 
 
 def check_callable(call):
     name, function, arguments, options, expected = call
-    for out, ref in zip(cases.as_tuple(function(*arguments, **options)), expected, strict=True):
-        off = beyond(np.asarray(out), ref, arguments[0].dtype)
+    given = options.get("out")
+    before = [a.copy() for a in arguments]
+    results = cases.as_tuple(function(*arguments, **options))
+    for a, b in zip(arguments, before, strict=True):
+        if a.tobytes() != b.tobytes():
+            raise Wrong(f"{name} wrote into an operand")
+    if given is not None and any(r is not o for r, o in zip(results, cases.as_tuple(given), strict=True)):
+        raise Wrong(f"{name}: out is not what it returned")
+    dtype = arguments[0].dtype
+    for out, ref in zip(results, expected, strict=True):
+        out = np.asarray(out)
+        if out.dtype != options.get("dtype", dtype):
+            raise Wrong(f"{name}: {out.dtype}, not {options.get('dtype', dtype)}")
+        off = beyond(out, ref, out.dtype)
         if off:
             raise Wrong(f"{name}: {off}")
 

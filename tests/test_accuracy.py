@@ -190,7 +190,10 @@ def test_kl_with_one_class_far_from_the_rest(dtype, name, classes, rng):
     """A class that the logits all but rule out and that has the target's largest share, if by little: nothing of the
     divergence may be rounded at the size of its own logarithm."""
     far = np.array([-665.3, -300.7, -87.3, -40.123, -11.7])
-    x = np.full((len(far), classes), 0.3) + 1e-3 * rng.standard_normal((len(far), classes)) * np.array([[0, 1, 0, 1, 0]]).T
+    x = (
+        np.full((len(far), classes), 0.3)
+        + 1e-3 * rng.standard_normal((len(far), classes)) * np.array([[0, 1, 0, 1, 0]]).T
+    )
     x[:, classes // 2] = far
     p = np.full(x.shape, 1 / classes)
     p[:, classes // 2] *= 1 + 1e-6

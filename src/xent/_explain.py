@@ -1,8 +1,9 @@
 """Which number is that? What two arrays hold, and what the losses of each library make of them.
 
-Every number comes from `xent` itself or from a door of `xent.compat`; Keras, which has none, from its published
-formula. A relation to the divergence is given only where it holds for the arrays at hand within rounding: of a call
-whose arguments are as it takes them, for its value; of any other, for the value with the arguments put right.
+Every number comes from `xent` itself, products of its softmax among them, or from a door of `xent.compat`; Keras, which
+has none, from its published formula. A relation to the divergence is given only where it holds for the arrays at hand
+within rounding: of a call whose arguments are as it takes them, for its value; of any other, for the value with the
+arguments put right.
 """
 
 import html
@@ -13,10 +14,10 @@ import textwrap
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from threading import Lock
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
@@ -26,20 +27,24 @@ import xent
 from xent import losses
 from xent._core import as_array
 from xent._reading import (
+    BLOCK,
     KIND_NAMES,
     LOGS,
     UNITS,
     Kind,
     Labels,
     Look,
+    Place,
     Reading,
     as_float64,
     blocks_of,
     epsilon,
+    in_runs,
     is_float,
     kinds_of,
     look_at,
     read_labels,
+    row_sums,
 )
 from xent.compat import gluon, optax, scipy, torch
 from xent.compat._shared import is_kernel_float, refuse_masked
@@ -50,8 +55,17 @@ Array: TypeAlias = NDArray[Any]
 
 KERAS_EPSILON = 1e-7
 WIDTH = 110
-LIMIT = 1 << 20  # elements up to which the calls are made of everything, and of this many evenly spaced ones beyond
+LIMIT = 1 << 17  # elements up to which the calls of the table are made of everything
+FEWEST, MOST, THIN = 1 << 13, 1 << 16, 512  # elements, evenly spaced, of which they are made beyond: one in THIN
+MOST_CLASSES = 1 << 20  # numbers without an axis of classes that may be one row
 SHOW_AFTER = 2.0  # seconds until progress is shown
+
+
+def one_hot_of(labels: str, classes: int) -> str:
+    """As it is written; a unit matrix of a whole vocabulary would be gigabytes."""
+    return (
+        f"np.eye({classes})[{labels}]" if classes <= 1000 else f"1.0 * (({labels})[..., None] == np.arange({classes}))"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +104,12 @@ class Side:
         """The same of other rows."""
         return replace(self, array=array, axis=axis, forms={})
 
+    def text(self, need: str) -> str:
+        """How what `need` wants is written, which no row has to be converted for."""
+        shape = (0,) if self.kind == "labels" else (0, self.classes)
+        none = np.zeros(shape, self.array.dtype if self.whole_dtype else np.float64)
+        return self.of(none, -1).converted(need)[0]
+
     def departure(self, need: str, as_prediction: bool) -> str:
         """What is wrong with the array where `need` is wanted; empty if nothing is."""
         kind, name = self.kind, self.reading.name
@@ -116,7 +136,7 @@ class Side:
         return self.forms[need]
 
     def as_labels(self) -> tuple[str, Array]:
-        base, text = self.labels.base, self.reading.name
+        base, text = self.labels.base, self.labels.text or self.reading.name
         text = f"{text}.astype(np.int64)" if self.reading.dtype != "int64" else text
         return (f"{text} - {base}" if base else text), self.array.astype(np.int64) - base
 
@@ -128,7 +148,8 @@ class Side:
             text, x = self.as_labels()
             if need == "classes":
                 return text, x
-            text, x = f"np.eye({self.classes})[{text}]", np.eye(self.classes)[x]
+            column, text = np.arange(self.classes), one_hot_of(text, self.classes)
+            x = (x[..., None] == column).astype(np.float64)
             if self.written != -1:
                 text = f"np.moveaxis({text}, -1, {self.written})"
             x, kind = np.moveaxis(x, -1, self.axis), "one_hot"
@@ -184,7 +205,6 @@ class Numbers:
     first: int
     ndim: int
     rounding: float
-    reverse_scale: float
     target: str  # the name of the argument that is the target
     shape: tuple[int, ...]
 
@@ -211,7 +231,7 @@ class Formula:
 
     def holds(self, value: float, m: Numbers, slack: float, reverse: bool = False) -> bool:
         expected = self.value(m, reverse)
-        scale = 1 + (m.reverse_scale if reverse else abs(m.cross_entropy) + abs(m.entropy))
+        scale = 1 + (abs(m.reverse) + 2 * math.log(m.classes) if reverse else abs(m.cross_entropy) + abs(m.entropy))
         return m.within(value, expected, self.factor * scale + slack / m.rounding)
 
 
@@ -407,7 +427,7 @@ def relate(row: Row, made: tuple[Array, Array], a: Side, b: Side, m: Numbers, of
         if exact:
             relation = "arguments swapped: " + formula.text.replace("KL", f"KL(prediction, {m.target})")
     elif not wrong:
-        exact, relation = meaning(row, *made, t, of, formula, brief=False)
+        exact, relation = meaning(row, value, *made, t, of, formula, brief=False)
     else:
         (p_text, x), (t_text, y) = p.converted(row.takes[0]), t.converted(row.takes[1])
         relation = "arguments swapped" if swapped else "; ".join(wrong)
@@ -415,7 +435,7 @@ def relate(row: Row, made: tuple[Array, Array], a: Side, b: Side, m: Numbers, of
         if skip is not None:
             changed.append(f"the rows of {skip} left out")
         arguments = ", ".join((t_text, p_text) if row.target_first else (p_text, t_text))
-        of_these = meaning(row, x, y, t, of, formula, brief=True)[1]
+        of_these = meaning(row, evaluate(row, x, y, t.axis)[0], x, y, t, of, formula, brief=True)[1]
         if of_these is not None:
             with_these = f"({arguments})" if swapped or len(changed) != 1 else changed[0]
             if skip is not None and len(changed) > 1:
@@ -437,9 +457,11 @@ def relate(row: Row, made: tuple[Array, Array], a: Side, b: Side, m: Numbers, of
     )
 
 
-def meaning(row: Row, x: Array, y: Array, t: Side, m: Numbers, words: Formula, brief: bool) -> tuple[bool, str | None]:
-    """What the call gives of prediction and target as it takes them: whether its formula exactly, and in words."""
-    value, formula = evaluate(row, x, y, t.axis)[0], row.formula(m)
+def meaning(
+    row: Row, value: Array | None, x: Array, y: Array, t: Side, m: Numbers, words: Formula, brief: bool
+) -> tuple[bool, str | None]:
+    """What the call's value of prediction and target as it takes them is: whether its formula exactly, and in words."""
+    formula = row.formula(m)
     if value is None:
         return False, None
     if formula.holds(in_all(value), m, row.slack):
@@ -478,7 +500,11 @@ class Alternative:
     use: str
 
     def __str__(self) -> str:
-        return f"{self.reading}: {self.quantity} = {number(self.value)} nats, by {self.use}"
+        return f"{self.reading}: {self.quantity} {valued(self.value, self.use)}"
+
+
+def valued(value: float, use: str) -> str:
+    return f"= {number(value)} nats, by {use}" if use else "is NaN"
 
 
 def number(value: float) -> str:
@@ -518,7 +544,7 @@ class Explanation:
     calls : tuple of Call
         What each library's call gives.
     use : str
-        The one call to use; empty where there is none.
+        The one call to use; empty where there is none, also where its value would be NaN.
     sampled : int
         0, or of large arrays the number of rows of which the calls are made; the numbers above are always of all.
     """
@@ -587,8 +613,8 @@ class Explanation:
         if self.unclear:
             lines.append(("unclear", "The arrays do not decide how they are to be read:"))
             first = f"{self.reading}: {self.quantity}"
-            if self.use:
-                first += f" = {number(self.value)} nats, by {self.use}"
+            if self.loss != "none":
+                first += f" {valued(self.value, self.use)}"
             lines += [(f"({i})", str(text)) for i, text in enumerate((first, *self.alternatives), 1)]
         elif self.use:
             lines.append(("use", self.use))
@@ -727,34 +753,23 @@ class Progress:
     """How far explain is, on stderr, once it has taken a while and somebody may be looking."""
 
     def __init__(self, total: int) -> None:
-        self.total, self.done, self.start = total, 0, time.monotonic()
-        self.bar: Any = None
-        self.shown = -1
+        self.total, self.done, self.start, self.shown = max(total, 1), 0, time.monotonic(), -1
         self.wanted = sys.stderr is not None and sys.stderr.isatty()
+        self.lock = Lock()
 
     def tick(self, elements: int) -> None:
-        self.done = min(self.done + elements, self.total)
-        if not self.wanted or time.monotonic() - self.start < SHOW_AFTER:
+        """From any thread."""
+        if not self.wanted:
             return
-        if self.shown < 0:
-            try:
-                from tqdm import tqdm
-
-                self.bar = tqdm(total=100, desc="explain", unit="%", leave=False, file=sys.stderr)
-            except ImportError:
-                pass
-        percent = 100 * self.done // max(self.total, 1)
-        if percent > self.shown:
-            if self.bar is not None:
-                self.bar.update(percent - max(self.shown, 0))
-            else:
+        with self.lock:
+            self.done = min(self.done + elements, self.total)
+            percent = 100 * self.done // self.total
+            if percent > self.shown and time.monotonic() - self.start >= SHOW_AFTER:
                 print(f"\rexplain: {percent:3} %", end="", file=sys.stderr, flush=True)
-            self.shown = percent
+                self.shown = percent
 
     def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-        elif self.shown >= 0:
+        if self.shown >= 0:
             print("\r" + " " * 20 + "\r", end="", file=sys.stderr, flush=True)
 
 
@@ -762,110 +777,195 @@ def rows_along(array: Array, axis: int) -> Array:
     return np.moveaxis(array, axis, -1)
 
 
-def pieces(p: Side, t: Side) -> list[tuple[slice | int, ...]]:
+def pieces(p: Side) -> list[Place]:
     batch = rows_along(p.array, p.axis).shape[:-1]
     return list(blocks_of(batch, p.classes))
 
 
-def piece(p: Side, t: Side, place: Any) -> tuple[Side, Side]:
+def piece(p: Side, t: Side, place: Any, taken: Callable[[Array], Array] = as_float64) -> tuple[Side, Side]:
     """The rows at `place` that count, C classes along the last axis."""
-    x = as_float64(rows_along(p.array, p.axis)[place]).reshape(-1, p.classes)
+    x = taken(rows_along(p.array, p.axis)[place]).reshape(-1, p.classes)
     if t.kind == "labels":
         y = t.array[place].reshape(-1)
         if t.labels.skip is not None:
             kept = y != t.labels.skip
             x, y = x[kept], y[kept]
         return p.of(x, -1), t.of(y, -1)
-    y = as_float64(rows_along(t.array, t.axis)[place]).reshape(-1, t.classes)
+    y = taken(rows_along(t.array, t.axis)[place]).reshape(-1, t.classes)
     return p.of(x, -1), t.of(y, -1)
 
 
-def divergence(p: Side, t: Side, reduction: Literal["none", "sum", "mean", "per_class"]) -> Any:
-    """KL(target, prediction) of two sides whose classes are last."""
+@dataclass
+class Sums:
+    """Over the rows that count."""
+
+    kl: float = 0.0
+    cross_entropy: float = 0.0
+    entropy: float = 0.0
+    reverse: float = 0.0
+    of_normalised: float = 0.0  # KL of a target divided by its sums
+    per_class: Array = field(default_factory=lambda: np.zeros(()))
+    rows: int = 0
+
+
+def sums_by_kernels(p: Side, t: Side) -> Sums:
+    """The sums as xent's losses make them, whose digits hold also where the terms cancel or are infinite."""
     logits = p.converted("logits")[1]
     if t.kind == "labels":
-        return losses.cross_entropy(logits, t.converted("classes")[1], reduction=reduction)
-    kind: Literal["probs", "log_probs", "logits"] = (
-        "log_probs" if t.kind in LOGS else "logits" if t.kind == "logits" else "probs"
-    )
-    return losses.kl_div(logits, t.converted(kind)[1], target_kind=kind, reduction=reduction)
+        by_row = losses.cross_entropy(logits, t.converted("classes")[1], reduction="none")
+        terms = losses.cross_entropy(logits, t.converted("classes")[1], reduction="per_class")
+        reverse = losses.kl_div(t.converted("logits")[1], logits, target_kind="logits", reduction="sum")
+        kl = float(np.sum(by_row))
+        return Sums(kl, kl, 0.0, float(reverse), 0.0, terms, len(by_row))
+    as_logits, probs = t.converted("logits")[1], t.converted("probs")[1]
+    # The kernel that normalises both, so that what is equal differs by nothing.
+    kl = float(losses.kl_div(logits, as_logits, target_kind="logits", reduction="sum"))
+    reverse = float(losses.kl_div(as_logits, logits, target_kind="logits", reduction="sum"))
+    per_class = losses.kl_div(logits, as_logits, target_kind="logits", reduction="per_class")
+    of_normalised = 0.0
+    if t.reading.normalised is False:
+        kl, of_normalised = float(losses.kl_div(logits, probs, reduction="sum")), kl
+        per_class = losses.kl_div(logits, probs, reduction="per_class")
+    elif t.kind != "logits":
+        probs = probs / probs.sum(-1, keepdims=True)
+    cross_entropy = float(losses.cross_entropy(logits, probs, reduction="sum"))
+    entropy = 0.0 if t.kind == "one_hot" else float(np.sum(xent.entropy(probs)))
+    return Sums(kl, cross_entropy, entropy, reverse, of_normalised, per_class, len(logits))
 
 
 @dataclass(frozen=True)
-class Sums:
-    kl: float
-    cross_entropy: float
-    entropy: float
-    reverse: float
-    entropy_of_prediction: float
-    of_normalised: float
-    rows: int
-    per_class: Array
+class Scores:
+    """Rows as the sums are made of them: their log-probabilities are ``z - lse``; where p is 0, `gone`, `z` is 0."""
+
+    z: Array
+    lse: Array
+    p: Array
+    mass: Array | None  # what the rows sum to, where that is not 1
+    gone: Array | None
 
 
-def sums_of(p: Side, t: Side, all_of_it: bool = True) -> Sums:
-    with np.errstate(all="ignore"):
-        rows = len(p.array)
-        if t.kind in UNITS and t.reading.normalised and p.kind in UNITS and p.reading.normalised:
-            # Of the same kind on both sides, so that what is equal differs by nothing.
-            kl = losses.kl_div(
-                p.converted("logits")[1], np.log(t.converted("probs")[1]), target_kind="logits", reduction="sum"
-            )
-        else:
-            kl = divergence(p, t, "sum")
-        if not all_of_it:
-            return Sums(float(kl), 0, 0, 0, 0, 0, rows, np.zeros(0))
-        logits, other = p.converted("logits")[1], t.converted("logits")[1]
-        probs = t.converted("probs")[1]
-        of_normalised = 0.0
-        if t.reading.normalised is False:
-            unit = probs / probs.sum(-1, keepdims=True)
-            of_normalised = float(losses.kl_div(logits, unit, reduction="sum"))
-        return Sums(
-            float(kl),
-            float(losses.cross_entropy(logits, t.converted("classes")[1], reduction="sum")),
-            0.0 if t.kind in ("labels", "one_hot") else float(np.sum(xent.entropy(probs))),
-            # The same kernel, the other way round.
-            float(losses.kl_div(other, logits, target_kind="logits", reduction="sum")),
-            float(np.sum(xent.softmax_entropy(logits))),
-            of_normalised,
-            rows,
-            np.asarray(divergence(p, t, "per_class"), np.float64),
-        )
+def scores_of(side: Side, rows: Array, desk: Array) -> Scores:
+    """Of some of its rows, in the two of `desk`: fresh temporaries would cost more than what is computed."""
+    mass = None
+    x, other = desk[:, : rows.size].reshape(2, -1, side.classes)
+    np.copyto(x.reshape(rows.shape), rows, casting="unsafe")
+    unnormalised = not side.is_prediction and side.reading.normalised is False
+    if side.kind == "logits" or side.kind in LOGS:
+        if side.kind in LOGS and side.kind != "log_probs":
+            x *= LOGS[side.kind][0]
+        top = x.max(-1, keepdims=True)
+        z = np.subtract(x, top, out=x)
+        p = xent.softmax(z, out=other)
+        lse = -np.log(p.max(-1))
+        if unnormalised:
+            mass = np.exp(top[:, 0] + lse)
+    else:
+        unit = UNITS.get(side.kind, 1.0)
+        if unit != 1:
+            x /= unit
+        total = row_sums(x)
+        z, lse, p = np.log(x, out=other), np.log(total), np.divide(x, total[:, None], out=x)
+        if unnormalised:
+            mass = total
+    gone = None
+    if z.min() == -np.inf:
+        gone = z == -np.inf
+        z[gone] = 0
+    return Scores(z, lse, p, mass, gone)
 
 
-def added(p: Side, t: Side, progress: Progress | None = None, all_of_it: bool = True) -> Sums:
+def sums_of_labels(p: Side, t: Side, place: Place) -> Sums | None:
+    """The sums of labels, or None where the kernels have to decide."""
+    wide = p.array.dtype.kind == "f" and p.array.dtype.itemsize > 2
+    if t.kind == "labels" and p.kind in ("logits", "log_probs") and t.labels.skip is None and wide:
+        logits, classes = rows_along(p.array, p.axis)[place].reshape(-1, p.classes), t.array[place].reshape(-1)
+        classes = classes.astype(np.int64, copy=False) - t.labels.base
+    else:
+        x, y = piece(p, t, place)
+        logits = x.converted("logits")[1]
+        classes = y.array.argmax(-1) if t.kind == "one_hot" else y.converted("classes")[1]
+    if not len(logits):
+        return Sums()
+    by_row = losses.cross_entropy(logits, classes, reduction="none", dtype=np.float64)
+    kl = float(by_row.sum())
+    if p.classes == 1 or not np.isfinite(logits.min()) or not math.isfinite(kl):
+        return None
+    # Each class has something of a finite row's prediction, and all but one have nothing of the target.
+    return Sums(kl, kl, 0.0, math.inf, 0.0, np.bincount(classes, by_row, p.classes), len(by_row))
+
+
+def sums_of_two(a: Scores, b: Scores) -> Sums | None:
+    """The sums by products, in a third of the time that a kernel for each would take.
+
+    A divergence is a difference of two sums here. Where it is small beside them, or not finite: None.
+    """
+    gap = np.subtract(b.z, a.z, out=b.z)
+    gap += (a.lse - b.lse)[:, None]  # log target - log prediction
+    per_class = np.einsum("ij,ij->j", b.p, gap)
+    kl = float(per_class.sum())
+    cross = float(a.lse.sum() - np.einsum("ij,ij->", b.p, a.z))
+    reverse = -float(np.einsum("ij,ij->", a.p, gap))
+    sums = Sums(kl, cross, cross - kl, reverse, kl, per_class, len(gap))
+    scale = 1e-6 * (len(gap) + abs(cross) + abs(cross - kl))
+    # NaN compares as False.
+    if not all(abs(total) >= scale for total in (kl, cross, cross - kl, reverse)):
+        return None
+    if b.mass is not None:
+        surplus = np.log(b.mass)
+        gap += surplus[:, None]
+        np.multiply(b.p, b.mass[:, None], out=b.p)
+        per_class = sums.per_class = np.einsum("ij,ij->j", b.p, gap)
+        sums.kl = float(per_class.sum())
+        sums.cross_entropy = float((b.mass * a.lse).sum() - np.einsum("ij,ij->", b.p, a.z))
+        sums.entropy = sums.cross_entropy - sums.kl
+    if a.gone is not None:
+        hidden = a.gone if b.gone is None else a.gone & ~b.gone
+        if hidden.any():
+            sums.kl = sums.cross_entropy = sums.of_normalised = math.inf
+            per_class[hidden.any(0)] = math.inf
+    if b.gone is not None and (b.gone if a.gone is None else b.gone & ~a.gone).any():
+        sums.reverse = math.inf
+    return sums
+
+
+def added(p: Side, t: Side, progress: Progress | None = None) -> Sums:
     """The sums over all rows that count, in float64 whatever the arrays' dtypes, blocks side by side on the threads."""
 
-    def one(place: Any) -> Sums:
-        return sums_of(*piece(p, t, place), all_of_it)
+    labels = t.kind in ("labels", "one_hot")
+    x, y = rows_along(p.array, p.axis), t.array if labels else rows_along(t.array, t.axis)
+    nothing = np.zeros(())
 
-    places = pieces(p, t)
-    found: list[Sums] = []
-    per_class: Array = np.zeros(p.classes)
+    def one(run: list[Place]) -> tuple[list[Sums], Array]:
+        found, per_class, desk = [], np.zeros(p.classes), np.empty((4, max(BLOCK, p.classes)))
+        for place in run:
+            if labels:
+                sums = sums_of_labels(p, t, place)
+            else:
+                sums = sums_of_two(scores_of(p, x[place], desk[:2]), scores_of(t, y[place], desk[2:]))
+            if sums is None:
+                sums = sums_by_kernels(*piece(p, t, place))
+            per_class += sums.per_class
+            sums.per_class = nothing
+            found.append(sums)
+            if progress is not None:
+                progress.tick(sums.rows * p.classes)
+        return found, per_class
 
-    def take(sums: Sums, place: Any) -> None:
-        nonlocal per_class
-        if all_of_it:
-            per_class = per_class + sums.per_class
-        found.append(replace(sums, per_class=np.zeros(0)))
-        if progress is not None:
-            progress.tick(sums.rows * p.classes)
+    runs = in_runs(pieces(p), one)
+    every = [sums for found, _ in runs for sums in found]
 
-    threads = min(xent.get_num_threads(), len(places))
-    if threads > 1:
-        with ThreadPoolExecutor(threads) as pool, np.errstate(all="ignore"):
-            # A few at a time: results of all of them at once would be as many rows of per_class.
-            for start in range(0, len(places), 8 * threads):
-                some = places[start : start + 8 * threads]
-                for place, sums in zip(some, pool.map(one, some), strict=True):
-                    take(sums, place)
-    else:
-        for place in places:
-            take(one(place), place)
-    names = ("kl", "cross_entropy", "entropy", "reverse", "entropy_of_prediction", "of_normalised")
-    totals = {name: total_of([getattr(sums, name) for sums in found]) for name in names}
-    return Sums(**totals, rows=sum(sums.rows for sums in found), per_class=per_class)
+    def total(name: str) -> float:
+        return total_of([getattr(sums, name) for sums in every])
+
+    return Sums(
+        total("kl"),
+        total("cross_entropy"),
+        total("entropy"),
+        total("reverse"),
+        total("of_normalised"),
+        np.sum([per_class for _, per_class in runs], 0),
+        sum(sums.rows for sums in every),
+    )
 
 
 def total_of(values: list[float]) -> float:
@@ -875,7 +975,7 @@ def total_of(values: list[float]) -> float:
         return float(np.sum(values))
 
 
-def numbers_of(s: Sums, p: Side, t: Side, shape: tuple[int, ...], eps: float) -> Numbers:
+def numbers_of(s: Sums, p: Side, t: Side, shape: tuple[int, ...]) -> Numbers:
     def mean(total: float) -> float:
         return total / s.rows if s.rows else math.nan
 
@@ -889,8 +989,8 @@ def numbers_of(s: Sums, p: Side, t: Side, shape: tuple[int, ...], eps: float) ->
         first=shape[0],
         ndim=len(shape),
         # 16 for the chain of roundings, the rest for sums that miss 1 by theirs.
-        rounding=eps * (20 + math.sqrt(p.classes)) + sum(side.missed for side in (p, t) if side.reading.normalised),
-        reverse_scale=abs(mean(s.reverse)) + 2 * abs(mean(s.entropy_of_prediction)),
+        rounding=float(np.finfo(np.float64).eps) * (20 + math.sqrt(p.classes))
+        + sum(side.missed for side in (p, t) if side.reading.normalised),
         target=t.reading.name,
         shape=shape,
     )
@@ -898,60 +998,62 @@ def numbers_of(s: Sums, p: Side, t: Side, shape: tuple[int, ...], eps: float) ->
 
 def call_to_use(p: Side, t: Side) -> str:
     """The one call that gives the divergence, as it is written."""
-    logits, name = p.converted("logits")[0], t.reading.name
+    logits, name = p.text("logits"), t.reading.name
     options: dict[str, Any] = {} if t.written == -1 else {"axis": t.written}
     function = "kl_div"
     if t.kind == "labels":
-        function, text = "cross_entropy", t.converted("classes")[0]
+        function, text = "cross_entropy", t.text("classes")
         if t.labels.skip is not None:
             options["ignore_index"] = t.labels.skip - t.labels.base
     elif t.kind == "one_hot" and t.whole_dtype:
         function, text = "cross_entropy", f"{name}.argmax({t.written})"
     elif t.kind in LOGS or t.kind == "logits":
         options["target_kind"] = kind = "logits" if t.kind == "logits" else "log_probs"
-        text = t.converted(kind)[0] if t.kind != "logits" else name
+        text = t.text(kind) if t.kind != "logits" else name
     else:
-        text = t.converted("probs")[0]
+        text = t.text("probs")
     written = "".join(f", {key}={value!r}" for key, value in options.items())
     return f"xent.losses.{function}({logits}, {text}{written})"
 
 
 def own_calls(p: Side, t: Side, m: Numbers, of: Numbers) -> list[Call]:
-    """xent's three numbers, and whether they are what they should be."""
-    terms = xent.kl_pointwise(p.converted("log_probs")[1], t.converted("probs")[1])
-    formula = with_entropy(m)
+    """xent's three calls on the rows that count, their relations as those of the other libraries' calls."""
+    logits, probs, labels = p.converted("logits")[1], t.converted("probs")[1], t.kind == "labels"
+    classes = t.converted("classes")[1]
+    values = {
+        "xent kl_div": in_all(xent.kl_pointwise(p.converted("log_probs")[1], probs)) / of.rows if of.rows else math.nan,
+        "xent cross_entropy": float(losses.cross_entropy(logits, classes, axis=p.axis)),
+        "xent entropy": 0.0 if labels else in_all(xent.entropy(probs, axis=t.axis)) / max(of.rows, 1),
+    }
+    formula = with_entropy(of)
     related = {
-        "xent kl_div": "= KL" if per_row(of).holds(in_all(terms) / of.rows, of, 0.0) else None,
-        "xent cross_entropy": f"= {formula}" if formula.holds(m.cross_entropy, m, 0.0) else None,
+        "xent kl_div": (per_row(of).holds(values["xent kl_div"], of, 0.0), m.kl, "= KL"),
+        "xent cross_entropy": (formula.holds(values["xent cross_entropy"], of, 0.0), m.cross_entropy, f"= {formula}"),
         "xent entropy": (
-            f"H({m.target}), of the target alone"
-            if formula.holds(m.kl + m.entropy, m, 0.0) and m.entropy >= 0
-            else None
+            formula.holds(of.kl + values["xent entropy"], of, 0.0) and m.entropy >= 0,
+            m.entropy,
+            f"H({m.target}), of the target alone",
         ),
     }
-    values = (m.kl, m.cross_entropy, m.entropy)
-    return [
-        Call(
-            call,
-            value,
-            None,
-            None,
-            relation is not None and call != "xent entropy" and not (formula.plus_entropy and "cross" in call),
-            relation or "no simple relation to KL here",
-        )
-        for (call, relation), value in zip(related.items(), values, strict=True)
-    ]
+    calls = []
+    for call, (holds, value, words) in related.items():
+        is_kl = holds and call != "xent entropy" and not (formula.plus_entropy and "cross" in call)
+        relation = words if holds else "no simple relation to KL here"
+        here = value if holds else values[call]
+        calls.append(Call(call, here, None, None, is_kl, relation, of is not m and not holds and math.isfinite(here)))
+    return calls
 
 
 def places_where(p: Side, t: Side, condition: Callable[[Side, Side], Array], shape: tuple[int, ...]) -> str | None:
     """How many elements meet a condition, and where the first one is; None if there is none."""
     count, size, first = 0, 0, None
     batch = rows_along(p.array, p.axis).shape[:-1]
-    for place in pieces(p, t):
+    for place in pieces(p):
         with np.errstate(all="ignore"):
-            found = condition(*piece(p, t, place))
-        count, size = count + int(found.sum()), size + found.size
-        if first is None and found.any():
+            found = condition(*piece(p, t, place, np.asarray))
+        here = int(np.count_nonzero(found))
+        count, size = count + here, size + found.size
+        if first is None and here:
             row, *column = (int(i) for i in np.argwhere(found)[0])
             at = np.arange(math.prod(batch)).reshape(batch)[place].reshape(-1)
             if t.kind == "labels" and t.labels.skip is not None:
@@ -967,9 +1069,33 @@ def places_where(p: Side, t: Side, condition: Callable[[Side, Side], Array], sha
 # What to say
 
 
+def unusable(value: float, use: str) -> list[str]:
+    """What is said instead of a call whose value is NaN."""
+    return (
+        [f"No call gives a number of these arrays: it is NaN. Once what follows is mended, {use}."]
+        if value != value
+        else []
+    )
+
+
+def has_none(side: Side) -> Array:
+    """Where a class has no probability at all; what is finite in logs has one, too small for a float though it be."""
+    if side.kind == "labels":
+        return np.asarray(side.converted("classes")[1][:, None] != np.arange(side.classes))
+    if side.kind == "logits" or side.kind in LOGS:
+        return np.asarray(side.array == -math.copysign(math.inf, LOGS[side.kind][0] if side.kind in LOGS else 1))
+    return np.asarray(side.array == 0)
+
+
 def _special(is_special: Callable[[Array], Array], of_first: bool, p: Side, t: Side) -> Array:
     """Where the one or the other side is NaN, or infinite: a condition for `places_where`."""
     return is_special((p if of_first else t).array)
+
+
+def _whole_rows(condition: Callable[[Side, Side], Array], p: Side, t: Side) -> Array:
+    """Where a condition holds in all of a row."""
+    found = condition(p, t)
+    return np.broadcast_to(found.all(-1, keepdims=True), found.shape)
 
 
 def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dict[str, Look]) -> list[str]:
@@ -993,6 +1119,10 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dic
                     f"{name} holds +inf: {where}. softmax is NaN in such a row, and so is every mean over it; no loss "
                     "of these arrays means anything before that is mended."
                 )
+    if math.isnan(m.kl):
+        for side, nothing in ((p, lambda u, v: has_none(u)), (t, lambda u, v: has_none(v))):
+            if side.kind != "labels" and (where := places_where(p, t, partial(_whole_rows, nothing), m.shape)):
+                found.append(f"{side.reading.name} has rows that leave no class any probability: {where}.")
     if not p.is_first:
         found.append(
             f"The arguments look swapped: input holds {KIND_NAMES[b.kind]}, target {KIND_NAMES[a.kind]}. Here, in "
@@ -1004,12 +1134,12 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dic
         if kind in LOGS and kind != "log_probs":
             found.append(
                 f"{name} holds {KIND_NAMES[kind]}: {side.reading.evidence}. Every library here wants natural "
-                f"logarithms of probabilities: {side.converted('log_probs')[0]}."
+                f"logarithms of probabilities: {side.text('log_probs')}."
             )
         elif kind in ("percent", "neg_probs", "weights"):
             found.append(
                 f"{name} holds {KIND_NAMES[kind]}: {side.reading.evidence}. As probabilities it is "
-                f"{side.converted('probs')[0]}."
+                f"{side.text('probs')}."
             )
     if t.kind == "labels" and t.labels.skip is not None:
         skip = t.labels.skip
@@ -1038,11 +1168,11 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dic
         found.append(
             f"{a.name} holds logits: kl_div of PyTorch, Gluon and optax takes log-probabilities and normalises nothing"
             + (f" (batchmean gives {shown['torch kl_div batchmean']})" if raw is not None and p.is_first else "")
-            + f". {p.converted('log_probs')[0]} is right for it."
+            + f". {p.text('log_probs')} is right for it."
         )
     if t.kind in ("log_probs", "logits"):
         what = "in log space" if t.kind == "log_probs" else "logits"
-        remedy = "log_target=True" if t.kind == "log_probs" else t.converted("probs")[0]
+        remedy = "log_target=True" if t.kind == "log_probs" else t.text("probs")
         found.append(f"{b.name} is {what}, where most calls take probabilities: in PyTorch's kl_div use {remedy}.")
     if t.kind == "logits" and p.kind == "logits":
         found.append(
@@ -1060,10 +1190,7 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dic
             "which may be negative; SciPy's entropy divides by T silently."
         )
     if math.isinf(m.kl):
-        # Not by their probabilities: those of finite logits may be too small for a float.
-        where = places_where(
-            p, t, lambda u, v: (u.converted("logits")[1] == -np.inf) & (v.converted("logits")[1] > -np.inf), m.shape
-        )
+        where = places_where(p, t, lambda u, v: has_none(u) & ~has_none(v), m.shape)
         found.append(
             f"KL is infinite: the target is positive where the prediction is 0 ({where}). Keras' clipping hides that."
             if where
@@ -1147,9 +1274,10 @@ def operand(name: str, value: ArrayLike) -> Operand:
 
 
 def alternative(words: str, p: Side, t: Side) -> Alternative:
-    sums = added(p, t, all_of_it=False)
+    sums = added(p, t)
     quantity = f"KL({t.reading.name}, prediction)"
-    return Alternative(words, quantity, sums.kl / sums.rows if sums.rows else math.nan, call_to_use(p, t))
+    value = sums.kl / sums.rows if sums.rows else math.nan
+    return Alternative(words, quantity, value, "" if math.isnan(value) else call_to_use(p, t))
 
 
 def says(side: Side) -> str:
@@ -1168,9 +1296,9 @@ def explained_kl(
 ) -> Explanation:
     dense = p.array
     sums = added(p, t, progress)
-    m = numbers_of(sums, p, t, dense.shape, eps_of(p, t))
+    m = numbers_of(sums, p, t, dense.shape)
     ps, ts, made, sampled = rows_for_calls(p, t, looks)
-    of = m if not sampled else numbers_of(added(ps, ts), ps, ts, ps.array.shape, eps_of(p, t))
+    of = m if not sampled else numbers_of(added(ps, ts), ps, ts, ps.array.shape)
     calls = own_calls(ps, ts, m, of)
     a, b = (ps, ts) if p.is_first else (ts, ps)
     made_a, made_b = made if p.is_first else made[::-1]
@@ -1188,15 +1316,15 @@ def explained_kl(
         axis=p.written,
         rows=m.rows,
         classes=m.classes,
-        prediction=ps.converted("probs")[0],
+        prediction=p.text("probs"),
         kl=m.kl,
         reverse=m.reverse,
         entropy=m.entropy,
         cross_entropy=m.cross_entropy,
         per_class=sums.per_class / m.rows if m.rows else sums.per_class * math.nan,
-        pitfalls=(*notes, *pitfalls_of(p, t, m, by_name, looks)),
+        pitfalls=(*unusable(m.kl, call_to_use(p, t)), *notes, *pitfalls_of(p, t, m, by_name, looks)),
         calls=tuple(calls),
-        use=call_to_use(ps, ts),
+        use="" if math.isnan(m.kl) else call_to_use(p, t),
         value=m.kl,
         alternatives=tuple(alternatives),
         reading=words,
@@ -1205,8 +1333,11 @@ def explained_kl(
     )
 
 
-def eps_of(p: Side, t: Side) -> float:
-    return float(np.finfo(np.float64).eps)
+def some_of(rows: int, classes: int) -> Array:
+    """Which rows stand for all of a large array's."""
+    elements = min(max(FEWEST, rows * classes // THIN), MOST)
+    count = min(rows, max(2, elements // classes))
+    return np.unique(np.linspace(0, rows - 1, count).astype(np.int64))
 
 
 def rows_for_calls(p: Side, t: Side, looks: dict[str, Look]) -> tuple[Side, Side, tuple[Array, Array], int]:
@@ -1221,9 +1352,11 @@ def rows_for_calls(p: Side, t: Side, looks: dict[str, Look]) -> tuple[Side, Side
         return p.of(x[kept], -1), t.of(t.array[kept], -1), made, 0
     batch = rows_along(p.array, p.axis).shape[:-1]
     rows = math.prod(batch)
-    wanted = np.linspace(0, rows - 1, max(1, LIMIT // p.classes)).astype(np.int64)
     notable = [row for look in looks.values() for row in look.places.values()]
-    places = np.unravel_index(np.unique([*wanted, *notable]), batch)
+    if skip is not None:
+        notable.insert(0, int((t.array == skip).argmax()))
+    notable = notable[: max(2, MOST // p.classes)]  # rows of a vocabulary are long
+    places = np.unravel_index(np.unique([*some_of(rows, p.classes), *notable]), batch)
     x = as_float64(rows_along(p.array, p.axis)[places])
     if t.kind != "labels":
         y = as_float64(rows_along(t.array, t.axis)[places])
@@ -1272,15 +1405,25 @@ class Binary:
         x, t = as_float64(x).astype(np.float64, copy=False), as_float64(t).astype(np.float64, copy=False)
         return (np.log(x) - np.log1p(-x) if self.probs else x), ((t + 1) / 2 if self.signs else t)
 
-    def total(self) -> float:
+    def total(self, tick: Callable[[int], None] = lambda elements: None) -> float:
         x, t = self.rows(self.prediction), self.rows(self.target)
         with np.errstate(all="ignore"):
-            return total_of(
-                [
-                    float(losses.binary_cross_entropy(*self.taken(x[at], t[at]), reduction="sum"))
-                    for at in blocks_of(x.shape[:-1], x.shape[-1])
-                ]
-            )
+
+            def one(run: list[Place]) -> list[float]:
+                totals = []
+                for at in run:
+                    totals.append(float(losses.binary_cross_entropy(*self.taken(x[at], t[at]), reduction="sum")))
+                    tick(x[at].size)
+                return totals
+
+            runs = in_runs(list(blocks_of(x.shape[:-1], x.shape[-1])), one)
+            return total_of([total for run in runs for total in run])
+
+    @property
+    def few(self) -> Array:
+        """The rows of which the calls are made."""
+        rows, classes = self.count
+        return np.arange(rows) if rows * classes <= LIMIT else some_of(rows, classes)
 
     @property
     def count(self) -> tuple[int, int]:
@@ -1288,15 +1431,17 @@ class Binary:
         return x.size // x.shape[-1], x.shape[-1]
 
     def alternative(self, words: str) -> Alternative:
-        return Alternative(words, "binary cross-entropy", self.total() / self.count[0], self.use)
+        value = self.total() / self.count[0]
+        return Alternative(words, "binary cross-entropy", value, "" if math.isnan(value) else self.use)
 
 
 def binary_calls(case: Binary, value: float) -> list[Call]:
     """What the libraries' binary cross-entropies give of the arrays as they are; of rows of large arrays."""
     rows, classes = case.count
-    x, t = (as_float64(case.rows(side)).reshape(rows, classes) for side in (case.prediction, case.target))
-    few = np.unique(np.linspace(0, rows - 1, max(1, min(rows, LIMIT // classes))).astype(np.int64))
-    x, t = x[few], t[few]
+    few = case.few
+    x, t = (
+        as_float64(a[np.unravel_index(few, a.shape[:-1])]) for a in (case.rows(case.prediction), case.rows(case.target))
+    )
     right = case.taken(x, t)
     here = float(losses.binary_cross_entropy(*right)) if len(few) < rows else value
     logistic = 1 / (1 + np.exp(-right[0]))
@@ -1345,10 +1490,15 @@ def tried(function: Callable[[Array, Array], Any], x: Array, t: Array) -> tuple[
 
 
 def explained_binary(
-    case: Binary, readings: tuple[Reading, Reading], alternatives: Sequence[Alternative], words: str, why: str
+    case: Binary,
+    readings: tuple[Reading, Reading],
+    alternatives: Sequence[Alternative],
+    words: str,
+    why: str,
+    progress: Progress,
 ) -> Explanation:
     rows, classes = case.count
-    value = case.total() / rows
+    value = case.total(progress.tick) / rows
     notes = [why]
     swapped = case.prediction.name == "target"
     if swapped:
@@ -1360,10 +1510,11 @@ def explained_binary(
             f"input has shape {readings[0].shape} and target {readings[1].shape}: where they are subtracted or "
             "multiplied they broadcast to a matrix. Give both the same shape."
         )
-    if not math.isfinite(value):
-        notes.append(
-            f"The loss is {value}: a target is where the prediction says that it cannot be, or a NaN or +inf is held."
-        )
+    if math.isnan(value):
+        nan = [side.name for side in (case.prediction, case.target) if bool(np.isnan(side.array).any())]
+        notes = [*unusable(value, case.use), *(f"{name} holds NaN." for name in nan), *notes]
+    elif math.isinf(value):
+        notes.append("The loss is infinite: a target is where the prediction says that it cannot be.")
     calls = binary_calls(case, value)
     return Explanation(
         input=readings[0],
@@ -1375,12 +1526,12 @@ def explained_binary(
         prediction=f"1 / (1 + np.exp(-{case.texts[0]}))",
         pitfalls=tuple(notes),
         calls=tuple(calls),
-        use=case.use,
+        use="" if math.isnan(value) else case.use,
         loss="binary_cross_entropy",
         value=value,
         alternatives=tuple(alternatives),
         reading=words,
-        sampled=LIMIT // classes if rows * classes > LIMIT else 0,
+        sampled=len(case.few) if len(case.few) < rows else 0,
     )
 
 
@@ -1419,6 +1570,10 @@ def explained_none(
 
 def looked(side: Operand, axis: int, tick: Any = None) -> Look:
     look = look_at(side.array, axis, side.eps, tick=tick)
+    if not look.rows and side.array.ndim == 1 and not np.isnan(side.array).all():
+        # What is left says whether these are classes of one row, or one number a row.
+        look = look_at(side.array[~np.isnan(side.array)], axis, side.eps)
+        look.nan_rows = 1
     if not look.rows:
         raise ValueError(f"explain: every row of {side.name} holds a NaN")
     return look
@@ -1437,12 +1592,12 @@ def explain_same_shape(x: Operand, t: Operand, wanted: int | None, progress: Pro
 
     whole = all(side.whole_dtype and one.low >= 0 for side, one in ((x, lx), (t, lt)))
     hot = [one.zero_or_one and one.one_a_row for one in (lx, lt)]
-    if whole and (ndim == 1 or not any(hot) or all(hot)):
+    if (whole and (ndim == 1 or not any(hot))) or (all(hot) and ndim > 1):
         return explain_two_whole(x, t, place, look, all(hot) and ndim > 1)
 
     swap = lx.zero_or_one and not lt.zero_or_one and not (hot[0] and lt.settled(t.eps) and ndim > 1)
     pred, goal = (t, x) if swap else (x, t)
-    binary = explain_binary_shape(pred, goal, place, look)
+    binary = explain_binary_shape(pred, goal, place, look, progress)
     if binary is not None:
         return binary
 
@@ -1561,19 +1716,18 @@ def explain_two_whole(x: Operand, t: Operand, place: int, look: dict[str, Look],
         f"say is how often they agree: {number(100 * float(same))} % of {count}."
     ]
     alternatives = []
-    if not hot and look["input"].sum_low > 0 and look["target"].sum_low > 0:
-        sides = []
-        for side, first in ((x, True), (t, False)):
-            one = look[side.name]
-            evidence = f"whole numbers from {number(one.low)} to {number(one.high)}"
-            sides.append(side.side(Kind("weights", None, 0.0, evidence), place, first))
+    if look["input"].sum_low > 0 and look["target"].sum_low > 0 and not (hot and x.whole_dtype and t.whole_dtype):
+        kind, what = ("one_hot", "probabilities") if hot else ("weights", "counts")
+        sides = [side.side(Kind(kind, hot or None, 0.0, ""), place, side is x) for side in (x, t)]
         alternatives.append(
-            alternative(f"both are counts, of {x.array.shape[place]} classes along axis {place}", *sides)
+            alternative(f"both are {what}, of {x.array.shape[place]} classes along axis {place}", *sides)
         )
     return explained_none(x, t, kinds, notes, alternatives, "both are labels")
 
 
-def explain_binary_shape(x: Operand, t: Operand, place: int, look: dict[str, Look]) -> Explanation | None:
+def explain_binary_shape(
+    x: Operand, t: Operand, place: int, look: dict[str, Look], progress: Progress
+) -> Explanation | None:
     """The case of classes that are each present or not, if it is one; `x` is the prediction."""
     lx, lt = look[x.name], look[t.name]
     classes = x.array.shape[place]
@@ -1612,7 +1766,7 @@ def explain_binary_shape(x: Operand, t: Operand, place: int, look: dict[str, Loo
             elif normalised and not lone and lt.sum_low > 0:
                 q = t.side(Kind("weights", None, 0.0, "zeros and ones"), place, False)
                 alternatives.append(alternative(f"{along}: {says(p)}, and the ones of a row share its mass", p, q))
-            elif lone and not lt.zero_or_one and lt.sum_low > 0:
+            elif lone and not lt.zero_or_one and lt.sum_low > 0 and classes <= MOST_CLASSES:
                 q = t.side(Kind("probs", False, 0.0, "from 0 to 1"), place, False)
                 alternatives.append(alternative(f"{along}: {says(p)}, {says(q)}", p, q))
         for a in range(t.array.ndim):
@@ -1630,7 +1784,7 @@ def explain_binary_shape(x: Operand, t: Operand, place: int, look: dict[str, Loo
         ),
     }
     readings = {side.name: side.reading(kinds[side.name].kind, None, kinds[side.name].evidence) for side in (x, t)}
-    return explained_binary(case, (readings["input"], readings["target"]), alternatives, words, why)
+    return explained_binary(case, (readings["input"], readings["target"]), alternatives, words, why, progress)
 
 
 def explain_labels(
@@ -1643,13 +1797,13 @@ def explain_labels(
     places = [] if not shape else range(len(shape)) if wanted is None else [wanted]
     fitting = [a for a in places if other.array.shape == shape[:a] + shape[a + 1 :]]
     kept = [a for a in places if other.array.shape == (*shape[:a], 1, *shape[a + 1 :]) and shape[a] > 1]
+    text = ""
     if not fitting and kept:
         fitting = kept[-1:]
         other = Operand(other.name, other.array.squeeze(fitting[0]))
-        index = ", ".join([":"] * fitting[0] + ["0"])
+        text = f"{other.name}[{', '.join([':'] * fitting[0] + ['0'])}]"
         notes.append(
-            f"{other.name} has an axis of length 1: most calls want labels without it, {other.name}[{index}]; below it "
-            "is read so."
+            f"{other.name} has an axis of length 1: most calls want labels without it, {text}; below it is read so."
         )
     if not fitting:
         hints = ""
@@ -1665,7 +1819,9 @@ def explain_labels(
     if shape[last] == 1:
         wide = Operand(other.name, np.expand_dims(other.array, last))
         looks = {dense.name: looked(dense, last), other.name: looked(wide, last)}
-        binary = explain_binary_shape(dense, Operand(other.name, wide.array), last, looks)
+        targets_first = looks[dense.name].zero_or_one and not looks[other.name].zero_or_one
+        pair = (wide, dense) if targets_first else (dense, wide)
+        binary = explain_binary_shape(*pair, last, looks, progress)
         if binary is not None:
             flat = replace(dense_reading(binary, other.name), shape=other.array.shape)
             column = f"{other.name}[:, None]" if other.array.ndim == 1 else other.name
@@ -1682,7 +1838,7 @@ def explain_labels(
     error: IndexError | None = None
     for a in fitting:
         try:
-            usable.append((a, read_labels(other.name, other.array, shape[a], ignore_index)))
+            usable.append((a, replace(read_labels(other.name, other.array, shape[a], ignore_index), text=text)))
         except IndexError as caught:
             error = caught
     if not usable:
@@ -1710,7 +1866,7 @@ def explain_labels(
         alternatives.append(alternative(f"{says(other_side)}, {says(q)}", other_side, q))
     if how.signs:
         both = replace(q, reading=q.reading, array=(other.array.astype(np.int64) + 1) // 2, labels=Labels())
-        sums = added(p, both, all_of_it=False)
+        sums = added(p, both)
         call = call_to_use(p, q).split(", ignore_index")[0].rstrip(")")
         call = call.replace(f", {other.name}", f", ({other.name} + 1) // 2") + ")"
         alternatives.append(
@@ -1741,9 +1897,10 @@ def explain(
     of the arrays exactly as they are, by the doors of `xent.compat`, and Keras' clipped divergence by its formula. A
     relation is stated only if it holds for these numbers within rounding.
 
-    All is computed in float64, a block of rows at a time. Of more than a million elements, the calls of the table are
-    made of evenly spaced rows and marked ``~`` where no relation gives them for all; everything else is of all rows.
-    Beyond 2 seconds a terminal shows the progress on stderr.
+    All is computed in float64, a block of rows at a time on xent's threads, and nothing of an array's size is allocated
+    unless a row has more than 65,536 classes. Of more than 131,072 elements, the calls of the table are made of evenly
+    spaced rows and of those with the extremes, and marked ``~`` where no relation gives them for all rows, of which
+    everything else is. Beyond 2 seconds a terminal shows the progress on stderr.
 
     Parameters
     ----------
@@ -1800,7 +1957,9 @@ def explain(
             ignore_index = operator.index(ignore_index)
         except TypeError:
             raise TypeError(f"explain: ignore_index must be an int, not {type(ignore_index).__name__}") from None
-    progress = Progress(3 * max(x.array.size, t.array.size))
+    # Each array is looked at, and then both are added up.
+    passes = 3 if x.array.shape == t.array.shape else 2
+    progress = Progress(passes * max(x.array.size, t.array.size))
     try:
         # Infinities and NaN are part of what is explained.
         with np.errstate(all="ignore"):

@@ -1,15 +1,16 @@
 """What an array of a loss looks like: a part of `xent.explain`, and all that it judges by.
 
 An array is walked once, a block of rows at a time, for the few facts that tell its kind (`Look`). A hypothesis, such as
-"base-2 logarithms of probabilities", is dropped at the first block that refutes it, so that an array of logits costs
+"base-2 logarithms of probabilities", is dropped at the first row that refutes it, so that an array of logits costs
 little more than its minimum, maximum and sums.
 """
 
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ Array: TypeAlias = NDArray[Any]
 
 NEAR = 0.05  # rows whose sums are this close to 1 are meant to sum to 1
 BLOCK = 1 << 16  # elements that are looked at together: they stay in cache
+RUNS = 16  # of blocks, each one thread's
 
 # Logarithms of probabilities: what to multiply by to get natural ones, and how that is written.
 LOGS = {
@@ -119,6 +121,51 @@ def blocks_of(shape: tuple[int, ...], width: int) -> Iterator[tuple[slice | int,
             yield (*outer, slice(start, start + step))
 
 
+Place: TypeAlias = tuple[slice | int, ...]
+Found = TypeVar("Found")
+
+
+def in_runs(places: list[Place], one: Callable[[list[Place]], Found]) -> list[Found]:
+    """What `one` finds in each run of places, in order, on xent's threads; how many those are changes no run."""
+
+    def quietly(run: list[Place]) -> Found:
+        with np.errstate(all="ignore"):  # a thread's own
+            return one(run)
+
+    step = max(1, -(-len(places) // RUNS))
+    runs = [places[start : start + step] for start in range(0, len(places), step)]
+    threads = min(xent.get_num_threads(), len(runs))
+    if threads < 2:
+        return [quietly(run) for run in runs]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(quietly, runs))
+
+
+def row_sums(rows: Array) -> Array:
+    """In float64."""
+    if rows.shape[1] > 32:
+        return np.asarray(rows.sum(1, dtype=np.float64))
+    # NumPy takes longer to begin a short sum than to make it.
+    sums = rows[:, 0].astype(np.float64)
+    for i in range(1, rows.shape[1]):
+        sums += rows[:, i]
+    return sums
+
+
+def mass_of(rows: Array, factor: float) -> Array:
+    """The sums of the exponentials of the rows times `factor`."""
+    mass = np.zeros(len(rows))
+    for some in columns(rows):
+        mass += np.exp(xent.logsumexp(some if factor == 1 else some * np.float64(factor), dtype=np.float64))
+    return mass
+
+
+def columns(rows: Array) -> Iterator[Array]:
+    """The rows themselves, or what is a block long of one that is longer, as where there is one number a row."""
+    for start in range(0, rows.shape[1], BLOCK):
+        yield rows[:, start : start + BLOCK]
+
+
 @dataclass
 class Look:
     """The facts about an array's rows along an axis, of as many rows as have been added."""
@@ -129,7 +176,7 @@ class Look:
     high: float = -math.inf
     sum_low: float = math.inf
     sum_high: float = -math.inf
-    zeros: bool = False
+    zeros: bool = False  # where nothing is below 0, or all is whole
     whole: bool = True
     one_a_row: bool = True
     one_at_most: bool = True
@@ -142,43 +189,89 @@ class Look:
     places: dict[str, int] = field(default_factory=dict)  # the rows of the extremes and of the first NaN
 
     def add(self, rows: Array) -> None:
-        rows = np.asarray(rows, np.float64).reshape(-1, self.classes)
-        sums = rows.sum(1)
+        """Some more rows, of integers or in float32 or float64."""
+        rows = rows.reshape(-1, self.classes)
         start, numbers = self.walked, None
         self.walked += len(rows)
-        if np.isnan(sums).any():  # a sum of infinities of both signs is one, too
+        low, high = float(rows.min()), float(rows.max())
+        if math.isnan(low):
             holed = np.isnan(rows).any(1)
             self.nan_rows += int(holed.sum())
-            if holed.any():
-                self.places.setdefault("nan", start + int(holed.argmax()))
+            self.places.setdefault("nan", start + int(holed.argmax()))
             numbers = np.flatnonzero(~holed)
-            rows, sums = rows[numbers], sums[numbers]
-        if not len(rows):
-            return
+            if not len(numbers):
+                return
+            rows = rows[numbers]
+            low, high = float(rows.min()), float(rows.max())
+        first = not self.rows
         self.rows += len(rows)
-        low, high = float(rows.min()), float(rows.max())
-        for name, found, beyond in (("low", low, low < self.low), ("high", high, high > self.high)):
-            if beyond:
-                row = int((rows == found).any(1).argmax())
-                self.places[name] = start + (row if numbers is None else int(numbers[row]))
-        self.low, self.high = min(self.low, low), max(self.high, high)
-        self.sum_low, self.sum_high = min(self.sum_low, float(sums.min())), max(self.sum_high, float(sums.max()))
-        self.zeros = self.zeros or bool(low <= 0 <= high and (rows == 0).any())
-        self.whole = self.whole and bool(np.isfinite(low) and np.isfinite(high) and (rows == np.floor(rows)).all())
-        self.one_a_row = self.one_a_row and bool((sums == 1).all())
-        self.one_at_most = self.one_at_most and bool((sums <= 1).all())
-        for kind, unit in UNITS.items():
-            self.judge(kind, sums / unit)
+        self.extreme("low", low, rows, start, numbers)
+        self.extreme("high", high, rows, start, numbers)
+        self.zeros = self.zeros or low == 0 or high == 0 or bool(self.whole and low < 0 < high and (rows == 0).any())
+        if rows.dtype.kind == "f" and self.whole:
+            finite = np.isfinite(low) and np.isfinite(high)
+            self.whole = bool(finite and all((some == np.floor(some)).all() for some in columns(rows)))
+        elif rows.dtype.kind != "f":
+            self.missed |= dict.fromkeys(LOGS, math.inf)
+        # Sums of numbers of both signs say nothing once they are no probabilities'.
+        if self.whole or not self.low < 0 < self.high or min(self.missed[kind] for kind in UNITS) <= 2 * NEAR:
+            sums = row_sums(rows)
+            self.extreme("sum_low", float(sums.min()), sums[:, None], start, numbers)
+            self.extreme("sum_high", float(sums.max()), sums[:, None], start, numbers)
+            self.one_a_row = self.one_a_row and bool((sums == 1).all())
+            self.one_at_most = self.one_at_most and bool((sums <= 1).all())
+            for kind, unit in UNITS.items():
+                if not math.isinf(self.missed[kind]):
+                    self.judge(kind, sums / unit if unit != 1 else sums)
         for kind, (factor, _) in LOGS.items():
-            if math.isinf(self.missed[kind]):
+            if math.isinf(self.missed[kind]) and (kind != "log_probs" or self.high > 0.2):
                 continue
             if max(low * factor, high * factor) > 0.2:
                 self.missed[kind] = math.inf
                 continue
-            mass = np.exp(xent.logsumexp(rows * factor))
-            if kind == "log_probs":
-                self.mass_low, self.mass_high = min(self.mass_low, mass.min()), max(self.mass_high, mass.max())
+            # A row refutes most of them, and all of the first block would cost as much as hundreds of rows.
+            if first and kind != "log_probs":
+                self.judge(kind, mass_of(rows[:1], factor))
+                if math.isinf(self.missed[kind]):
+                    continue
+            mass = mass_of(rows, factor)
+            if kind == "log_probs":  # of all rows, as these sums are told
+                self.mass_low = min(self.mass_low, float(mass.min()))
+                self.mass_high = max(self.mass_high, float(mass.max()))
             self.judge(kind, mass)
+
+    def extreme(self, name: str, found: float, values: Array, start: int, numbers: Array | None) -> None:
+        """Keep a minimum (its name ends so) or maximum of `values`, and which row has it."""
+        best = getattr(self, name)
+        if found < best if name.endswith("low") else found > best:
+            setattr(self, name, found)
+            row = int((values == found).any(1).argmax())
+            self.places[name] = start + (row if numbers is None else int(numbers[row]))
+
+    def merge(self, later: "Look") -> None:
+        """The facts of the rows that follow."""
+        for name in ("low", "high", "sum_low", "sum_high"):
+            mine, its = getattr(self, name), getattr(later, name)
+            if its < mine if name.endswith("low") else its > mine:
+                setattr(self, name, its)
+                self.places[name] = self.walked + later.places[name]
+        if "nan" in later.places:
+            self.places.setdefault("nan", self.walked + later.places["nan"])
+        self.rows += later.rows
+        self.walked += later.walked
+        self.nan_rows += later.nan_rows
+        self.zeros = self.zeros or later.zeros
+        self.whole = self.whole and later.whole
+        self.one_a_row = self.one_a_row and later.one_a_row
+        self.one_at_most = self.one_at_most and later.one_at_most
+        self.missed = {kind: max(missed, later.missed[kind]) for kind, missed in self.missed.items()}
+        self.mass_low = min(self.mass_low, later.mass_low)
+        self.mass_high = max(self.mass_high, later.mass_high)
+
+    @property
+    def mass(self) -> str | None:
+        """From what to what the rows' exponentials sum, where they were added up."""
+        return span(self.mass_low, self.mass_high) if self.high <= 0.2 and self.mass_high > 0 else None
 
     def judge(self, kind: str, sums: Array) -> None:
         if not math.isinf(self.missed[kind]):
@@ -217,13 +310,29 @@ def look_at(
 ) -> Look:
     """The facts along `axis`; only as long as the rows still sum to 1 in some form, if that is all that matters."""
     moved = np.moveaxis(array, axis, -1)
-    look = Look(moved.shape[-1])
-    for place in blocks_of(moved.shape[:-1], look.classes):
-        look.add(moved[place])
-        if tick is not None:
-            tick(moved[place].size)
-        if until_unsettled and look.rows and not look.settled(eps):
-            break
+    places = list(blocks_of(moved.shape[:-1], moved.shape[-1]))
+
+    def one(run: list[Place]) -> Look:
+        look, desk = Look(moved.shape[-1]), np.empty(0)
+        for place in run:
+            rows = moved[place]
+            if is_float(array) and array.dtype.itemsize < 4:
+                desk = np.empty(rows.size) if desk.size < rows.size else desk
+                wide = desk[: rows.size].reshape(rows.shape)
+                np.copyto(wide, rows, casting="unsafe")
+                rows = wide
+            look.add(rows)
+            if tick is not None:
+                tick(rows.size)
+            if until_unsettled and look.rows and not look.settled(eps):
+                break
+        return look
+
+    if until_unsettled:
+        return one(places)
+    look, *others = in_runs(places, one)
+    for later in others:
+        look.merge(later)
     return look
 
 
@@ -257,9 +366,11 @@ def kinds_of(look: Look, eps: float, is_target: bool) -> list[Kind]:
     unnormalised = Kind("probs", False, 0.0, f"{values}, rows sum to {sums}, not 1")
     weights = Kind("weights", None, 0.0, f"{values}, rows sum to {sums}")
     why = "of both signs" if low < 0 < high else f"their sums {sums}"
-    if not low < 0 < high and look.mass_high > 0:
-        why += f", the sums of their exp {span(look.mass_low, look.mass_high)}"
+    if not low < 0 < high and look.mass is not None:
+        why += f", the sums of their exp {look.mass}"
     logits = Kind("logits", None, 0.0, f"{values}, {why}")
+    if low < 0 < high and look.missed["probs"] <= rounding:
+        return [logits, Kind("probs", True, look.missed["probs"], f"{values}, though rows sum to 1 within rounding")]
     if high == math.inf:
         return [logits]
     if low >= 0 and high <= 1 and look.sum_high > 0:
@@ -286,10 +397,10 @@ def kinds_of(look: Look, eps: float, is_target: bool) -> list[Kind]:
         if is_target:
             return [logits, weights]
     if high <= rounding and look.missed["log_probs"] <= NEAR:
-        evidence = f"{values}, their exp sums to {span(look.mass_low, look.mass_high)}, not 1"
+        evidence = f"{values}, their exp sums to {look.mass}, not 1"
         return [Kind("log_probs", False, look.missed["log_probs"], evidence)]
     if is_target and high <= 0 and 0 < look.mass_high <= 1 + NEAR:
-        evidence = f"{values}, their exp sums to {span(look.mass_low, look.mass_high)}"
+        evidence = f"{values}, their exp sums to {look.mass}"
         return [logits, Kind("log_probs", False, 0.0, evidence)]
     return [logits]
 
@@ -302,6 +413,7 @@ class Labels:
     skip: int | None = None
     evidence: str = ""
     signs: bool = False  # -1 and 1 only, which may be the two classes
+    text: str = ""  # how they are written, if not by their name
 
 
 def read_labels(name: str, array: Array, classes: int, ignore_index: int | None) -> Labels:
@@ -313,7 +425,7 @@ def read_labels(name: str, array: Array, classes: int, ignore_index: int | None)
         hint = f"; a distribution for all rows is {name}[None, :]" if array.shape == (classes,) else ""
         raise ValueError(
             f"explain: {name} has shape {array.shape}, one value a row, and {array.dtype} values that are no labels, "
-            f"as {array[at].item()!r} at {at}{hint}"
+            f"as {array[at].item()!r} at {at}{hint}; of a loss or a mean, give the array that it was made of"
         )
     values = array.astype(np.int64) if kind != "u" else array.astype(np.uint64)
     kept = values if ignore_index is None else values[values != ignore_index]
