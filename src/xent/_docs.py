@@ -90,7 +90,7 @@ ENTRIES = {
         array([6.93147181e-01, 1.92874985e-22])
         >>> xent.cross_entropy_with_labels([[0.0, 0.0], [0.0, 50.0]], [0, 2])
         Traceback (most recent call last):
-        IndexError: label 2 at 1 is out of range for 2 classes
+        IndexError: cross_entropy_with_labels: label 2 at 1 is out of range for 2 classes: labels may hold 0 to 1
         """,
     ),
     "kl_div": Entry(

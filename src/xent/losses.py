@@ -242,9 +242,11 @@ def kl_div(
         target.
     temperature : float or array_like, default 1.0
         Positive: one for all rows, or of a shape that broadcasts to the batch shape. Divides the logits and, with
-        ``target_kind="logits"``, the target logits, as if they had been divided and rounded before the call. The
-        gradient is that of the value with respect to the undivided logits, so it holds a factor ``1 / temperature``;
-        nothing is multiplied by the ``temperature**2`` that distillation recipes often add.
+        ``target_kind="logits"``, the target logits, as if they had been divided and rounded before the call: each by
+        up to ``eps m / temperature`` for an offset m common to a row, unless temperature is a power of two;
+        ``logits - logits.max(axis, keepdims=True)`` has no offset. The gradient is that of the value with respect to
+        the undivided logits, so it holds a factor ``1 / temperature``; nothing is multiplied by the ``temperature**2``
+        that distillation recipes often add.
     sample_weight : array_like, optional
         One weight a row, which multiplies its value, terms and gradient; broadcasts to the batch shape.
     where : array_like of bool, optional
@@ -525,8 +527,8 @@ def js_div(
     axis : int, default -1
         The class axis, counted in each operand by itself.
     temperature : float or array_like, default 1.0
-        Positive: one for all rows, or of a shape that broadcasts to the batch shape. Divides both operands; the
-        gradient, with respect to the undivided logits, holds a factor ``1 / temperature``.
+        Positive: one for all rows, or of a shape that broadcasts to the batch shape. Divides both operands, as in
+        `kl_div`; the gradient, with respect to the undivided logits, holds a factor ``1 / temperature``.
     sample_weight : array_like, optional
         One weight a row, which multiplies its value, terms and gradient; broadcasts to the batch shape.
     where : array_like of bool, optional
@@ -676,7 +678,8 @@ def distillation(
     No power of T overflows or underflows on the way. As T grows, the first part tends to half the variance of the
     differences of the logits and its gradient to ``alpha (d - mean(d)) / C``, d the differences; terms grow with T.
     Beyond T = 1024, rows whose logits differ by less than 600 T are computed in float64 from the differences,
-    undivided, at some thirty times the cost of other rows. As T falls, it tends to T times a difference of logits.
+    undivided, at some thirty times the cost of other rows. Others are divided and rounded as in `kl_div`, which says
+    what an offset common to a row costs. As T falls, it tends to T times a difference of logits.
 
     References
     ----------
@@ -936,12 +939,14 @@ def _as_temperatures(name, temperature):
 
 def _as_share(name, option, value):
     """A number from 0 to 1 as a float."""
-    try:
-        share = float(value) if np.ndim(value) == 0 and not np.ma.is_masked(value) else None
-    except (TypeError, ValueError):
-        share = None
-    if share is None or isinstance(value, (str, bytes)):
-        raise TypeError(f"{name}: {option} must be a number from 0 to 1, not {value!r:.60}")
+    share = value
+    if type(value) is not float:
+        try:
+            if isinstance(value, (str, bytes, np.ma.MaskedArray)) or getattr(value, "ndim", 0):
+                raise TypeError
+            share = float(value)
+        except (TypeError, ValueError):
+            raise TypeError(f"{name}: {option} must be a number from 0 to 1, not {value!r:.60}") from None
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"{name}: {option} must be from 0 to 1, got {value!r}")
     return share
