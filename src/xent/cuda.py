@@ -15,8 +15,8 @@ arrays in CPU memory:
 * ``check_labels=False`` is the default: a label out of range makes its row's results NaN, and nothing is read outside
   of the logits. With ``check_labels=True`` the call waits for its result and raises the IndexError that the CPU raises;
   the results are written before that.
-* Logits are of a floating dtype; what a number has to be, as a temperature that must be positive, is checked only where
-  it is on the host.
+* Logits are of a floating dtype; what a number has to be is checked only where it is on the host. A temperature on the
+  GPU that is not positive and finite makes its row's results NaN.
 * Calls can be captured into a CUDA graph with arrays of PyTorch and CuPy, once `prepare` or an earlier call has loaded
   the kernels. ``check_labels=True`` cannot.
 
