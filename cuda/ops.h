@@ -92,7 +92,7 @@ template <class M> struct row_facts {
     bool dead = false;                /* does not count: value and outputs are 0 */
     bool bad = false;                 /* its label or temperature is none: value and outputs are NaN */
     R x_label = R(0), uniform = R(0); /* the logit at the label; label smoothing's share of each class */
-    double weight = 1.0, temperature = 1.0, inverse = 1.0; /* the last: 1 / temperature */
+    double weight = 1.0, temperature = 1.0;
 };
 
 /* What follows from a row's state. Of Jensen-Shannon, x_hi and y_hi are the maxima, x_lo and y_lo the difference of log
@@ -298,7 +298,7 @@ XENT_HD result<M> finish(const job &j, const row_facts<M> &row, const state<K, O
         const double divisor = j.total_weight ? get_sum<R>(j.total_weight, 0).value() : j.divisor;
         factor = divisor != 0.0 ? ratio(factor, divisor) * j.grad_scale : fp<double>::nan;
         if (j.temperature.data)
-            factor = divided<false>(factor, row.temperature, row.inverse);
+            factor = divided<false>(factor, row.temperature, ratio(1.0, row.temperature));
     }
     if (sizeof(R) == 4 && !fits_float(factor)) {
         const int k = exponent_of(factor);

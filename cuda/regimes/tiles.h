@@ -174,10 +174,8 @@ template <class OP, class M> XENT_HD row_view<M> open_row(const job &j, int64_t 
         f.weight = load_weight(j.weight, at);
     if (j.class_scale)
         f.weight *= j.class_scale[1];
-    if (j.temperature.data) {
+    if (j.temperature.data)
         f.temperature = load_weight(j.temperature, at);
-        f.inverse = ratio(1.0, f.temperature);
-    }
     if (j.has_labels) {
         const int64_t y = load_label(v.t, j.t.dtype);
         f.dead = j.has_ignore && y == j.ignore_index;
@@ -194,7 +192,7 @@ template <class OP, class M> XENT_HD row_view<M> open_row(const job &j, int64_t 
         if (OP::labels && f.label >= 0) {
             f.x_label = load_real<R>(v.x + f.label * j.x.cs, j.x.dtype);
             if (j.temperature.data)
-                f.x_label = tempered(f.x_label, f.temperature, f.inverse);
+                f.x_label = tempered(f.x_label, f.temperature, ratio(1.0, f.temperature));
         }
     }
     f.bad = f.bad || !(0.0 < f.temperature && finite(f.temperature));
@@ -241,14 +239,14 @@ template <class R> XENT_HD R load_class_weight(const job &j, int64_t c) {
 
 /* One class of the target, with what the options make of it. */
 template <class OP, class M, access_kind A, class R = typename M::real>
-XENT_HD R load_target(const job &j, const row_view<M> &v, int64_t c) {
+XENT_HD R load_target(const job &j, const row_view<M> &v, int64_t c, double inv) {
     R t;
     if (A == ANY && OP::shapes && j.has_labels)
         t = c == v.facts.label ? R(1) : R(0);
     else
         t = load_element<A, M>(v.t + c * j.t.cs, j.t.dtype);
     if (OP::target == XENT_TARGET_LOGITS && j.temperature.data)
-        t = tempered(t, v.facts.temperature, v.facts.inverse);
+        t = tempered(t, v.facts.temperature, inv);
     if constexpr (OP::shapes && A == ANY) {
         if (j.smooths)
             t = fma(R(j.unsmoothed), t, v.facts.uniform);
@@ -277,12 +275,13 @@ XENT_HD void load_tile(G &g, const job &j, const row_view<M> &v, int64_t base, i
                 load_pack<S>(v.t, c, end, t_fill, out->t + i);
         }
         if (j.temperature.data) {
+            const double inv = ratio(1.0, v.facts.temperature);
             XENT_UNROLL
             for (int i = 0; i < N; i++) {
                 if (with_x)
-                    out->x[i] = tempered(out->x[i], v.facts.temperature, v.facts.inverse);
+                    out->x[i] = tempered(out->x[i], v.facts.temperature, inv);
                 if constexpr (OP::target == XENT_TARGET_LOGITS)
-                    out->t[i] = tempered(out->t[i], v.facts.temperature, v.facts.inverse);
+                    out->t[i] = tempered(out->t[i], v.facts.temperature, inv);
             }
         }
         if constexpr (OP::weighs) {
@@ -291,6 +290,7 @@ XENT_HD void load_tile(G &g, const job &j, const row_view<M> &v, int64_t base, i
                 out->w[i] = out->p[i] = R(1);
         }
     } else {
+        const double inv = j.temperature.data ? ratio(1.0, v.facts.temperature) : 1.0;
         XENT_UNROLL
         for (int i = 0; i < N; i++) {
             const int64_t c = class_of<G, A, S>(base, at, i);
@@ -302,10 +302,10 @@ XENT_HD void load_tile(G &g, const job &j, const row_view<M> &v, int64_t base, i
             if (with_x) {
                 out->x[i] = load_element<A, M>(v.x + c * j.x.cs, j.x.dtype);
                 if (j.temperature.data)
-                    out->x[i] = tempered(out->x[i], v.facts.temperature, v.facts.inverse);
+                    out->x[i] = tempered(out->x[i], v.facts.temperature, inv);
             }
             if constexpr (OP::reads_t)
-                out->t[i] = load_target<OP, M, A>(j, v, c);
+                out->t[i] = load_target<OP, M, A>(j, v, c, inv);
             if constexpr (OP::weighs && A == ANY) {
                 if (j.class_weight.data)
                     out->w[i] = load_class_weight<R>(j, c);
