@@ -373,6 +373,10 @@ static xent_status prepare(const xent_request *req, int device, prepared *out) {
     a.reduction = req->reduction;
     a.has_labels = f.has_labels;
     a.weighs = j.weight.data || j.where.data || j.has_ignore || j.weighs_by_label;
+    a.scales = j.class_weight.data && op.target == XENT_TARGET_PROBS && stored != XENT_F64;
+    j.weighs = j.weight.data || j.class_weight.data;
+    /* As in reduce.c: 64 eps of a divergence is at least this much in the largest class. */
+    j.js_gap = std::fmin(std::sqrt(512.0 * eps_of(req->compute) * double(j.classes)), 0.1);
     out->op = &op;
     out->kernels = kernels_of(req->op, stored);
     out->common = stored == XENT_F64 ? kernels_COMMON_F64() : kernels_COMMON_F32();
@@ -423,17 +427,19 @@ static xent_status add_rows(const prepared &r, void *partials, void *to, int dty
 }
 
 static xent_status queue_rows(const prepared &r, void *stream) {
-    const bool per_class = r.p.per_class, js = r.op->value == VALUE_JS;
+    const bool per_class = r.p.per_class, js = is_js(*r.op);
     if (!r.p.split)
         return launch_rows(r, r.p.rows, per_class ? MODE_RESULTS : MODE_ALL, r.p.blocks, stream);
     const int64_t rows = ceil_div(r.j.rows, 1);
     xent_status s = launch_rows(r, r.p.rows, MODE_FOLD, r.p.blocks, stream);
     if (s == XENT_OK)
         s = launch_rows(r, MERGE, MODE_ALL, rows, stream);
-    if (s == XENT_OK && js)
-        s = launch_rows(r, r.p.rows, MODE_FOLD_JS, r.p.blocks, stream);
-    if (s == XENT_OK && js)
-        s = launch_rows(r, MERGE_JS, MODE_ALL, rows, stream);
+    for (mode_kind mode : {MODE_FOLD_JS, MODE_FOLD_GAP, MODE_FOLD_JS}) { /* the last two of rows that are near */
+        if (s == XENT_OK && js)
+            s = launch_rows(r, r.p.rows, mode, r.p.blocks, stream);
+        if (s == XENT_OK && js)
+            s = launch_rows(r, MERGE_JS, mode, rows, stream);
+    }
     if (s == XENT_OK && r.op->emit != EMIT_NONE && !per_class)
         s = launch_rows(r, r.p.rows, MODE_EMIT, r.p.blocks, stream);
     return s;
@@ -451,6 +457,10 @@ static xent_status queue(prepared &r, const xent_request *req, char *workspace, 
     j.states = p.split ? workspace + p.states : nullptr;
     j.results = workspace + p.results;
     j.values = p.sums || p.weighs ? workspace + p.values : nullptr;
+    if (p.scales) {
+        j.class_scale = reinterpret_cast<const double *>(workspace + p.class_scale);
+        s = s == XENT_OK ? r.common->scale_classes.launch(j, 1, stream) : s;
+    }
     if (s == XENT_OK && p.weighs) {
         void *total = workspace + p.total_weight;
         s = r.common->weigh_rows.launch(j, ceil_div(j.rows, team<WARP, 256>::groups), stream);
@@ -478,7 +488,7 @@ static xent_status load_all() {
     int made_for;
     xent_status s = XENT_OK;
     for (const common_kernels *c : common) {
-        const kernel all[] = {c->weigh_rows, c->class_totals, c->start_note};
+        const kernel all[] = {c->weigh_rows, c->class_totals, c->scale_classes, c->start_note};
         for (const kernel &k : all)
             if (s == XENT_OK)
                 s = k.load(&made_for);

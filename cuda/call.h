@@ -125,7 +125,7 @@ class Call {
     xent_request req{};
     Extents batch, full; /* full: with the class axis in its place */
     ptrdiff_t classes = 1;
-    Dtype result;
+    Dtype result, of_values; /* the second: of one value a row, or of their sum */
     std::optional<Extents> value_extents, out_extents;
     int axis = 0;
     bool keepdims;
@@ -202,6 +202,8 @@ class Call {
             id = std::max({id, t.array->dtype.id, XENT_F32});
         }
         result = dtype_of(known_dtype(id));
+        /* A sum over rows is no longer what 16 bits hold. */
+        of_values = is_scalar() && !o.dtype && result.size == 2 ? dtype_of(known_dtype(XENT_F32)) : result;
     }
 
     void refuse_class_axis(int x_axis) const {
@@ -343,13 +345,13 @@ class Call {
         check_device(pos_weight, "pos_weight");
         check_device(sample_weight, "sample_weight");
         check_device(temperature, "temperature");
+        req.reduction = reduction_of(o.reduction);
         set_result_dtype(o);
 
         req.struct_size = sizeof req;
         req.grad_scale = 1.0;
         req.op = static_cast<int>(&op - OPERATIONS);
         req.compute = result.id == XENT_F64 ? XENT_F64 : XENT_F32;
-        req.reduction = reduction_of(o.reduction);
         req.label_smoothing = o.label_smoothing;
         req.has_ignore_index = o.ignore_index.has_value();
         req.ignore_index = o.ignore_index.value_or(0);
@@ -381,8 +383,8 @@ class Call {
     int device() const {
         return x.array->device;
     }
-    std::string dtype() const {
-        return result.name;
+    std::string dtype(bool is_value) const {
+        return (is_value ? of_values : result).name;
     }
     const std::optional<Extents> &value_shape() const {
         return value_extents;
@@ -410,7 +412,7 @@ class Call {
         if (a.read_only)
             throw py::value_error(name + ": output array is read-only");
         if (!a.dtype.is_float())
-            throw py::type_error(name + ": cannot cast " + result.name + ", the result, to " + a.dtype.name +
+            throw py::type_error(name + ": cannot cast " + dtype(is_value) + ", the result, to " + a.dtype.name +
                                  ", out's, with rule 'same_kind'");
     }
 

@@ -228,6 +228,7 @@ template <> struct fp<float> {
     static constexpr float magic = 0x1.8p23f; /* v + magic has the integer nearest v in its low bits */
     static constexpr float low = 130.0f;      /* exp(-low) 2^KL_LIFT rounds to 0 */
     static constexpr float lift = 0x1p64f, drop = 0x1p-64f;
+    static constexpr float faint = 0x1p-100f; /* exp(x - c) beside so small a t leaves the range */
     static constexpr float log2e = 0x1.715476p+0f;
     /* ln 2: the first part times any exponent is exact */
     static constexpr float ln2_hi = 0x1.62e4p-1f, ln2_lo = 0x1.7f7d1cp-20f;
@@ -241,6 +242,7 @@ template <> struct fp<double> {
     static constexpr double magic = 0x1.8p52;
     static constexpr double low = 770.0;
     static constexpr double lift = 0x1p512, drop = 0x1p-512;
+    static constexpr double faint = 0x1p-960;
     static constexpr double log2e = 1.4426950408889634074;
     static constexpr double ln2_hi = 0x1.62e42fefa2000p-1, ln2_lo = 0x1.9ef35793c7673p-41;
     static constexpr double ln2 = 0x1.62e42fefa39efp-1, ln2_rest = 0x1.abc9e3b39803fp-56;
@@ -384,12 +386,16 @@ template <class R> XENT_HD R log_normal(R x, R more, R *low) {
     return r;
 }
 /* log 0 = -inf, of a negative number NaN. */
+template <class R> XENT_HD R log(R x, R *low) {
+    const R r = log_normal(x, R(0), low);
+    if (x > R(0) && x < fp<R>::infinity)
+        return r;
+    *low = R(0);
+    return x > R(0) ? x : x == R(0) ? -fp<R>::infinity : fp<R>::nan;
+}
 template <class R> XENT_HD R log(R x) {
     R low;
-    const R r = log_normal(x, R(0), &low);
-    if (x > R(0))
-        return x < fp<R>::infinity ? r : x;
-    return x == R(0) ? -fp<R>::infinity : fp<R>::nan;
+    return log(x, &low);
 }
 /* log(1 + e) for 0 <= e <= 1 */
 template <class R> XENT_HD R log1p_unit(R e) {
@@ -496,21 +502,59 @@ template <class R, bool P> XENT_HD wide<R, P> log1p(wide<R, P> z) {
     return {v, low};
 }
 
-/* A double as two floats, or one; there is no double arithmetic in float kernels. */
+/* A double as two floats, or one. */
 template <class R, bool P> XENT_HD wide<R, P> from_double(double v) {
+    const R hi = R(v);
+    return {hi, finite(hi) ? R(v - double(hi)) : R(0)};
+}
+
+/* What is added over rows, and a row's value times its weight: in double, which holds every weight, also where all else is
+ * float; there once a row alone. */
+template <class R> using row_sum = wide<double, sizeof(R) == 8>;
+template <class R, bool P> XENT_HD row_sum<R> in_double(wide<R, P> v) {
+    if constexpr (sizeof(R) == 8)
+        return v;
+    else
+        return double(v.hi) + (finite(v.lo) ? double(v.lo) : 0.0);
+}
+template <class R> XENT_HD void put_sum(void *to, int64_t at, row_sum<R> v) {
+    double *p = static_cast<double *>(to);
     if constexpr (sizeof(R) == 8) {
-        return wide<R, P>(v);
+        p[2 * at] = v.hi;
+        p[2 * at + 1] = finite(v.lo) ? v.lo : 0.0;
     } else {
-        const uint64_t b = to_bits(v), below = uint64_t(1) << 29;
-        const int e = int(b >> 52 & 0x7ffu);
-        if (!P || e <= 1023 - 126 || e >= 1023 + 127)
-            return wide<R, P>(float(v));
-        const float hi = float(from_bits(b & ~(below - 1))); /* exact */
-        const float lo = float(int(b & (below - 1))) * 0x1p-52f * from_bits(uint32_t(e - 1023 + 127) << 23);
-        R rest;
-        const R s = quick_sum(hi, b >> 63 ? -lo : lo, &rest);
-        return {s, rest};
+        p[at] = v.hi;
     }
+}
+template <class R> XENT_HD row_sum<R> get_sum(const void *from, int64_t at) {
+    const double *p = static_cast<const double *>(from);
+    if constexpr (sizeof(R) == 8)
+        return {p[2 * at], p[2 * at + 1]};
+    else
+        return p[at];
+}
+/* k of 2^k <= |v| < 2^(k + 1), where pow2 has both 2^k and 2^-k. */
+XENT_HD int exponent_of(double v) {
+    const int k = int(to_bits(v) >> 52 & 0x7ffu) - 1023;
+    return k < -1022 ? -1022 : k > 1022 ? 1022 : k;
+}
+/* a / t with inv = 1 / t, of which the compiler's own division would need registers: a quotient and its exact remainder,
+ * where both keep their bits; SMALL: a is a float. Elsewhere t is brought near 1 first. */
+template <bool SMALL> XENT_HD double divided(double a, double t, double inv) {
+    const double q = a * inv, low = 0x1p-300, high = 0x1p300;
+    if (low <= t && t <= high && (SMALL ? finite(q) : low <= abs(q) && abs(q) <= high))
+        return fma(fma(-q, t, a), inv, q);
+    const int k = exponent_of(t);
+    return scale_by(ratio(a, t * pow2(-double(k))), -double(k));
+}
+/* Whether a float holds v and its products with what is not extreme; 0 and what is not finite are nothing else there. */
+XENT_HD bool fits_float(double v) {
+    const double size = abs(v);
+    return (0x1p-60 <= size && size <= 0x1p60) || size == 0.0 || !finite(v);
+}
+/* v times its weight: what weighs nothing adds nothing, be it infinite. */
+template <class V, class R> XENT_HD V weigh(V v, R weight, bool is_nan) {
+    return weight != R(0) || is_nan ? v * weight : V(R(0));
 }
 
 /* ---- places ---- */

@@ -23,8 +23,12 @@ template <class K> constexpr kernel kernel_of() {
 const common_kernels *XENT_NAME(kernels_, XENT_FAMILY, _, XENT_DTYPE)() {
     using M = XENT_DTYPE;
     using add = add_up<M::real>;
-    static const common_kernels all = {kernel_of<weigh_rows<M>>(), kernel_of<class_totals<M>>(),
-                                       kernel_of<start_note>(), launch<add>, load<add>};
+    static const common_kernels all = {kernel_of<weigh_rows<M>>(),
+                                       kernel_of<class_totals<M>>(),
+                                       kernel_of<scale_classes>(),
+                                       kernel_of<start_note>(),
+                                       launch<add>,
+                                       load<add>};
     return &all;
 }
 

@@ -19,11 +19,12 @@ struct operand {
 
 /* What one launch of a row kernel does. */
 enum mode_kind {
-    MODE_ALL,     /* rows, from their classes to their results                                                     */
-    MODE_FOLD,    /* pieces of rows, into states in the workspace                                                  */
-    MODE_FOLD_JS, /* Jensen-Shannon's second reduction, of pieces of rows whose results are known                  */
-    MODE_EMIT,    /* pieces of rows whose results are known                                                        */
-    MODE_RESULTS  /* rows, into results in the workspace                                                           */
+    MODE_ALL,      /* rows, from their classes to their results                                                     */
+    MODE_FOLD,     /* pieces of rows, into states in the workspace                                                  */
+    MODE_FOLD_JS,  /* Jensen-Shannon's second reduction, of pieces of rows whose results are known                  */
+    MODE_FOLD_GAP, /* ... and that of the difference of log sum exp, of rows that are near                          */
+    MODE_EMIT,     /* pieces of rows whose results are known                                                        */
+    MODE_RESULTS   /* rows, into results in the workspace                                                           */
 };
 
 /* The head of the workspace. */
@@ -47,6 +48,8 @@ struct job {
     double label_smoothing, unsmoothed, uniform; /* a, 1 - a and a / classes */
     double grad_scale, tau;
     double divisor; /* where total_weight is null */
+    bool weighs;    /* rows' values have weights */
+    double js_gap;  /* rows that are near differ by no more in log sum exp */
 
     mode_kind mode;
     /* A long row is folded piece by piece, and the pieces' states joined, whether one block does them all or (split)
@@ -56,9 +59,11 @@ struct job {
 
     /* the workspace, or null */
     note *notes;
-    void *states, *results, *values; /* reals: a piece's state, a row's result, a row's value in two parts */
-    void *total_weight;              /* mean's divisor in two parts */
-    void *partials;                  /* per_class: chunks x classes sums in two parts */
+    void *states, *results;    /* reals: a piece's state, a row's result */
+    void *values;              /* row_sums: a row's value times its weight, or that weight */
+    void *total_weight;        /* a row_sum: mean's divisor */
+    void *partials;            /* per_class: chunks x classes row_sums */
+    const double *class_scale; /* 2^-k and 2^k: class weights are multiplied by the one, rows' weights by the other */
     int64_t chunks, chunk_rows;
 };
 
@@ -145,10 +150,11 @@ template <class R> XENT_HD void store_real(char *p, int dtype, R v) {
     }
 }
 /* A weight or temperature. */
-template <class R, bool P> XENT_HD wide<R, P> load_wide(const char *p, int dtype) {
-    if (dtype == XENT_F32)
-        return wide<R, P>(R(load_as<float>(p)));
-    return from_double<R, P>(load_as<double>(p));
+XENT_HD double load_weight(const char *p, int dtype) {
+    return dtype == XENT_F32 ? double(load_as<float>(p)) : load_as<double>(p);
+}
+XENT_HD double load_weight(const operand &o, const place_in_batch &p) {
+    return load_weight(o.data + offset_of(o, p), o.dtype);
 }
 XENT_HD int64_t load_label(const char *p, int dtype) {
     switch (dtype) {

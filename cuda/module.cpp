@@ -124,7 +124,7 @@ PYBIND11_MODULE(_cuda, m, py::mod_gil_not_used()) {
              py::arg("first"), py::arg("second"), py::arg("labels"), py::arg("axis"), py::arg("keepdims"),
              py::arg("label_smoothing"), py::arg("ignore_index"), py::arg("reduction"), py::arg("dtype"))
         .def_property_readonly("device", &Call::device)
-        .def_property_readonly("dtype", &Call::dtype)
+        .def("dtype", &Call::dtype, py::arg("is_value"))
         .def_property_readonly("value_shape",
                                [](const Call &c) -> py::object {
                                    return c.value_shape() ? py::object(as_tuple(*c.value_shape())) : py::none();

@@ -52,6 +52,11 @@ constexpr op_entry ops[] = {
 };
 enum { OPS = sizeof ops / sizeof ops[0] };
 
+/* Jensen-Shannon: log sum exp of both operands comes first, and the loss from what follows from it. */
+constexpr bool is_js(const op_entry &op) {
+    return op.value == VALUE_JS || op.emit == EMIT_JS_TERM;
+}
+
 template <int I> struct op_of {
     static constexpr int index = I;
     static constexpr reduce_kind reduce = ops[I].reduce;
@@ -59,8 +64,7 @@ template <int I> struct op_of {
     static constexpr value_kind value = ops[I].value;
     static constexpr emit_kind emit = ops[I].emit;
     static constexpr bool log_target = target == XENT_TARGET_LOGITS || target == XENT_TARGET_LOG_PROBS;
-    /* Jensen-Shannon: log sum exp of both operands comes first, and the loss from what follows from it. */
-    static constexpr bool is_js = value == VALUE_JS || emit == EMIT_JS_TERM;
+    static constexpr bool is_js = xent::is_js(ops[I]);
     static constexpr bool emits = emit != EMIT_NONE, labels = target == XENT_TARGET_LABELS;
     static constexpr bool point = target == XENT_TARGET_POINT;
     /* Which operands the reduction and the emit read, class by class. */
@@ -72,6 +76,9 @@ template <int I> struct op_of {
     static constexpr bool shapes = target == XENT_TARGET_PROBS && !weighs;
     /* What lies outside adds nothing: */
     static constexpr bool zero_x = reduce == REDUCE_ENT || point;
+    /* What is emitted is a gradient. */
+    static constexpr bool gradient = emit == EMIT_GRAD || emit == EMIT_BCE_GRAD || emit == EMIT_JS_GRAD ||
+                                     (emit == EMIT_AT_LABEL && value == VALUE_NLL);
     /* The emit is E times a factor. */
     static constexpr bool of_exp = emit == EMIT_P || emit == EMIT_GRAD;
 };
@@ -81,34 +88,36 @@ template <class OP, class M> using state_of = state<OP::reduce, OP::log_target, 
 /* What the options make of one row. */
 template <class M> struct row_facts {
     using R = typename M::real;
-    using W = wide<R, !M::quick>;
     int64_t label = -1;               /* -1: none, ignored, or its class is masked */
     bool dead = false;                /* does not count: value and outputs are 0 */
-    bool bad = false;                 /* its label is out of range: value and outputs are NaN */
+    bool bad = false;                 /* its label or temperature is none: value and outputs are NaN */
     R x_label = R(0), uniform = R(0); /* the logit at the label; label smoothing's share of each class */
-    W weight = R(1), temperature = R(1);
+    double weight = 1.0, temperature = 1.0;
 };
 
 /* What follows from a row's state. Of Jensen-Shannon, x_hi and y_hi are the maxima, x_lo and y_lo the difference of log
  * sum exp(x - x_hi) and log sum exp(y - y_hi), in two parts. */
 template <class M> struct result {
     using R = typename M::real;
-    wide<R, !M::quick> value;
+    wide<R, !M::quick> value; /* without the row's weight */
     R mx, my;                 /* what E's references are made of */
     R x_hi, x_lo, y_hi, y_lo; /* log sum exp of x and of y, in two parts */
     R px, px_lo, py, g;       /* factors of E(x) (two parts), E(y), t */
     R poison, patch, gain; /* NaN where all terms are NaN; what belongs at the label; Jensen-Shannon's sum p log(p/m) */
     R uniform;             /* label smoothing's share of each class */
-    static constexpr int size = 16;
+    R after;               /* outputs are 2^after as large, which R may not hold */
+    R again;               /* Jensen-Shannon: not 0 where the terms are to be added up, or once more */
+    static constexpr int size = 18;
     struct packed {
         R v[size];
     };
     XENT_HD packed pack() const {
-        return {{value.hi, value.lo, mx, my, x_hi, x_lo, y_hi, y_lo, px, px_lo, py, g, poison, patch, gain, uniform}};
+        return {{value.hi, value.lo, mx, my, x_hi, x_lo, y_hi, y_lo, px, px_lo, py, g, poison, patch, gain, uniform,
+                 after, again}};
     }
     static XENT_HD result unpack(const packed &p) {
-        return {{p.v[0], p.v[1]}, p.v[2],  p.v[3],  p.v[4],  p.v[5],  p.v[6],  p.v[7], p.v[8],
-                p.v[9],           p.v[10], p.v[11], p.v[12], p.v[13], p.v[14], p.v[15]};
+        return {{p.v[0], p.v[1]}, p.v[2],  p.v[3],  p.v[4],  p.v[5],  p.v[6],  p.v[7],  p.v[8], p.v[9],
+                p.v[10],          p.v[11], p.v[12], p.v[13], p.v[14], p.v[15], p.v[16], p.v[17]};
     }
 };
 
@@ -271,29 +280,39 @@ XENT_HD result<M> finish(const job &j, const row_facts<M> &row, const state<K, O
         if constexpr (S::is_pair) {
             if (direct && log_target)
                 v = total * ((bsum * y.inv * (R(2) / S::plain) - y.log1) + x.log1) + (unit ? W(R(0)) : tlogt);
-            else if (direct)
+            if (direct && OP::target == XENT_TARGET_LOG_PROBS && my == none) /* no target: 0, but for NaN in x */
+                v = R(0) * s.x.r.hi;
+            if (direct && !log_target)
                 v = (total * x.log1 + bsum * R(2)) - (unit ? tlogt : W(R(0)));
         } else {
             *again = direct;
         }
     }
-    r.value = v * row.weight;
+    r.value = v;
     if constexpr (!OP::emits && !OP::is_js)
         return r;
 
     /* ---- the factors of the emit ---- */
-    const W divisor = j.total_weight
-                          ? W(static_cast<const R *>(j.total_weight)[0], static_cast<const R *>(j.total_weight)[1])
-                          : from_double<R, !M::quick>(j.divisor);
-    const W scale = row.weight * from_double<R, !M::quick>(j.grad_scale) / (row.temperature * divisor);
-    const R weight = row.weight.value();
+    double factor = row.weight;
+    if constexpr (OP::gradient) {
+        const double divisor = j.total_weight ? get_sum<R>(j.total_weight, 0).value() : j.divisor;
+        factor = divisor != 0.0 ? ratio(factor, divisor) * j.grad_scale : fp<double>::nan;
+        if (j.temperature.data)
+            factor = divided<false>(factor, row.temperature, ratio(1.0, row.temperature));
+    }
+    if (sizeof(R) == 4 && !fits_float(factor)) {
+        const int k = exponent_of(factor);
+        r.after = R(k);
+        factor *= pow2(-double(k));
+    }
+    const W scale = from_double<R, !M::quick>(factor);
     if constexpr (S::of_x)
         split_lse(x, mx, &r.x_hi, &r.x_lo);
     if constexpr (needs_y && OP::target != XENT_TARGET_LOG_PROBS) /* those are taken as they are */
         split_lse(y, my, &r.y_hi, &r.y_lo);
     r.px = x.inv.hi;
     r.px_lo = x.inv.lo;
-    r.g = weight;
+    r.g = scale.value();
     if constexpr (OP::is_js) { /* the two log1, which are small, apart from the maxima, which may be anything */
         const W gap = x.log1 - y.log1;
         r.x_hi = mx;
@@ -302,10 +321,10 @@ XENT_HD result<M> finish(const job &j, const row_facts<M> &row, const state<K, O
         r.y_lo = gap.lo;
         r.px = x.inv.value();
         r.py = y.inv.value();
+        r.again = OP::value == VALUE_JS || abs(r.x_lo) <= R(j.js_gap) ? R(1) : R(0);
         if constexpr (OP::emit == EMIT_JS_GRAD)
             r.g = R(0.5) * scale.value();
     } else if constexpr (OP::emit == EMIT_GRAD) {
-        r.g = scale.value();
         r.px = (scale * x.inv * total).value();
         r.py = OP::target == XENT_TARGET_LOGITS ? (scale * y.inv).value() : py * scale.value();
         if constexpr (OP::labels) {
@@ -321,11 +340,9 @@ XENT_HD result<M> finish(const job &j, const row_facts<M> &row, const state<K, O
         if constexpr (needs_y)
             seen += s.y.r.value();
         r.poison = seen != seen || (OP::target == XENT_TARGET_LOGITS && my == none) ? nan : R(0);
-        r.py = py * weight;
+        r.py = py * r.g;
     } else if constexpr (OP::emit == EMIT_AT_LABEL) { /* the slope of what has a value, else the term itself */
-        r.patch = OP::value == VALUE_NLL ? -scale.value() : -(row.weight * row.x_label).value();
-    } else if constexpr (OP::emit == EMIT_BCE_GRAD) {
-        r.g = scale.value();
+        r.patch = -(OP::value == VALUE_NLL ? r.g : weigh(row.x_label, r.g, row.x_label != row.x_label));
     }
     return r;
 }
@@ -334,15 +351,30 @@ template <class M> XENT_HD js_row<M> js_row_of(const result<M> &r) {
     return {reference_of<M>(r.mx), reference_of<M>(r.my), r.x_hi, r.y_hi, r.px, r.py, r.x_lo, r.y_lo};
 }
 
-/* Jensen-Shannon's value and what its gradient needs, from the second reduction. */
-template <class M, class S> XENT_HD void finish_js(const row_facts<M> &row, const S &s, result<M> *r) {
+/* Jensen-Shannon's value and what its gradient needs, from the second reduction; whether the rows are so near that what
+ * the two log sum exp round shows. */
+template <class M, class S> XENT_HD void finish_js(const job &j, const S &s, result<M> *r) {
     using R = typename M::real;
-    const R ln2 = fp<R>::ln2_hi + fp<R>::ln2_lo;
+    const R ln2 = fp<R>::ln2_hi + fp<R>::ln2_lo, near = sizeof(R) == 4 ? R(0x1p-17) : R(0x1p-46); /* 64 eps */
     auto v = settled(s.b);
     if (v.value() > ln2) /* rounding alone gets there */
         v = ln2;
-    r->value = v * row.weight;
+    r->value = v;
     r->gain = s.t.value();
+    r->again = abs(r->x_lo) <= R(j.js_gap) && v.value() < near ? R(1) : R(0);
+}
+
+/* The difference of the two log sum exp of such rows, from those of the logits: with S = sum (P - Q) / 2 and C = sum (P +
+ * Q) / 2 it is log((C + S) / (C - S)) = 2 atanh(S / C). */
+template <class M, class S> XENT_HD void finish_js_gap(const S &s, result<M> *r) {
+    using R = typename M::real;
+    const R half = R(0.5) * r->x_lo, cosh = R(0.5) * (exp_any(half, R(0)) + exp_any(-half, R(0)));
+    const auto v = settled(s.b) / cosh;
+    const R q = v.value(), z = q * q;
+    if (abs(q) < R(0.17)) { /* as log_poly wants it */
+        r->x_lo = v.hi + v.hi;
+        r->y_lo = (v.lo + v.lo) + z * q * log_poly(z);
+    }
 }
 
 /* ---- the emits ---- */
@@ -377,21 +409,22 @@ XENT_HD void emit(const result<M> &r, tile<typename M::real, N> &v, bool held, t
         } else if constexpr (OP::emit == EMIT_GRAD) {
             out[i] = fma(-t, r.g, v.ex[i] * r.px);
         } else if constexpr (OP::emit == EMIT_CE_TERM) {
-            const R term = (t * r.g) * (r.x_lo + (r.x_hi - x));
-            out[i] = (t != zero ? term : zero) + r.poison;
+            const R w = t * r.g, term = w * (r.x_lo + (r.x_hi - x));
+            out[i] = (w != zero ? term : zero) + r.poison;
         } else if constexpr (OP::emit == EMIT_KL_TERM && OP::log_target) {
             const R d = ((t - r.y_hi) - r.y_lo) - ((x - r.x_hi) - r.x_lo), p = exp_of<M>(t, fy) * r.py;
             R term = p != zero ? p * d : zero; /* d may be infinite where p is 0 */
-            if (x == none)
-                term = (p + r.x_lo) + fp<R>::infinity; /* NaN where either row is */
+            if (x == none)                     /* NaN where either row is */
+                term = r.g != zero ? (p + r.x_lo) * zero + r.g * fp<R>::infinity : zero;
             out[i] = (t != none ? term : zero) + r.poison;
         } else if constexpr (OP::emit == EMIT_KL_TERM) {
-            const R term = (t * r.g) * (log(t) + ((r.x_hi - x) + r.x_lo));
-            out[i] = (t != zero ? term : zero) + r.poison;
+            const R w = t * r.g, term = w * (log(t) + ((r.x_hi - x) + r.x_lo));
+            out[i] = (w != zero ? term : zero) + r.poison;
         } else if constexpr (OP::emit == EMIT_AT_LABEL) {
             out[i] = zero;
         } else if constexpr (OP::emit == EMIT_BCE_TERM) {
-            out[i] = r.g * bce_term(x, t, v.w[i], v.p[i]);
+            const R term = bce_term(x, t, v.w[i], v.p[i]);
+            out[i] = weigh(term, r.g, term != term);
         } else if constexpr (OP::emit == EMIT_BCE_GRAD) {
             out[i] = r.g * bce_slope(x, t, v.w[i], v.p[i]);
         } else if constexpr (OP::emit == EMIT_JS_TERM || OP::emit == EMIT_JS_GRAD) {

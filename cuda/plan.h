@@ -56,7 +56,7 @@ constexpr bool exists(const op_entry &op, int regime) {
     case MERGE:
         return folds;
     case MERGE_JS:
-        return op.value == VALUE_JS;
+        return is_js(op);
     case CLASS_SUMS:
         return emits && op.value == VALUE_NONE && op.reduce != REDUCE_NONE && op.emit != EMIT_LOGP && op.emit != EMIT_P;
     default:
@@ -153,12 +153,12 @@ struct plan {
     regime rows; /* of the folds and emits */
     pieces row_pieces;
     bool split; /* pieces in blocks of their own, merged later */
-    bool per_class, sums, weighs, notes;
+    bool per_class, sums, weighs, notes, scales;
     int64_t blocks;                           /* of row kernels */
     int64_t chunks, chunk_rows, class_blocks; /* per_class */
     int64_t sum_blocks;
     /* the workspace: where each part begins, and its size */
-    size_t states, results, values, total_weight, partial_sums, class_partials, size;
+    size_t states, results, values, total_weight, class_scale, partial_sums, class_partials, size;
 };
 
 constexpr int64_t MAX_BLOCKS = 0x7fffffff;
@@ -173,6 +173,7 @@ struct facts {
     int reduction;   /* xent_reduction */
     bool has_labels;
     bool weighs;                   /* the divisor of mean is to be summed up */
+    bool scales;                   /* class weights act class by class, and floats may not hold them */
     int state_reals, result_reals; /* of this operation and dtype */
     int multiprocessors;
     bool clusters; /* the device has them, and code for them was compiled */
@@ -194,6 +195,7 @@ constexpr plan make_plan(const facts &f) {
     p.sums = f.reduction == XENT_SUM || f.reduction == XENT_MEAN;
     p.weighs = f.reduction == XENT_MEAN && f.weighs;
     p.notes = f.has_labels;
+    p.scales = f.scales;
     const bool shared = p.rows == HELD_CLUSTER;
     p.row_pieces = shared  ? pieces_of_cluster(op, f.is_f64, f.classes)
                    : folds ? pieces_of(f.classes)
@@ -218,7 +220,7 @@ constexpr plan make_plan(const facts &f) {
         room_for(&end, sizeof(note));
     if (p.split)
         p.states = room_for(&end, size_t(units) * size_t(f.state_reals) * real);
-    if ((p.split && (op.emit != EMIT_NONE || op.value == VALUE_JS)) || p.per_class)
+    if ((p.split && (op.emit != EMIT_NONE || is_js(op))) || p.per_class)
         p.results = room_for(&end, size_t(f.rows) * size_t(f.result_reals) * real);
     if (p.sums || p.weighs)
         p.values = room_for(&end, size_t(f.rows) * pair);
@@ -226,6 +228,8 @@ constexpr plan make_plan(const facts &f) {
         p.partial_sums = room_for(&end, size_t(SUM_BLOCKS) * pair);
         p.total_weight = room_for(&end, pair);
     }
+    if (p.scales)
+        p.class_scale = room_for(&end, 2 * sizeof(double));
     if (p.per_class)
         p.class_partials = room_for(&end, size_t(p.chunks) * size_t(f.classes) * pair);
     p.size = end;

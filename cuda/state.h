@@ -275,9 +275,10 @@ template <reduce_kind K, bool LOG, class M> struct state {
     }
 
     /* Around c, the mean of x - log t under t, element by element to full relative accuracy: differences are taken
-     * exactly (two-difference). With u = x - log t - c, an element adds t (exp(u) - 1 - u): t phi(u) where -1 <= u <=
-     * 2, else q - t (1 + u) with q = t exp(u) = exp(x - c), which is taken from x: nothing is rounded that exp would
-     * magnify. Of a row's first tiles the lanes find c together; later each moves its own as what it has seen grows. */
+     * exactly (two-difference), and what they round is kept, for c may be far from the mean at first. With u = x - log t
+     * - c, an element adds t (exp(u) - 1 - u): t phi(u) where -1 <= u <= 2, else q - t (1 + u) with q = t exp(u) =
+     * exp(x - c), which is taken from x: nothing is rounded that exp would magnify, and log t is had to twice its digits. Of a row's first tiles the lanes
+     * find c together; later each moves its own as what it has seen grows. */
     template <int T, int N, class G> XENT_HD void add_kl(G &g, tile<R, N> (&v)[T], int used, bool first, int *turn) {
         const R none = -fp<R>::infinity;
         const auto plus = [](R p, R q) { return p + q; };
@@ -303,13 +304,15 @@ template <reduce_kind K, bool LOG, class M> struct state {
             best = all;
         }
         const R weight = LOG ? exp_of<M>(best, f) : best, sum = w.value() * follow();
-        const bool some = weight > R(0);
+        const bool some = weight >= fp<R>::faint;
         R to = c, to_lo = c_lo;
         if (some && !(weight < sum)) {
-            to = two_sum(beside, -(LOG ? best : log(best)), &to_lo);
+            R low = R(0);
+            to = two_sum(beside, -(LOG ? best : log(best, &low)), &to_lo);
+            to_lo -= low;
             if (!finite(to))
                 to = to_lo = R(0);
-        } else if (!some && sum == R(0)) { /* no target yet: the largest exp(x - c) is about 1 */
+        } else if (!some && sum < fp<R>::faint) { /* next to no target yet: the largest exp(x - c) is about 1 */
             /* Only a class lifts c: where none follows, what a holds of those before stays as it is. */
             const R level = top_x - (LOG && finite(y.m) ? y.m : R(0));
             const bool lifts = finite(level) && (c < level || blank());
@@ -325,31 +328,34 @@ template <reduce_kind K, bool LOG, class M> struct state {
                 R each[N];
                 XENT_UNROLL
                 for (int i = 0; i < N; i++) {
-                    const R lt = LOG ? v[k].t[i] : log(v[k].t[i]);
+                    R lt_lo = R(0);
+                    const R lt = LOG ? v[k].t[i] : log(v[k].t[i], &lt_lo);
+                    v[k].w[i] = LOG ? exp_of<M>(v[k].t[i], f) : v[k].t[i];
+                    R lo, lost;
+                    const R hi = two_sum(v[k].x[i], -lt, &lo);
+                    v[k].p[i] = two_sum(hi, -c, &lost); /* NaN where t or q is 0 */
+                    v[k].ex[i] = lost + ((lo - lt_lo) - c_lo);
                     if constexpr (!LOG)
                         v[k].ey[i] = lt; /* wanted once more */
-                    v[k].w[i] = LOG ? exp_of<M>(v[k].t[i], f) : v[k].t[i];
-                    R lo;
-                    const R hi = two_sum(v[k].x[i], -lt, &lo);
-                    v[k].p[i] = (hi - c) + (lo - c_lo); /* NaN where t or q is 0 */
                     /* KL is infinite, also where t is too small for R: the direct sum says so */
                     const bool live = v[k].w[i] != R(0) || (LOG && hi == none);
-                    each[i] = live ? v[k].w[i] * v[k].p[i] : R(0);
+                    each[i] = live ? v[k].w[i] * (v[k].p[i] + v[k].ex[i]) : R(0);
                 }
                 add_tile<M>(sum_w, v[k].w);
                 add_tile<M>(sum_d, each);
             }
-        R heavy = sum_w.value(), mean = sum_d.value(), move = R(0);
+        const R heavy = sum_w.value(), mean = sum_d.value();
+        R move = R(0);
         if (first) {
+            const R all = across_all(g, heavy, turn, plus), to_mean = ratio(across_all(g, mean, turn, plus), all);
             weighed = heavy;
-            mean = ratio(across_all(g, mean, turn, plus), across_all(g, heavy, turn, plus));
-            move = finite(mean) ? mean : R(0);
+            move = finite(to_mean) && all >= fp<R>::faint ? to_mean : R(0);
         } else {
-            heavy += w.value();
-            mean = ratio(mean + u.value(), heavy);
-            if (heavy > R(1.25) * weighed && finite(mean)) {
-                move = mean;
-                weighed = heavy;
+            const R seen = heavy + w.value(), to_mean = ratio(mean + u.value(), seen);
+            /* Not where one class far from the rest is all that moves it: exp(x - c) of the rest would leave its range. */
+            if (seen > R(1.25) * weighed && seen >= fp<R>::faint && to_mean > R(-16) && finite(to_mean)) {
+                move = to_mean;
+                weighed = seen;
             }
         }
         if (move != R(0)) {
@@ -360,21 +366,25 @@ template <reduce_kind K, bool LOG, class M> struct state {
         XENT_UNROLL
         for (int k = 0; k < T; k++)
             if (k < used) {
-                R each[N];
+                R each[N], tu[N];
                 XENT_UNROLL
                 for (int i = 0; i < N; i++) {
-                    const R t = v[k].w[i], e = v[k].p[i] - move;
+                    const R t = v[k].w[i], e = (v[k].p[i] - move) + v[k].ex[i];
                     R lo;
                     /* against the reference first: beside a far one low may be all that tells x from another */
                     const R from = two_sum(v[k].x[i], -c, &lo), low = finite(from) ? lo - c_lo : R(0),
                             base = from - f.c, above = base + low;
                     const R rest = low - (above - base), near = exp_beyond_by(above, f);
                     const R q = finite(rest) ? fma(near, rest, near) : near;
-                    each[i] = R(-1) <= e && e <= R(2) ? t * phi(e) : (q - t) - (t != R(0) ? t * e : R(0));
+                    tu[i] = t != R(0) ? t * e : R(0);
+                    each[i] = R(-1) <= e && e <= R(2) ? t * phi(e) : (q - t) - tu[i];
                 }
+                add_tile<M>(u, tu);
                 add_tile<M>(a, each);
             }
-        u = u + (settled(sum_d) - settled(sum_w) * W(move));
+        /* D - W move would be what is added to u, too, but for what its products rounded: of the size of the move, and
+         * KL may be next to nothing. Only what D says of infinite terms is kept. */
+        u.hi += mean - mean;
         add_to(w, sum_w);
     }
 
@@ -458,6 +468,16 @@ template <reduce_kind K, bool LOG, class M> struct state {
         }
         add_tile<M>(b, terms);
         add_tile<M>(t, gains);
+    }
+
+    /* ... and what the difference of the two log sum exp follows from. */
+    template <int N> XENT_HD void add_js_gap(const tile<R, N> &v, const js_row<M> &row) {
+        const R up = exp_any(R(0.5) * row.gap, R(0)), down = exp_any(R(-0.5) * row.gap, R(0));
+        R each[N];
+        XENT_UNROLL
+        for (int i = 0; i < N; i++)
+            each[i] = js_gap_term(v.x[i], v.t[i], row, up, down);
+        add_tile<M>(b, each);
     }
 
     /* ---- lanes ---- */

@@ -26,7 +26,7 @@ enum family {
 };
 
 constexpr family family_of(const op_entry &op) {
-    if (op.value == VALUE_JS || op.emit == EMIT_JS_TERM)
+    if (is_js(op))
         return FAMILY_JS;
     switch (op.reduce) {
     case REDUCE_LSE:
@@ -59,7 +59,7 @@ struct op_kernels {
 
 /* Kernels that know no operation. */
 struct common_kernels {
-    kernel weigh_rows, class_totals, start_note;
+    kernel weigh_rows, class_totals, scale_classes, start_note;
     xent_status (*add_up)(const sum_args &, int64_t blocks, void *stream);
     xent_status (*load_add_up)(int *made_for);
 };

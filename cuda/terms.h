@@ -99,17 +99,36 @@ template <class M> struct js_row {
     R gap, gap_lo; /* log sum exp(x - mx) less log sum exp(y - my), in two parts */
 };
 
-/* A class's term, and p and log(p/m). Differences from the maxima are taken exactly: what the two rows share cancels
- * without a trace. */
+/* (x - mx) - (y - my), and in *lost what the first two differences rounded: what the two rows share cancels without a
+ * trace. */
+template <class M, class R = typename M::real> XENT_HD R js_apart(R x, R y, const js_row<M> &row, R *lost) {
+    R x_lo, y_lo;
+    const R dx = two_sum(x, -row.mx, &x_lo), dy = two_sum(y, -row.my, &y_lo), all = x_lo - y_lo;
+    *lost = finite(all) ? all : R(0);
+    return dx - dy;
+}
+
+/* What the difference of the two log sum exp, less that of the maxima, follows from, of rows near to each other. With s =
+ * (x - mx) - (y - my) a class adds (P - Q) / 2 = (P + Q) / 2 tanh(s / 2), P = exp(x - mx) and Q = exp(y - my), both over
+ * the geometric mean of their sums (up = exp(gap / 2), down = exp(-gap / 2)). Exactly odd in the order of the operands. */
+template <class M, class R = typename M::real> XENT_HD R js_gap_term(R x, R y, const js_row<M> &row, R up, R down) {
+    const R p = exp_of<M>(x, row.fx) * (row.px * up), q = exp_of<M>(y, row.fy) * (row.py * down);
+    const R m = (p + q) * R(0.5);
+    R lost;
+    const R d = js_apart(x, y, row, &lost) + lost;
+    const R u = at_most(R(1), abs(d)), grown = u + phi(u), near = m * ratio(grown, grown + R(2)); /* exp(u) - 1 */
+    if (m == R(0))
+        return R(0);
+    return abs(d) <= R(1) ? (d < R(0) ? -near : near) : (p - q) * R(0.5);
+}
+
+/* A class's term, and p and log(p/m). */
 template <class M, class R = typename M::real> XENT_HD R js_term(R x, R y, const js_row<M> &row, R *p, R *gain) {
     const R q = exp_of<M>(y, row.fy) * row.py;
     *p = exp_of<M>(x, row.fx) * row.px;
     const R m = (*p + q) * R(0.5);
-    R x_lo, y_lo;
-    const R dx = two_sum(x, -row.mx, &x_lo), dy = two_sum(y, -row.my, &y_lo);
-    R lost = x_lo - y_lo;
-    lost = finite(lost) ? lost : R(0);
-    const R d = ((dx - dy) - row.gap) + (lost - row.gap_lo);
+    R lost;
+    const R apart = js_apart(x, y, row, &lost), d = (apart - row.gap) + (lost - row.gap_lo);
     const R u = at_most(fp<R>::low, abs(d)), z = u * u, side = R(0.5) * d;
     const R e = exp_minus_abs(u), away = (fp<R>::ln2_hi + fp<R>::ln2_lo) - log1p_unit(e);
     const bool near = u <= R(1.5);

@@ -45,7 +45,7 @@ INLINE V FN(two_sum)(V a, V b, V *low) {
 INLINE void FN(kl_centre)(FN(kl_tile) * p, bool is_f32) {
     const V zero = vset((R)0), inf = vset(INF), most_d = vset((R)8000);
     /* With no target in this tile, or so little that t exp(u) leaves the range, its largest exp(x - c) becomes about 1. */
-    const V faint = vset((R)(is_f32 ? 0x1p-100 : 0x1p-960));
+    const V faint = vset((R)(is_f32 ? 0x1p-100 : KL_SLIGHT));
     V mean = vdiv(FN(value)(p->d), FN(value)(p->w)), lost, low;
     V m = vsel(mlt(p->w.s, faint), vsub(vsub(p->most, p->top), p->hi), mean);
     if (is_f32)

@@ -95,23 +95,24 @@ INLINE M FN(kl_nothing)(const FN(kl) * s) {
     return mand(meq(FN(value)(s->a), vset(0.0)), meq(FN(value)(s->u), vset(0.0)));
 }
 
-/* Both against the same reference of t, about their common mean: that of the one with any t where the other has none, and the
- * larger c where neither has, so that no exp(x - c) overflows. */
+/* Both against the same reference of t, about their common mean: that of the one with any t to speak of where the other has
+ * none, and the larger c where neither has, so that no exp(x - c) overflows, nor loses digits below the normal range. */
 INLINE void FN(kl_merge)(FN(kl) * a, FN(kl) b) {
     const V zero = vset(0.0);
     V wa = FN(value)(a->w), wb = FN(value)(b.w);
-    M no_b = meq(wb, zero), empty = no_b;
-    const bool some_have_none = many(mor(meq(wa, zero), no_b));
+    const V slight = vset(KL_SLIGHT);
+    M no_b = mlt(wb, slight), empty = no_b;
+    const bool some_have_none = many(mor(mlt(wa, slight), no_b));
     if (some_have_none) {
         const M none_a = FN(kl_nothing)(a), none_b = FN(kl_nothing)(&b);
-        const M turn = mand(meq(wa, zero), mor(mnot(no_b), mor(none_a, mand(mnot(none_b), mlt(a->c, b.c)))));
+        const M turn = mand(mlt(wa, slight), mor(mnot(no_b), mor(none_a, mand(mnot(none_b), mlt(a->c, b.c)))));
         const FN(kl) first = *a;
         *a = FN(kl_select)(turn, &b, a);
         b = FN(kl_select)(turn, &first, &b);
         wa = FN(value)(a->w);
         wb = FN(value)(b.w);
-        no_b = meq(wb, zero);
-        empty = mand(no_b, FN(kl_nothing)(&b));
+        no_b = mlt(wb, slight);
+        empty = mand(meq(wb, zero), FN(kl_nothing)(&b));
     }
     FN(kl) merged = *a, other = b;
     V low, lost, gap = FN(two_sum)(b.c, vsub(zero, a->c), &low);

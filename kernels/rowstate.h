@@ -28,6 +28,7 @@
 /* ln 2 in two parts; the first has 40 bits, so that its product with |k| < 2^13 is exact. */
 #define XENT_LN2_A 0x1.62e42fefa2000p-1
 #define XENT_LN2_B 0x1.9ef35793c7673p-41
+#define KL_SLIGHT 0x1p-960 /* with less of a target, t exp(u) about its mean has no digits */
 #define KL_FAINT 0x1p-1040 /* what weighs less beside the rest of a target adds nothing to KL */
 #define XENT_KL_LIFT 32.0  /* target logits: t is held 2^32 larger, so that t u is normal wherever the result is */
 #define XENT_KL_UNLIFT 0x1p-32

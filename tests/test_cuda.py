@@ -562,6 +562,20 @@ def test_losses(gpu, loss, reduction, return_grad, rng):
     assert_same(function(arrays.Array(x), arrays.Array(target), **options), function(x, target, **options))
 
 
+@pytest.mark.parametrize("dtype", [None, "float32", "float64", "float16"])
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean", "terms", "per_class"])
+@pytest.mark.parametrize("half", ["f2", "bfloat16"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_of_16_bits(gpu, loss, half, reduction, dtype, rng):
+    """A sum over rows is float32, all else keeps the dtype, and `dtype` decides otherwise."""
+    x = cases.logits("random", 6, 5, cases.DTYPES[half], rng)
+    target = cases.second(LOSSES[loss], "random", x, rng)
+    function = getattr(losses, loss)
+    for grad in [False] + [True] * (reduction in ("none", "sum", "mean")):
+        options = {"reduction": reduction, "return_grad": grad, "dtype": dtype}
+        assert_same(function(arrays.Array(x), arrays.Array(target), **options), function(x, target, **options))
+
+
 @pytest.mark.parametrize("kind", ["probs", "log_probs", "logits"])
 def test_numbers_are_taken_from_the_host(gpu, kind, rng):
     x = cases.logits("random", 4, 5, "f8", rng)
@@ -604,6 +618,42 @@ def test_distillation(torch, axis, labelled, reduction, rng):
         result = losses.distillation(*given, axis=axis, **options, **{k: tensor(w) for k, w in weights.items()})
         for got, wanted in zip(cases.as_tuple(host(result)), cases.as_tuple(expected), strict=True):
             np.testing.assert_allclose(got, wanted, rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("temperature", [1e-200, 1e-44, 1e-30, 1e-13, 1e4, 1e13, 1e20, 1e38, 1e200, 1e250])
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean", "terms", "per_class"])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "f2"])
+def test_distillation_at_any_temperature(torch, dtype, reduction, temperature, rng):
+    """As the CPU, which looks at the logits: no power of T overflows or underflows on the way."""
+    student, teacher = (3 * rng.standard_normal((2, 6, 5))).astype(dtype)
+    labels = rng.integers(5, size=6)
+    for alpha, given in ((None, None), (0.25, labels)):
+        options = {"temperature": temperature, "reduction": reduction, "alpha": alpha}
+        options["return_grad"] = reduction in ("none", "sum", "mean")
+        expected = losses.distillation(student, teacher, given, **options)
+        tensors = [None if a is None else torch.Tensor(a) for a in (student, teacher, given)]
+        result = losses.distillation(*tensors, **options)
+        for got, wanted in zip(cases.as_tuple(host(result)), cases.as_tuple(expected), strict=True):
+            assert got.dtype == wanted.dtype
+            differs = np.ndim(wanted) > 1 or reduction == "per_class"  # terms and gradients: see cuda.distillation
+            eps = max(float(np.finfo(dtype).eps), 1e-8 if differs and temperature > 1 else 0.0)
+            finite = np.isfinite(wanted)
+            np.testing.assert_array_equal(got[~finite], np.asarray(wanted)[~finite])
+            got, wanted = np.where(finite, got, 0).astype(float), np.where(finite, wanted, 0).astype(float)
+            np.testing.assert_allclose(got, wanted, rtol=16 * eps, atol=8 * eps * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize(("first", "second"), [("f2", "f4"), ("f8", "f2"), ("f2", "f2")])
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_distillation_of_two_dtypes(torch, first, second, reduction, rng):
+    student, teacher = rng.standard_normal((6, 5)).astype(first), rng.standard_normal((6, 5)).astype(second)
+    labels = rng.integers(5, size=6)
+    options = {"temperature": 2.0, "alpha": 0.5, "reduction": reduction, "return_grad": True}
+    expected = losses.distillation(student, teacher, labels, **options)
+    result = losses.distillation(*map(torch.Tensor, (student, teacher, labels)), **options)
+    for got, wanted in zip(host(result), expected, strict=True):
+        assert got.dtype == wanted.dtype
+        np.testing.assert_allclose(got, wanted, rtol=1e-6 if got.dtype != np.float16 else 2e-3, atol=1e-3)
 
 
 def test_distillation_of_nothing(torch):

@@ -22,10 +22,11 @@ template <class OP, class M> struct class_sums {
             const int64_t chunk = quotient(unit, j.by_tiles);
             const int64_t base = remainder(unit, chunk, j.by_tiles) * CLASSES_A_BLOCK;
             const int64_t end = (chunk + 1) * j.chunk_rows < j.rows ? (chunk + 1) * j.chunk_rows : j.rows;
-            wide<R, true> sums[CLASS_TILE];
+            row_sum<R> sums[CLASS_TILE];
             for (int64_t row = chunk * j.chunk_rows; row < end; row++) {
                 row_view<M> v = open_row<OP, M>(j, row, false);
                 const result<M> r = result<M>::unpack(static_cast<const typename result<M>::packed *>(j.results)[row]);
+                const double after = pow2(double(r.after));
                 v.facts.uniform = r.uniform;
                 tile<R, CLASS_TILE> t;
                 R out[CLASS_TILE];
@@ -35,17 +36,14 @@ template <class OP, class M> struct class_sums {
                 for (int i = 0; i < CLASS_TILE; i++) {
                     const int64_t c = class_of<G, ANY, R>(base, lane(g), i);
                     if (c < j.classes)
-                        add_to(sums[i], settle<OP>(j, v, r, c, out[i]));
+                        add_to(sums[i], after * double(settle<OP>(j, v, r, c, out[i])));
                 }
             }
             XENT_UNROLL
             for (int i = 0; i < CLASS_TILE; i++) {
                 const int64_t c = class_of<G, ANY, R>(base, lane(g), i);
-                if (c < j.classes) {
-                    R *to = static_cast<R *>(j.partials) + 2 * (chunk * j.classes + c);
-                    to[0] = sums[i].hi;
-                    to[1] = finite(sums[i].lo) ? sums[i].lo : R(0);
-                }
+                if (c < j.classes)
+                    put_sum<R>(j.partials, chunk * j.classes + c, sums[i]);
             }
         }
     }
@@ -60,11 +58,9 @@ template <class M> struct class_totals {
 
     template <class G> static XENT_HD void run(G &g, const job &j) {
         for (int64_t c = g.block() * G::lanes + lane(g); c < j.classes; c += g.blocks() * G::lanes) {
-            wide<R, true> sum;
-            for (int64_t chunk = 0; chunk < j.chunks; chunk++) {
-                const R *from = static_cast<const R *>(j.partials) + 2 * (chunk * j.classes + c);
-                add_to(sum, wide<R, true>(from[0], from[1]));
-            }
+            row_sum<R> sum;
+            for (int64_t chunk = 0; chunk < j.chunks; chunk++)
+                add_to(sum, get_sum<R>(j.partials, chunk * j.classes + c));
             store_real(j.out.data + c * j.out.cs, j.out.dtype, sum.value());
         }
     }

@@ -17,12 +17,17 @@ XENT_HD void put_value(const job &j, const row_view<M> &v, int64_t row, wide<typ
         value = fp<R>::nan;
     else if (v.facts.dead)
         value = R(0);
-    if (j.to_workspace) {
-        static_cast<R *>(j.values)[2 * row] = value.hi;
-        static_cast<R *>(j.values)[2 * row + 1] = finite(value.lo) ? value.lo : R(0);
-    } else {
+    if (!j.to_workspace && !j.weighs) {
         store_real(v.value, j.value.dtype, value.value());
+        return;
     }
+    row_sum<R> sum = in_double(value);
+    if (j.weighs && !v.facts.dead)
+        sum = weigh(sum, v.facts.weight, sum.hi != sum.hi);
+    if (j.to_workspace)
+        put_sum<R>(j.values, row, sum);
+    else
+        store_real(v.value, j.value.dtype, sum.value());
 }
 
 /* The classes that a block folds: where a cluster shares the row, its piece. */
@@ -75,14 +80,40 @@ XENT_HD result<M> finish_again(G &g, const job &j, const row_view<M> &v, int *tu
     return finish<OP>(j, v.facts, s, &again);
 }
 
+/* Lanes of one row agree; rows that meet in shared memory have to. */
+template <class G> XENT_HD bool any_beside(G &g, bool b) {
+    return G::parts > 1 && G::groups > 1 ? g.any(b) : b;
+}
+
+/* Jensen-Shannon's second reduction; fold(add) gives all tiles to add(state, tile). Rows that are near are folded twice
+ * more: once for the difference of their log sum exp. */
+template <class OP, class M, class G, class F> XENT_HD void fold_js(G &g, const job &j, result<M> *r, F fold) {
+    using J = state<REDUCE_JS, true, M>;
+    const auto terms = [&](bool again) {
+        const js_row<M> row = js_row_of(*r);
+        const J s = fold([&](J &p, auto &t) { p.add_js(t, row); });
+        if (again)
+            finish_js(j, s, r);
+    };
+    if (OP::value == VALUE_JS || any_beside(g, r->again != typename M::real(0)))
+        terms(r->again != typename M::real(0));
+    const bool again = r->again != typename M::real(0);
+    if (any_beside(g, again)) {
+        const js_row<M> row = js_row_of(*r);
+        const J s = fold([&](J &p, auto &t) { p.add_js_gap(t, row); });
+        if (again)
+            finish_js_gap(s, r);
+        terms(again);
+    }
+}
+
 /* From the joined state of a row to its result; all lanes of the row get it. */
 template <class OP, class M, class S, class G>
 XENT_HD result<M> finish_row(G &g, const job &j, const row_view<M> &v, const S &s, int *turn) {
     bool again = false;
     result<M> r = finish<OP>(j, v.facts, s, &again);
     if constexpr (OP::reduce == REDUCE_KL) {
-        /* lanes of one row agree; rows that meet in shared memory have to */
-        if (G::parts > 1 && G::groups > 1 ? g.any(again) : again) {
+        if (any_beside(g, again)) {
             const result<M> direct = finish_again<OP, M>(g, j, v, turn);
             if (again)
                 r = direct;
@@ -121,13 +152,13 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
         const int64_t first = j.split ? quotient(unit, j.by_rows) : 0, last = j.split ? first + 1 : j.pieces;
         const int64_t row = j.split ? remainder(unit, first, j.by_rows) : unit; /* neighbours are side by side */
         const bool leads = live && lane(g) == 0;
-        row_view<M> v = open_row<OP, M>(j, row, leads && first == 0 && j.mode != MODE_EMIT && j.mode != MODE_FOLD_JS);
+        row_view<M> v = open_row<OP, M>(j, row, leads && first == 0 && (j.mode == MODE_ALL || j.mode == MODE_FOLD));
         result<M> r = {};
         if constexpr (A == ANY) {
             if (!j.split || (j.smooths && j.mode == MODE_FOLD))
                 count_classes<OP>(g, j, &v, turn);
         }
-        if (j.mode == MODE_EMIT || j.mode == MODE_FOLD_JS) {
+        if (j.mode == MODE_EMIT || j.mode == MODE_FOLD_JS || j.mode == MODE_FOLD_GAP) {
             r = result<M>::unpack(static_cast<const typename result<M>::packed *>(j.results)[row]);
             v.facts.uniform = r.uniform;
         } else {
@@ -143,18 +174,23 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
             }
             r = finish_row<OP, M>(g, j, v, s, turn);
         }
-        if constexpr (OP::value == VALUE_JS) {
-            if (j.mode != MODE_EMIT) {
-                const js_row<M> facts = js_row_of(r);
-                J s = fold_pieces<OP, M, A, N, J>(g, j, v, first, last, turn,
-                                                  [&](J &p, auto &t, bool) { p.add_js(t[0], facts); });
-                if (j.mode == MODE_FOLD_JS) {
-                    if (leads)
-                        static_cast<typename J::packed *>(j.states)[row * j.pieces + first] = s.pack();
+        if constexpr (OP::is_js) {
+            const auto fold = [&](auto add) {
+                return fold_pieces<OP, M, A, N, J>(g, j, v, first, last, turn,
+                                                   [&](J &p, auto &t, bool) { add(p, t[0]); });
+            };
+            if (j.mode == MODE_FOLD_JS || j.mode == MODE_FOLD_GAP) {
+                if (!any_beside(g, r.again != R(0)))
                     return;
-                }
-                finish_js(v.facts, s, &r);
+                const js_row<M> facts = js_row_of(r);
+                const bool gap = j.mode == MODE_FOLD_GAP;
+                J s = fold([&](J &p, auto &t) { gap ? p.add_js_gap(t, facts) : p.add_js(t, facts); });
+                if (leads)
+                    static_cast<typename J::packed *>(j.states)[row * j.pieces + first] = s.pack();
+                return;
             }
+            if (j.mode != MODE_EMIT)
+                fold_js<OP, M>(g, j, &r, fold);
         }
         if (j.mode == MODE_RESULTS) {
             if (leads)
@@ -267,16 +303,16 @@ template <class OP, class M, class TEAM> struct held {
                         scale_all<M>(t[i].ey, fy);
                 }
         }
-        if constexpr (OP::value == VALUE_JS) {
-            const js_row<M> facts = js_row_of(r);
-            state<REDUCE_JS, true, M> sums;
-            XENT_UNROLL
-            for (int i = 0; i < tiles; i++)
-                if (i * step < classes)
-                    sums.add_js(t[i], facts);
-            sums.join(g, turn);
-            finish_js(v.facts, sums, &r);
-        }
+        if constexpr (OP::is_js)
+            fold_js<OP, M>(g, j, &r, [&](auto add) {
+                state<REDUCE_JS, true, M> sums;
+                XENT_UNROLL
+                for (int i = 0; i < tiles; i++)
+                    if (i * step < classes)
+                        add(sums, t[i]);
+                sums.join(g, turn);
+                return sums;
+            });
         if (!live)
             return;
         if constexpr (OP::value != VALUE_NONE) {

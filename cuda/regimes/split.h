@@ -25,13 +25,20 @@ template <class OP, class M, bool AGAIN> struct merge {
             result<M> r;
             S s;
             count_classes<OP>(g, j, &v, &turn);
+            if constexpr (AGAIN) {
+                r = result<M>::unpack(results[row]);
+                g.sync(); /* all have read it */
+                if (r.again == typename M::real(0))
+                    continue;
+            }
             if (lane(g) < j.pieces)
                 s.unpack(static_cast<const typename S::packed *>(j.states)[row * j.pieces + lane(g)]);
             s.join(g, &turn);
             if constexpr (AGAIN) {
-                r = result<M>::unpack(results[row]);
-                g.sync(); /* all have read it */
-                finish_js(v.facts, s, &r);
+                if (j.mode == MODE_FOLD_GAP)
+                    finish_js_gap(s, &r);
+                else
+                    finish_js(j, s, &r);
             } else {
                 r = finish_row<OP, M>(g, j, v, s, &turn);
             }

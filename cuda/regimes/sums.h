@@ -1,5 +1,5 @@
 /* sums.h: what is done with one number a row: values and weights summed in a fixed tree, which the number of rows alone
- * decides; and the note of the first label that is out of range. */
+ * decides; with one number a class; and the note of the first label that is out of range. */
 #ifndef XENT_CUDA_SUMS_H
 #define XENT_CUDA_SUMS_H
 
@@ -11,11 +11,11 @@ using sum_block = team<256, 256>;
 enum { SUM_BLOCKS = 256 };
 
 struct sum_args {
-    const void *from; /* numbers in two parts */
+    const void *from; /* row_sums */
     int64_t count;
-    void *to;            /* in two parts, one a block; or, with a dtype, the result */
+    void *to;            /* row_sums, one a block; or, with a dtype, the result */
     int dtype;           /* XENT_NO_DTYPE: to is a partial sum */
-    const void *divisor; /* in two parts, or null */
+    const void *divisor; /* a row_sum, or null */
     double by;           /* where divisor is null */
 };
 
@@ -24,29 +24,26 @@ template <class R> struct add_up {
     using args = sum_args;
     using shape = sum_block;
     static constexpr int blocks = 1;
-    using W = wide<R, true>;
+    using W = row_sum<R>;
 
     template <class G> static XENT_HD void run(G &g, const sum_args &a) {
-        const R *from = static_cast<const R *>(a.from);
         int turn = 0;
         W sum;
         for (int64_t i = g.block() * G::lanes + lane(g); i < a.count; i += g.blocks() * G::lanes)
-            add_to(sum, W(from[2 * i], from[2 * i + 1]));
+            add_to(sum, get_sum<R>(a.from, i));
         join_lanes<G::width>(g, sum);
         sum = exchange(g, sum, &turn);
         join_lanes<G::parts>(g, sum);
         if (lane(g) != 0)
             return;
         if (a.dtype == XENT_NO_DTYPE) {
-            static_cast<R *>(a.to)[2 * g.block()] = sum.hi;
-            static_cast<R *>(a.to)[2 * g.block() + 1] = finite(sum.lo) ? sum.lo : R(0);
+            put_sum<R>(a.to, g.block(), sum);
             return;
         }
-        const R *d = static_cast<const R *>(a.divisor);
-        const W by = d ? W(d[0], d[1]) : from_double<R, true>(a.by);
+        const W by = a.divisor ? get_sum<R>(a.divisor, 0) : W(a.by);
         W v = finite(sum.hi) ? settled(sum) / settled(by) : W(sum.hi / by.hi);
-        if (by.value() == R(0)) /* a mean of nothing, whatever its sum is */
-            v = fp<R>::nan;
+        if (by.value() == 0.0) /* a mean of nothing, whatever its sum is */
+            v = fp<double>::nan;
         store_real(static_cast<char *>(a.to), a.dtype, v.value());
     }
     template <int N, class G> static XENT_HD void join_lanes(G &g, W &sum) {
@@ -69,15 +66,13 @@ template <class M> struct weigh_rows {
             if (row >= j.rows)
                 continue;
             const place_in_batch at = find_row(j.by_shape, j.ndim, row);
-            wide<R, true> w = R(1);
+            double w = j.weight.data ? load_weight(j.weight, at) : 1.0;
             bool counts = true;
-            if (j.weight.data)
-                w = load_wide<R, true>(j.weight.data + offset_of(j.weight, at), j.weight.dtype);
             if (j.has_labels) {
                 const int64_t y = load_label(j.t.data + offset_of(j.t, at), j.t.dtype);
                 counts = !(j.has_ignore && y == j.ignore_index);
                 if (counts && j.class_weight.data && j.weighs_by_label && y >= 0 && y < j.classes)
-                    w = w * load_wide<R, true>(j.class_weight.data + y * j.class_weight.cs, j.class_weight.dtype);
+                    w *= load_weight(j.class_weight.data + y * j.class_weight.cs, j.class_weight.dtype);
             }
             if (j.where.data && j.classes > 0) {
                 const char *where = j.where.data + offset_of(j.where, at);
@@ -87,11 +82,30 @@ template <class M> struct weigh_rows {
                 n = across<G::lanes>(g, n, [](int a, int b) { return a | b; });
                 counts = counts && n;
             }
-            if (lane(g) == 0) {
-                static_cast<R *>(j.values)[2 * row] = counts ? w.hi : R(0);
-                static_cast<R *>(j.values)[2 * row + 1] = counts ? w.lo : R(0);
-            }
+            if (lane(g) == 0)
+                put_sum<R>(j.values, row, counts ? w : 0.0);
         }
+    }
+};
+
+/* Weights of classes that floats do not hold are halved or doubled as often as it takes for the largest to be about 1. */
+struct scale_classes {
+    using args = job;
+    using shape = sum_block;
+    static constexpr int blocks = 1;
+
+    template <class G> static XENT_HD void run(G &g, const job &j) {
+        int turn = 0;
+        double most = 0.0;
+        for (int64_t c = lane(g); c < j.classes; c += G::lanes)
+            most = larger(most, abs(load_weight(j.class_weight.data + c * j.class_weight.cs, j.class_weight.dtype)));
+        most = across_all(g, most, &turn, [](double a, double b) { return larger(a, b); });
+        const double k = fits_float(most) ? 0.0 : exponent_of(most);
+        double *to = const_cast<double *>(j.class_scale);
+        if (lane(g) == 0)
+            to[0] = pow2(-k);
+        if (lane(g) == 1)
+            to[1] = pow2(k);
     }
 };
 

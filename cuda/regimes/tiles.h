@@ -155,12 +155,9 @@ XENT_HD void note_bad_row(note *n, int64_t row) {
 #endif
 }
 
-/* x / T, as if rounded once: a quotient and its remainder give it without a division an element. */
-template <class M, class R = typename M::real> XENT_HD R tempered(R x, const wide<R, !M::quick> &t, R inv) {
-    const R q = x * inv;
-    if (!finite(q))
-        return q;
-    return fma(fma(-q, t.lo, fma(-q, t.hi, x)), inv, q);
+/* x / T, rounded as a division rounds: of floats the double quotient, rounded once more, is the float one. */
+template <class R> XENT_HD R tempered(R x, double t, double inv) {
+    return R(divided<sizeof(R) == 4>(double(x), t, inv));
 }
 
 template <class OP, class M> XENT_HD row_view<M> open_row(const job &j, int64_t row, bool first) {
@@ -174,9 +171,11 @@ template <class OP, class M> XENT_HD row_view<M> open_row(const job &j, int64_t 
     v.value = j.value.data ? j.value.data + offset_of(j.value, at) : nullptr;
     v.out = j.out.data ? j.out.data + offset_of(j.out, at) : nullptr;
     if (j.weight.data)
-        f.weight = load_wide<R, !M::quick>(j.weight.data + offset_of(j.weight, at), j.weight.dtype);
+        f.weight = load_weight(j.weight, at);
+    if (j.class_scale)
+        f.weight *= j.class_scale[1];
     if (j.temperature.data)
-        f.temperature = load_wide<R, !M::quick>(j.temperature.data + offset_of(j.temperature, at), j.temperature.dtype);
+        f.temperature = load_weight(j.temperature, at);
     if (j.has_labels) {
         const int64_t y = load_label(v.t, j.t.dtype);
         f.dead = j.has_ignore && y == j.ignore_index;
@@ -186,18 +185,17 @@ template <class OP, class M> XENT_HD row_view<M> open_row(const job &j, int64_t 
         if (!f.dead && !f.bad) {
             f.label = y;
             if (OP::labels && j.class_weight.data)
-                f.weight = f.weight *
-                           load_wide<R, !M::quick>(j.class_weight.data + y * j.class_weight.cs, j.class_weight.dtype);
+                f.weight *= load_weight(j.class_weight.data + y * j.class_weight.cs, j.class_weight.dtype);
             if (v.where && !v.where[y * j.where.cs])
                 f.label = -1;
         }
         if (OP::labels && f.label >= 0) {
             f.x_label = load_real<R>(v.x + f.label * j.x.cs, j.x.dtype);
             if (j.temperature.data)
-                f.x_label = tempered<M>(f.x_label, f.temperature, ratio(R(1), f.temperature.hi));
+                f.x_label = tempered(f.x_label, f.temperature, ratio(1.0, f.temperature));
         }
     }
-    f.dead = f.dead || f.weight.value() == R(0); /* what weighs nothing adds nothing, infinite as it may be */
+    f.bad = f.bad || !(0.0 < f.temperature && finite(f.temperature));
     f.uniform = R(j.uniform);
     return v;
 }
@@ -234,21 +232,26 @@ template <access_kind A, class M> XENT_HD typename M::real load_element(const ch
         return widen(load_as<typename M::stored>(p));
 }
 
+template <class R> XENT_HD R load_class_weight(const job &j, int64_t c) {
+    const double w = load_weight(j.class_weight.data + c * j.class_weight.cs, j.class_weight.dtype);
+    return R(j.class_scale ? w * j.class_scale[0] : w);
+}
+
 /* One class of the target, with what the options make of it. */
 template <class OP, class M, access_kind A, class R = typename M::real>
-XENT_HD R load_target(const job &j, const row_view<M> &v, int64_t c, R inv) {
+XENT_HD R load_target(const job &j, const row_view<M> &v, int64_t c, double inv) {
     R t;
     if (A == ANY && OP::shapes && j.has_labels)
         t = c == v.facts.label ? R(1) : R(0);
     else
         t = load_element<A, M>(v.t + c * j.t.cs, j.t.dtype);
     if (OP::target == XENT_TARGET_LOGITS && j.temperature.data)
-        t = tempered<M>(t, v.facts.temperature, inv);
+        t = tempered(t, v.facts.temperature, inv);
     if constexpr (OP::shapes && A == ANY) {
         if (j.smooths)
             t = fma(R(j.unsmoothed), t, v.facts.uniform);
         if (j.class_weight.data)
-            t = t * load_real<R>(j.class_weight.data + c * j.class_weight.cs, j.class_weight.dtype);
+            t = t * load_class_weight<R>(j, c);
     }
     return t;
 }
@@ -260,7 +263,6 @@ XENT_HD void load_tile(G &g, const job &j, const row_view<M> &v, int64_t base, i
     using R = typename M::real;
     using S = typename M::stored;
     const R x_fill = OP::zero_x ? R(0) : -fp<R>::infinity, t_fill = OP::log_target ? -fp<R>::infinity : R(0);
-    const R inv = ratio(R(1), v.facts.temperature.hi);
     const int at = lane(g);
     if constexpr (A == PACKS) {
         constexpr int count = pack<S>::count;
@@ -273,12 +275,13 @@ XENT_HD void load_tile(G &g, const job &j, const row_view<M> &v, int64_t base, i
                 load_pack<S>(v.t, c, end, t_fill, out->t + i);
         }
         if (j.temperature.data) {
+            const double inv = ratio(1.0, v.facts.temperature);
             XENT_UNROLL
             for (int i = 0; i < N; i++) {
                 if (with_x)
-                    out->x[i] = tempered<M>(out->x[i], v.facts.temperature, inv);
+                    out->x[i] = tempered(out->x[i], v.facts.temperature, inv);
                 if constexpr (OP::target == XENT_TARGET_LOGITS)
-                    out->t[i] = tempered<M>(out->t[i], v.facts.temperature, inv);
+                    out->t[i] = tempered(out->t[i], v.facts.temperature, inv);
             }
         }
         if constexpr (OP::weighs) {
@@ -287,6 +290,7 @@ XENT_HD void load_tile(G &g, const job &j, const row_view<M> &v, int64_t base, i
                 out->w[i] = out->p[i] = R(1);
         }
     } else {
+        const double inv = j.temperature.data ? ratio(1.0, v.facts.temperature) : 1.0;
         XENT_UNROLL
         for (int i = 0; i < N; i++) {
             const int64_t c = class_of<G, A, S>(base, at, i);
@@ -298,13 +302,13 @@ XENT_HD void load_tile(G &g, const job &j, const row_view<M> &v, int64_t base, i
             if (with_x) {
                 out->x[i] = load_element<A, M>(v.x + c * j.x.cs, j.x.dtype);
                 if (j.temperature.data)
-                    out->x[i] = tempered<M>(out->x[i], v.facts.temperature, inv);
+                    out->x[i] = tempered(out->x[i], v.facts.temperature, inv);
             }
             if constexpr (OP::reads_t)
                 out->t[i] = load_target<OP, M, A>(j, v, c, inv);
             if constexpr (OP::weighs && A == ANY) {
                 if (j.class_weight.data)
-                    out->w[i] = load_real<R>(j.class_weight.data + c * j.class_weight.cs, j.class_weight.dtype);
+                    out->w[i] = load_class_weight<R>(j, c);
                 if (j.pos_weight.data)
                     out->p[i] = load_real<R>(j.pos_weight.data + c * j.pos_weight.cs, j.pos_weight.dtype);
             }
@@ -344,6 +348,11 @@ XENT_HD void store_tile(G &g, const job &j, const row_view<M> &v, const result<M
                 for (int k = 0; k < count; k++)
                     out[i + k] = v.facts.label == c + k ? r.patch : out[i + k];
             }
+            if (r.after != R(0)) {
+                XENT_UNROLL
+                for (int k = 0; k < count; k++)
+                    out[i + k] = scale_by(out[i + k], r.after);
+            }
             store_pack<S>(g, v.out, c, end, out + i);
         }
     } else {
@@ -352,7 +361,9 @@ XENT_HD void store_tile(G &g, const job &j, const row_view<M> &v, const result<M
             const int64_t c = class_of<G, A, S>(base, at, i);
             if (c >= end)
                 break;
-            const R one = settle<OP>(j, v, r, c, out[i]);
+            R one = settle<OP>(j, v, r, c, out[i]);
+            if (r.after != R(0))
+                one = scale_by(one, r.after);
             if constexpr (A == ANY)
                 store_real(v.out + c * j.out.cs, j.out.dtype, one);
             else

@@ -15,8 +15,8 @@ arrays in CPU memory:
 * ``check_labels=False`` is the default: a label out of range makes its row's results NaN, and nothing is read outside
   of the logits. With ``check_labels=True`` the call waits for its result and raises the IndexError that the CPU raises;
   the results are written before that.
-* Logits are of a floating dtype; what a number has to be, as a temperature that must be positive, is checked only where
-  it is on the host.
+* Logits are of a floating dtype; what a number has to be is checked only where it is on the host. A temperature on the
+  GPU that is not positive and finite makes its row's results NaN.
 * Calls can be captured into a CUDA graph with arrays of PyTorch and CuPy, once `prepare` or an earlier call has loaded
   the kernels. ``check_labels=True`` cannot.
 
@@ -382,7 +382,7 @@ def _run(place, call, outs, bound, check_labels):
         result = out
         if view is None or not call.can_write(view, is_value):
             like = None if is_value else place.logits
-            result = library.empty(shape, call.dtype, place.device, place.stream, like)
+            result = library.empty(shape, call.dtype(is_value), place.device, place.stream, like)
             view = place.own(result)
             if out is not None:
                 library.check_copy(out)
@@ -480,8 +480,14 @@ def distillation(
     where,
     reduction,
     return_grad,
+    dtype=None,
 ):
-    """`xent.losses.distillation` of arrays on a GPU, once it has looked at what can be looked at."""
+    """`xent.losses.distillation` of arrays on a GPU, once it has looked at what can be looked at.
+
+    Temperatures that are numbers may be any, as on the CPU; of those above 1024 the gradients and terms of float64
+    logits are right to 1e-7. Temperatures in an array on the GPU are not looked at: their squares and the divided
+    logits are to stay in the range of floats.
+    """
     name = "distillation"
     _require(name)
     given = {"student_logits": student, "teacher_logits": teacher, "labels": labels, "where": where}
@@ -507,22 +513,33 @@ def distillation(
     if reduction == "mean":
         divisor = _counted_weight(library, sample_weight, where, shape, axis)
         sample_weight = sample_weight / divisor
-    soft = sample_weight * alpha
-    if scale_by_temperature_squared:
-        soft = soft * temperature**2
-    summed = {"caller": name, "axis": axis, "where": where, "reduction": "sum" if reduction == "mean" else reduction}
+    result = _promoted(student, teacher) if dtype is None else _dtype_name(dtype)
+    # The labels' part does not see the teacher's dtype: it is not to be rounded to less.
+    inner = result if dtype is not None or (labels is not None and result != _dtype_name(student.dtype)) else None
+    # In float64, whose range has the logits divided by a temperature at which the limit is reached.
+    extreme = scale_by_temperature_squared and isinstance(temperature, float) and not _COLD <= temperature <= _WARM
+    summed = {"caller": name, "dtype": "float64" if extreme else inner, "axis": axis, "where": where}
+    summed["reduction"] = "sum" if reduction == "mean" else reduction
     variant = "_terms" if reduction in ("terms", "per_class") else "_value_and_grad" * bool(return_grad)
-    parts = [
-        evaluate(
+
+    def soft(variant):
+        at, factor = temperature, temperature**2 if scale_by_temperature_squared and not extreme else 1.0
+        if extreme:
+            # Values keep their digits however near the rows are; terms and gradients are differences.
+            at = min(max(temperature, _COLDEST), _WARMEST if variant == "" else _WARMEST_OF_DIFFERENCES)
+            # Terms grow with T, and cold rows' values fall with it; all else tends to a limit.
+            factor = at * (temperature if variant == "_terms" or temperature < at else at)
+        return evaluate(
             "kl_div_with_logits" + variant,
             student,
             teacher,
             operands=("student_logits", "teacher_logits"),
-            temperature=temperature,
-            sample_weight=soft,
+            temperature=at,
+            sample_weight=sample_weight * alpha * factor,
             **summed,
         )
-    ]
+
+    parts = [(soft(""), soft(variant)[1]) if extreme and return_grad else soft(variant)]
     if labels is not None:
         parts.append(
             evaluate(
@@ -545,7 +562,21 @@ def distillation(
             # A sum over no rows is 0; their mean is not.
             nothing = 0.0 / divisor
             value = value + (nothing if isinstance(nothing, float) else library.cast(nothing, value.dtype))
+        if extreme:
+            of_value = "float32" if dtype is None and reduction in ("sum", "mean") and "16" in result else result
+            value = library.cast(value, of_value)
+            gradient = [library.cast(part, result) for part in gradient]
     return (value, *gradient) if return_grad else value
+
+
+# Temperatures beyond which T^2 KL is computed at another one in float64. 2^-160 tells all float32 apart; at 2^26 the
+# limit is as near as what differences of float64 round.
+_COLD, _COLDEST, _WARM, _WARMEST, _WARMEST_OF_DIFFERENCES = 2.0**-40, 2.0**-160, 2.0**10, 2.0**400, 2.0**26
+
+
+def _promoted(student, teacher):
+    names = {_dtype_name(student.dtype), _dtype_name(teacher.dtype)}
+    return names.pop() if len(names) == 1 else "float64" if "float64" in names else "float32"
 
 
 def _wide(library, option, what):

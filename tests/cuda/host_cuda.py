@@ -233,10 +233,11 @@ class Call:
                 given = np.broadcast_to(np.asarray(given), batch)
             self._view(option, given, 0 if per_class else len(batch))
         dtype = np.dtype(options.pop("dtype", logits.dtype))
+        value_dtype = options.pop("value_dtype", dtype)
         misalign = options.pop("misalign", 0)
         self.value = self.out = None
         if value != "NONE" and reduction != "per_class":
-            self.value = Guarded(batch if reduction == "none" else (), dtype, misalign=misalign)
+            self.value = Guarded(batch if reduction == "none" else (), value_dtype, misalign=misalign)
             self._view("value", self.value.array, len(batch) if reduction == "none" else 0)
         if emit != "NONE":
             if reduction == "per_class":

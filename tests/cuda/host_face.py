@@ -41,8 +41,6 @@ def _operands(logits, target, labels, axis):
 class Face:
     """Stands where a test says `xent`, `xent.ufuncs`, or `losses`."""
 
-    KEEPS_16_BITS = True  # in scalars, too: xent.cuda's results are of the operands' dtype
-
     def __init__(self, library, **always):
         self.library, self.always = library, always
         self.ufuncs = self
@@ -58,6 +56,8 @@ class Face:
 
     def _run(self, name, logits, target, labels, axis, dtype=None, **options):
         logits, target, result = _operands(logits, target, labels, axis)
+        if dtype is None and result.itemsize == 2 and options.get("reduction") in ("sum", "mean"):
+            options["value_dtype"] = np.float32
         results = self.library(name, logits, target, dtype=dtype or result, **self.always, **options)
 
         def back(a):

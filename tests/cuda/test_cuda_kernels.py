@@ -20,13 +20,17 @@ import pytest
 import test_accuracy
 import test_edges
 import test_losses
+import test_rises
 
 # The CPU's own tests, collected once more here: _stand_in puts the GPU's kernels behind what they call.
 from test_accuracy import (  # noqa: F401
     test_confident_rows_keep_their_digits,
     test_extreme_magnitudes,
     test_issue_example,
+    test_js_of_long_near_rows,
+    test_js_of_shifted_rows_is_0,
     test_kl_is_never_negative,
+    test_kl_with_one_class_far_from_the_rest,
     test_long_sums_do_not_saturate,
     test_near_equal_long_rows,
     test_pointwise,
@@ -38,6 +42,18 @@ from test_edges import (  # noqa: F401
     test_reductions_of_an_empty_batch,
     test_terms_add_up,
     test_unnormalised_targets,
+)
+from test_losses import (  # noqa: F401
+    test_js_div_is_bounded_and_symmetric,
+    test_js_div_of_nearly_equal_rows,
+    test_weights_that_floats_do_not_hold,
+    test_what_weighs_nothing_adds_nothing,
+)
+from test_rises import (  # noqa: F401
+    test_faint_probabilities,
+    test_limits_of_differences_that_overflow,
+    test_log_probabilities_and_distillation,
+    test_near_rows_behind_a_mask,
 )
 
 from xent import losses
@@ -58,7 +74,7 @@ def cuda(cuda_build):
 
 @pytest.fixture(autouse=True)
 def _stand_in(cuda, monkeypatch):
-    host_face.stand_in(host_face.Face(cuda), monkeypatch, test_accuracy, test_edges, test_losses)
+    host_face.stand_in(host_face.Face(cuda), monkeypatch, test_accuracy, test_edges, test_losses, test_rises)
 
 
 @pytest.fixture
@@ -153,6 +169,25 @@ def test_masked_targets(name, mask, classes, axis, cuda, rng):
     np.testing.assert_allclose(value, np.log(classes / counts), rtol=allowed, atol=allowed)
 
 
+FADING = [c for c in cases.ROW_CASES if c.name.startswith("kl_div") and not c.name.endswith("_terms")]
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize("case", [c for c in FADING if c.dtype in ("f4", "f8")], ids=lambda c: c.id)
+def test_targets_that_fade(case, axis, cuda, rng):
+    """Over all of exp's range, either way, while the prediction has as much mass there as elsewhere: what lanes and
+    pieces with next to no target know of the prediction counts in the end."""
+    far = {"f4": 105, "f8": 750}[case.dtype]
+    for classes in LENGTHS:
+        x = rng.standard_normal((2, classes)).astype(case.type)
+        ramp = np.linspace(0, far, classes)
+        y = np.stack([ramp, ramp[::-1]]) + rng.standard_normal((2, classes))
+        t = {"probs": cases.softmax64, "logits": lambda y: y, "log_probs": lambda y: np.log(cases.softmax64(y))}
+        with np.errstate(divide="ignore", under="ignore"):
+            arrays = x, t[cases.SECOND[case.name]](y).astype(case.type)
+        hold(case, call(cuda, case.name, arrays, axis), oracle.evaluate(case.name, *arrays, wide=True), classes)
+
+
 @pytest.mark.parametrize("classes", LENGTHS)
 @pytest.mark.parametrize("level", [-1e9, 1e9, -3e38])
 def test_target_far_from_zero(level, classes, cuda, rng):
@@ -181,7 +216,7 @@ def test_differences_that_overflow(dtype, classes, axis, cuda):
 
 
 @pytest.mark.parametrize("classes", LENGTHS)
-def test_what_weighs_nothing_adds_nothing(classes, cuda):
+def test_what_weighs_nothing_adds_nothing_at_any_length(classes, cuda):
     x = np.zeros((2, classes), np.float32)
     x[0, 1] = -np.inf
     weight, labels = np.ones(classes), np.array([1, 0])
@@ -195,6 +230,134 @@ def test_what_weighs_nothing_adds_nothing(classes, cuda):
             np.testing.assert_allclose(value, expected[1], rtol=1e-6)
             assert not grad[0].any()
             assert np.isfinite(grad).all()
+
+
+@pytest.mark.parametrize("classes", LENGTHS)
+@pytest.mark.parametrize("size", [1e-50, 1e-42, -1e30, 1e50])
+def test_weights_of_any_size_at_every_length(size, classes, cuda, rng):
+    """Of the mean, its gradient and what is weighed in float64 nothing of a weight's size is left."""
+    x = (3 * rng.standard_normal((5, classes))).astype(np.float32)
+    y = (3 * rng.standard_normal((5, classes))).astype(np.float32)
+    labels, p = rng.integers(classes, size=5), cases.softmax64(y).astype(np.float32)
+    weights = size * np.array([1.0, 2.0, 0.5, 0.25, 1.5])
+    allowed = {"rtol": 1e-5, "atol": 1e-7}
+    losses_of = {
+        "cross_entropy_with_labels": labels,
+        "cross_entropy": p,
+        "kl_div": p,
+        "kl_div_with_logits": y,
+        "js_div": y,
+    }
+    for name, target in losses_of.items():
+        plain = cuda(name + "_value_and_grad", x, target, sample_weight=weights / size, reduction="mean")
+        weighed = cuda(name + "_value_and_grad", x, target, sample_weight=weights, reduction="mean")
+        for got, expected in zip(weighed, plain, strict=True):
+            np.testing.assert_allclose(got, expected, err_msg=name, **allowed)
+        rows = cuda(name, x.astype(np.float64), target, sample_weight=weights)
+        with np.errstate(over="ignore"):
+            np.testing.assert_allclose(cuda(name, x, target, sample_weight=weights), rows.astype(np.float32), **allowed)
+            if name == "cross_entropy_with_labels":
+                continue
+            terms = cuda(name + "_terms", x, target, sample_weight=weights, reduction="per_class", dtype=np.float64)
+            exact = cuda(name + "_terms", x.astype(np.float64), target, sample_weight=weights, reduction="per_class")
+            np.testing.assert_allclose(terms / size, exact / size, rtol=1e-4, atol=1e-5 / classes)
+    for target in (labels, p):
+        plain = cuda("cross_entropy_value_and_grad", x, target, label_smoothing=0.125, reduction="mean")
+        given = {"class_weight": np.full(classes, size), "label_smoothing": 0.125}
+        value, gradient = cuda("cross_entropy_value_and_grad", x, target, sample_weight=np.full(5, 1 / size), **given)
+        np.testing.assert_allclose(value.mean(), plain[0], **allowed)
+        np.testing.assert_allclose(gradient / 5, plain[1], **allowed)
+
+
+@pytest.mark.parametrize("classes", LENGTHS)
+def test_a_weight_of_0_and_nan(classes, cuda):
+    """What is not a number stays none, as on the CPU."""
+    x = np.zeros((2, classes), np.float32)
+    x[0, 1] = np.nan
+    for target in (np.array([1, 0]), np.full((2, classes), 1 / classes, np.float32)):
+        name = "cross_entropy_with_labels" if target.ndim == 1 else "cross_entropy"
+        value = cuda(name, x, target, sample_weight=np.array([0.0, 1.0]))
+        assert np.isnan(value[0])
+        assert np.isfinite(value[1])
+        assert np.isnan(cuda(name, x, target, sample_weight=np.array([0.0, 1.0]), reduction="sum"))
+
+
+@pytest.mark.parametrize("classes", LENGTHS)
+@pytest.mark.parametrize("name", ["kl_div_with_log_probs_terms", "kl_div_with_logits_terms", "kl_div_terms"])
+def test_infinite_terms_have_the_sign_of_their_weight(name, classes, cuda):
+    x, y = np.zeros((2, 3, classes), np.float32)
+    x[:, 1] = -np.inf
+    target = {"probs": np.exp, "log_probs": lambda a: a, "logits": lambda a: a}[cases.SECOND[name]](y)
+    terms = cuda(name, x, target, sample_weight=np.array([0.0, -1.0, 2.0]))
+    assert terms[:, 1].tolist() == [0, -np.inf, np.inf]
+    assert not np.isnan(terms).any()
+
+
+def test_no_target_and_no_prediction(cuda):
+    """A row without a target adds nothing, be its logits all -inf."""
+    none = np.full((1, 3), -np.inf, np.float32)
+    for name in ("kl_div_with_log_probs", "kl_div_with_log_probs_value_and_grad"):
+        assert cases.as_tuple(cuda(name, none, none))[0] == 0
+        assert cases.as_tuple(cuda(name, none + np.nan, none))[0] != 0
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize("classes", [2, 17, 90, 1200, 9000, 40_000])
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+def test_js_of_near_rows(dtype, classes, axis, cuda, rng):
+    """However near, 4 eps of itself; its gradient within its budget; the same bits the other way round."""
+    case = next(c for c in cases.ROW_CASES if c.name == "js_div_value_and_grad" and c.dtype == dtype)
+    distances = [0.5, 1e-2, 1e-5, 1e-7, 1e-9, 1e-12] if classes < 9000 else [1e-6]
+    x = rng.standard_normal((len(distances), classes)).astype(dtype)
+    y = (x + np.array(distances)[:, None] * rng.standard_normal(x.shape) + np.array(distances)[::-1, None]).astype(
+        dtype
+    )
+    refs = oracle.evaluate(case.name, x, y)
+    allowed = np.maximum(4 * float(np.finfo(dtype).eps) * refs[0].hi, float(np.finfo(dtype).tiny))
+    value, gradient = call(cuda, case.name, (x, y), axis)
+    alone = call(cuda, "js_div", (x, y), axis)[0]
+    terms = call(cuda, "js_div_terms", (x, y), axis)[0].sum(axis=1, dtype=np.longdouble)
+    for got in (value, alone, terms):
+        wrong = oracle.errors(got, refs[0])
+        assert (wrong <= allowed).all(), wrong / refs[0].hi
+    np.testing.assert_array_equal(alone, call(cuda, "js_div", (y, x), axis)[0])
+    measured = oracle.worst(gradient, refs[1], cases.subnormal_steps(case.name, case.type))
+    assert measured <= case.budgets[1], measured
+
+
+TEMPERATURES = [2.0**-1030, 1e-320, 2.0**-149, 1e-30, 0.3, 0.7, 1.0, 3.0, 1e30, 2.0**127, 1e39, 2.0**1023]
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize("classes", [3, 100, 5003])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_divided_logits_are_quotients(dtype, classes, axis, cuda, rng):
+    """A row's bits are those of the divided and rounded row, at the ends of the range, too."""
+    t = np.array(TEMPERATURES)
+    size = np.frexp(np.clip(t, 2.0**-100, 2.0**100))[1][:, None]
+    x = np.ldexp(rng.standard_normal((t.size, classes)), size).astype(dtype)
+    target = rng.dirichlet(np.ones(classes), t.size).astype(dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        quotients = (x.astype(np.float64) / t[:, None]).astype(dtype)
+    finite = np.isfinite(quotients).all(axis=1)
+    got = call(cuda, "kl_div", (x, target), axis, temperature=t)[0]
+    np.testing.assert_array_equal(got[finite], call(cuda, "kl_div", (quotients, target), axis)[0][finite])
+    assert finite.sum() >= 8
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, np.inf, np.nan])
+def test_a_temperature_that_is_none_makes_its_row_nan(bad, cuda, rng):
+    """Nobody looks at an array on a GPU before the call; what the CPU refuses is no number there."""
+    x, y = rng.standard_normal((2, 3, 40)).astype(np.float32)
+    expected = cuda("kl_div_with_logits_value_and_grad", x, y)
+    for name in ("kl_div_with_logits_value_and_grad", "kl_div_with_logits_terms"):
+        got = cases.as_tuple(cuda(name, x, y, temperature=np.array([1.0, bad, 1.0])))
+        for result in got:
+            assert np.isnan(result[1]).all()
+            assert np.isfinite(result[[0, 2]]).all()
+    np.testing.assert_array_equal(
+        cuda("kl_div_with_logits_value_and_grad", x, y, temperature=np.ones(3))[0], expected[0]
+    )
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
@@ -409,15 +572,28 @@ def test_a_row_is_the_same_wherever_it_lies(name, classes, cuda, rng):
 # ---- options, reductions --------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def quick(monkeypatch):
+    """Scalars of 16-bit rows are float32, of values that have a few bits more than 16."""
+
+    def quick(dtype):
+        if dtype in ("f2", "bfloat16"):
+            monkeypatch.setattr(test_losses, "BUDGET", 16)
+
+    return quick
+
+
 @pytest.mark.parametrize("dtype", ["f4", "bfloat16"])
 @pytest.mark.parametrize("kind", ["labels", "probs"])
-def test_cross_entropy_options(kind, dtype, rng):
+def test_cross_entropy_options(kind, dtype, quick, rng):
+    quick(dtype)
     test_losses.test_cross_entropy_options(kind, dtype, rng)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "bfloat16"])
 @pytest.mark.parametrize("kind", ["probs", "log_probs", "logits"])
-def test_kl_div_options(kind, dtype, rng):
+def test_kl_div_options(kind, dtype, quick, rng):
+    quick(dtype)
     test_losses.test_kl_div_options(kind, dtype, rng)
 
 
@@ -426,7 +602,8 @@ def test_kl_div_options(kind, dtype, rng):
     "test",
     [test_losses.test_nll_options, test_losses.test_binary_cross_entropy_options, test_losses.test_js_div_options],
 )
-def test_options_of_the_others(test, dtype, rng):
+def test_options_of_the_others(test, dtype, quick, rng):
+    quick(dtype)
     test(dtype, np.asarray, rng)
 
 

@@ -104,7 +104,8 @@ def torch():
             return self._wrap(self.data.transpose(order))
 
         def to(self, dtype):
-            return self._wrap(self.data.astype(dtype.name))
+            with np.errstate(over="ignore"):
+                return self._wrap(self.data.astype(dtype.name))
 
         def copy_(self, other):
             library.notes.append(("copy", library.streams[self.number]))
