@@ -4,6 +4,7 @@
 import capi
 import cases
 import numpy as np
+import oracle
 import pytest
 from oracle import mp
 
@@ -156,6 +157,24 @@ def test_faint_probabilities(dtype, tiny, isa):
     for flip in (slice(None), slice(None, None, -1)):
         got = xent.kl_div(x, np.ascontiguousarray(t[flip]))
         check(got, np.log(2.0), dtype, scale=np.log(1024.0))  # of which the terms are made
+
+
+@pytest.mark.parametrize("classes", [100, 1000, 9001])
+@pytest.mark.parametrize("operation", ["kl_div", "kl_div_with_logits"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_targets_that_fade_below_the_range(operation, dtype, classes, rng, isa):
+    """Half of the prediction's mass lies where the target fades out of the dtype's range, a little in each tile."""
+    y = np.linspace(0, 800 if dtype == np.float64 else 120, classes) + rng.standard_normal(classes)
+    target = (cases.softmax64(y) if operation == "kl_div" else y).astype(dtype)
+    x = rng.standard_normal(classes).astype(dtype)
+    for flip in (slice(None), slice(None, None, -1)):
+        x_row, t_row = np.ascontiguousarray(x[flip])[None], np.ascontiguousarray(target[flip])[None]
+        ref = oracle.evaluate(operation, x_row, t_row)[0]
+        budget = cases.budget(operation, dtype)[0]
+        got = getattr(xent, operation)(x_row, t_row)
+        assert oracle.worst(got, ref) <= budget
+        first = (np.ascontiguousarray(np.repeat(a, 20, axis=0).T) for a in (x_row, t_row))
+        assert oracle.worst(getattr(xent, operation)(*first, axis=0)[:1], ref) <= budget
 
 
 LARGEST = {np.float32: [3.4e38, -3.4e38, 2e38, -2e38], np.float64: [1.7e308, -1.7e308, 9e307, -9e307]}
