@@ -344,7 +344,7 @@ static xent_status prepare(const xent_request *req, int device, prepared *out) {
     j.uniform = j.classes > 0 ? req->label_smoothing / double(j.classes) : 0.0;
     j.grad_scale = req->grad_scale;
     const bool rounds = req->target.dtype == XENT_F64 && req->compute == XENT_F32;
-    j.tau = eps_of(rounds ? XENT_F32 : req->target.dtype) * (4.0 + std::sqrt(double(j.classes)));
+    j.tau = eps_of(rounds ? int(XENT_F32) : req->target.dtype) * (4.0 + std::sqrt(double(j.classes)));
     j.divisor = req->reduction == XENT_MEAN ? double(j.rows) : 1.0;
     j.weighs_by_label = f.has_labels && j.class_weight.data;
 
