@@ -115,7 +115,7 @@ def valid_loss(rng):
         target = target.astype(dtype)
     elif options.get("ignore_index") == -1:
         target = np.where(rng.random(rows) < 0.3, -1, target)
-    if not np.all(options.get("sample_weight", 1)):
+    if not (np.all(options.get("sample_weight", 1)) and np.all(options.get("weight", 1))):
         # Whether a NaN that infinite logits make weighs anything is nobody's question.
         x[x == np.inf] = 0
         x[np.where(options.get("where", True), x == -np.inf, True).all(axis=1)] = 0

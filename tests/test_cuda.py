@@ -645,10 +645,11 @@ def test_distillation_at_any_temperature(torch, dtype, reduction, temperature, r
 
 @pytest.mark.parametrize(("first", "second"), [("f2", "f4"), ("f8", "f2"), ("f2", "f2")])
 @pytest.mark.parametrize("reduction", ["none", "mean"])
-def test_distillation_of_two_dtypes(torch, first, second, reduction, rng):
+@pytest.mark.parametrize("dtype", [None, "float32", "float64", "float16"])
+def test_distillation_of_two_dtypes(torch, first, second, reduction, dtype, rng):
     student, teacher = rng.standard_normal((6, 5)).astype(first), rng.standard_normal((6, 5)).astype(second)
     labels = rng.integers(5, size=6)
-    options = {"temperature": 2.0, "alpha": 0.5, "reduction": reduction, "return_grad": True}
+    options = {"temperature": 2.0, "alpha": 0.5, "reduction": reduction, "return_grad": True, "dtype": dtype}
     expected = losses.distillation(student, teacher, labels, **options)
     result = losses.distillation(*map(torch.Tensor, (student, teacher, labels)), **options)
     for got, wanted in zip(host(result), expected, strict=True):

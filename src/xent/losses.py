@@ -17,8 +17,8 @@ count:
 "per_class"   the terms summed over the rows, one value a class
 ============= ==========================================================================================
 
-The "sum" and "mean" of 16-bit floats are float32 scalars, on a GPU of the operands' dtype; all else has the operands'
-dtype. ``dtype=`` decides otherwise, for values and gradients.
+The "sum" and "mean" of 16-bit floats are float32 scalars; all else has the operands' dtype. ``dtype=`` decides
+otherwise, for values and gradients.
 
 A row does not count where its label equals ``ignore_index``, where its label is masked, or where ``where`` selects
 none of its classes: its value, terms and gradient are 0 and it is left out of ``D``.
@@ -710,8 +710,6 @@ def distillation(
     if gpu:
         from xent import cuda
 
-        if dtype is not None:
-            raise TypeError(f"{name}: dtype= is for arrays in CPU memory; on a GPU convert the logits")
         return cuda.distillation(
             student_logits,
             teacher_logits,
@@ -726,6 +724,7 @@ def distillation(
             where=where,
             reduction=reduction,
             return_grad=return_grad,
+            dtype=dtype,
         )
     if student.ndim == 0:
         raise ValueError(f"{name}: student_logits must have at least one dimension, the class axis")
