@@ -275,10 +275,10 @@ template <reduce_kind K, bool LOG, class M> struct state {
     }
 
     /* Around c, the mean of x - log t under t, element by element to full relative accuracy: differences are taken
-     * exactly (two-difference), and what they round is kept, for c may be far from the mean at first. With u = x - log t
-     * - c, an element adds t (exp(u) - 1 - u): t phi(u) where -1 <= u <= 2, else q - t (1 + u) with q = t exp(u) =
-     * exp(x - c), which is taken from x: nothing is rounded that exp would magnify, and log t is had to twice its digits. Of a row's first tiles the lanes
-     * find c together; later each moves its own as what it has seen grows. */
+     * exactly (two-difference), and what they round is kept, for c may be far from the mean at first. With u = x - log
+     * t - c, an element adds t (exp(u) - 1 - u): t phi(u) where -1 <= u <= 2, else q - t (1 + u) with q = t exp(u) =
+     * exp(x - c), which is taken from x: nothing is rounded that exp would magnify, and log t is had to twice its
+     * digits. Of a row's first tiles the lanes find c together; later each moves its own as what it has seen grows. */
     template <int T, int N, class G> XENT_HD void add_kl(G &g, tile<R, N> (&v)[T], int used, bool first, int *turn) {
         const R none = -fp<R>::infinity;
         const auto plus = [](R p, R q) { return p + q; };
