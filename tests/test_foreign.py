@@ -300,7 +300,7 @@ def test_xarray(name, rng):
             assert type(got) is np.ndarray
             np.testing.assert_array_equal(got, value)
     keep = rng.random((5, 7)) < 2
-    for got, value in zip(call(name, args, where=xr.DataArray(keep)), call(name, args), strict=True):
+    for got, value in zip(call(name, args, where=xr.DataArray(keep)), call(name, args, where=keep), strict=True):
         np.testing.assert_array_equal(got, value)
     same(call(name, tuple(a.chunk(2) for a in arrays)), call(name, args))
     with pytest.raises(TypeError, match=rf"{name}: .*Dataset, holds several arrays"):

@@ -880,7 +880,7 @@ Z = {"temperature": 1.0, "alpha": 0.5}
         ("distillation", (X, X, Y), Z | {"sample_weight": np.ones((2, 4))}, ValueError, "sample_weight"),
         ("distillation", (X, X, Y), Z | {"where": np.ones((4, 3))}, TypeError, "where"),
         ("distillation", (X, X, Y), Z | {"where": np.ones(4, bool)}, ValueError, "where"),
-        ("distillation", (X, X, X), Z, ValueError, "labels"),
+        ("distillation", (X, X, X), Z, TypeError, "labels must be integers"),
         ("distillation", (X, X, Y * 1.0), Z, TypeError, "labels"),
         ("distillation", (X, X, Y + 3), Z, IndexError, "label 3 at 0 .*3 classes"),
         ("distillation", (X, X, Y), Z | {"axis": 2}, np.exceptions.AxisError, "axis"),

@@ -67,14 +67,14 @@ XENT_API const char *xent_strerror(xent_status status);
  * x, t and the results of one value a class are rows x classes, in C order; `value`, or `out` of one value a row, has one
  * a row. Large calls use up to xent_get_num_threads() threads. */
 
-/* log sum exp(x). No classes: -inf; all -inf: -inf; +inf somewhere: +inf. Accuracy 3, 3. */
+/* log sum exp(x). No classes: -inf; all -inf: -inf; +inf somewhere: +inf. Accuracy 4, 4. */
 XENT_API xent_status xent_logsumexp_f32(const float *x, size_t rows, size_t classes, float *value);
 
 /* x - log sum exp(x), in place or not. A row all -inf: NaN; with one +inf: NaN there, -inf elsewhere.
- * Accuracy 3, 3. */
+ * Accuracy 4, 4. */
 XENT_API xent_status xent_log_softmax_f32(const float *x, size_t rows, size_t classes, float *out);
 
-/* exp(x) / sum exp(x), in place or not. A row all -inf: NaN; with one +inf: NaN there, 0 elsewhere. Accuracy 5, 3. */
+/* exp(x) / sum exp(x), in place or not. A row all -inf: NaN; with one +inf: NaN there, 0 elsewhere. Accuracy 5, 4. */
 XENT_API xent_status xent_softmax_f32(const float *x, size_t rows, size_t classes, float *out);
 
 /* -sum p log p of probabilities x >= 0, which need not sum to 1; 0 log 0 = 0, negative: NaN. Accuracy 5, 5. */
@@ -94,25 +94,25 @@ XENT_API xent_status xent_cross_entropy_with_labels_f32(const float *x, const in
 
 /* KL(t, softmax(x)) for target probabilities t >= 0 (negative: NaN); never negative where they sum to 1 within rounding.
  * Else, T = sum t: T KL(t/T, softmax(x)) + T log T. t = 0 adds 0, t > 0 where x = -inf: +inf. No classes: 0.
- * Accuracy 4, 4, or 4 eps KL + 2 a sqrt(2 KL) + a^2 with a = eps (1 + max |log t|) where that is more. */
+ * Accuracy 4, 5, or 4 eps KL + 2 a sqrt(2 KL) + a^2 with a = eps (1 + max |log t|) where that is more. */
 XENT_API xent_status xent_kl_div_f32(const float *x, const float *t, size_t rows, size_t classes, float *value);
 
 /* KL(softmax(t), softmax(x)) for target logits t; a t of -inf is a probability of 0, a row of them NaN. Never negative.
- * Accuracy 5, 5, and of nearly equal rows 4 eps of the divergence itself. */
+ * Accuracy 6, 6, and of nearly equal rows 4 eps of the divergence itself. */
 XENT_API xent_status xent_kl_div_with_logits_f32(const float *x, const float *t, size_t rows, size_t classes,
                                                  float *value);
 
-/* kl_div of t = log-probabilities, taken as they are: the target is exp(t), summing to 1 or not. As there; accuracy 5, 5. */
+/* kl_div of t = log-probabilities, taken as they are: the target is exp(t), summing to 1 or not. As there; accuracy 6, 5. */
 XENT_API xent_status xent_kl_div_with_log_probs_f32(const float *x, const float *t, size_t rows, size_t classes,
                                                     float *value);
 
 /* -t log_softmax(x), a value a class, in place of x or t or not. t = 0: 0; a row all -inf: NaN where t is not 0.
- * Accuracy 4, 4. */
+ * Accuracy 5, 4. */
 XENT_API xent_status xent_cross_entropy_terms_f32(const float *x, const float *t, size_t rows, size_t classes,
                                                   float *out);
 
 /* t (log t - log_softmax(x)), a value a class, in place of x or t or not. t = 0: 0; t < 0: NaN, and so is a row all -inf
- * where t is not 0. Accuracy 4, 4. */
+ * where t is not 0. Accuracy 5, 4. */
 XENT_API xent_status xent_kl_div_terms_f32(const float *x, const float *t, size_t rows, size_t classes, float *out);
 
 /* The same for target logits. Accuracy 9, 6. */
@@ -135,15 +135,15 @@ XENT_API xent_status xent_cross_entropy_with_labels_value_and_grad_f32(const flo
                                                                        float *grad);
 
 /* kl_div and its gradient, softmax(x) sum t - t, in place of x or t or not. A row all -inf or with a +inf: NaN.
- * Accuracy 4, 4, of the gradient 6, 6. */
+ * Accuracy 4, 5, of the gradient 6, 6. */
 XENT_API xent_status xent_kl_div_value_and_grad_f32(const float *x, const float *t, size_t rows, size_t classes,
                                                     float *value, float *grad);
 
-/* The same for target logits, softmax(x) - softmax(t). Accuracy 5, 5, of the gradient 5, 5. */
+/* The same for target logits, softmax(x) - softmax(t). Accuracy 6, 6, of the gradient 5, 5. */
 XENT_API xent_status xent_kl_div_with_logits_value_and_grad_f32(const float *x, const float *t, size_t rows,
                                                                 size_t classes, float *value, float *grad);
 
-/* The same for log-probabilities. Accuracy 5, 5, of the gradient 7, 6. */
+/* The same for log-probabilities. Accuracy 6, 5, of the gradient 7, 6. */
 XENT_API xent_status xent_kl_div_with_log_probs_value_and_grad_f32(const float *x, const float *t, size_t rows,
                                                                    size_t classes, float *value, float *grad);
 
@@ -171,13 +171,13 @@ XENT_API xent_status xent_binary_cross_entropy_value_and_grad_f32(const float *x
                                                                   size_t classes, float *value, float *grad);
 
 /* The Jensen-Shannon divergence of softmax(x) and softmax(t), symmetric, from 0 to log 2. A row all -inf or with a +inf in
- * either: NaN. Accuracy 5, 5. */
+ * either: NaN. Accuracy 6, 5. */
 XENT_API xent_status xent_js_div_f32(const float *x, const float *t, size_t rows, size_t classes, float *value);
 
 /* The same, a value a class, in place of x or t or not. Accuracy 6, 6. */
 XENT_API xent_status xent_js_div_terms_f32(const float *x, const float *t, size_t rows, size_t classes, float *out);
 
-/* js_div and its gradient with respect to x, in place of x or t or not. Accuracy 5, 5, of the gradient 5, 6. */
+/* js_div and its gradient with respect to x, in place of x or t or not. Accuracy 6, 5, of the gradient 5, 6. */
 XENT_API xent_status xent_js_div_value_and_grad_f32(const float *x, const float *t, size_t rows, size_t classes,
                                                     float *value, float *grad);
 
