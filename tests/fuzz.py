@@ -269,6 +269,23 @@ def valid_callable(rng):
     return f"xent.{name}", getattr(xent, name), arguments, options, expected
 
 
+def valid_point(rng):
+    """A call of an operation on pairs."""
+    name = str(rng.choice([c.name for c in cases.POINT_CASES]))
+    dtype = cases.DTYPES[str(rng.choice(DTYPE_NAMES))]
+    shape = tuple(rng.integers(0, 6, int(rng.integers(1, 4))))
+    x, t = (rng.random(shape) * 10 ** rng.uniform(-8, 2, shape) for _ in range(2))
+    x = x if name == "rel_entr" else np.log(x) + rng.standard_normal(shape)
+    near = rng.random(shape) < 0.3
+    x = np.where(near, t if name == "rel_entr" else np.log(t), x)
+    special = rng.random((2, *shape)) < 0.05
+    values = rng.choice([0.0, np.inf, -np.inf, np.nan, -1.0], (2, *shape))
+    x, t = (np.where(s, v, a).astype(dtype) for s, v, a in zip(special, values, (x, t), strict=True))
+    with np.errstate(all="ignore"):
+        expected = (getattr(oracle, name)(x, t),)
+    return f"xent.{name}", getattr(xent, name), [laid_out(x, rng), laid_out(t, rng)], {}, expected
+
+
 def check_callable(call):
     name, function, arguments, options, expected = call
     given = options.get("out")
@@ -330,11 +347,18 @@ def check_junk(call):
             raise Wrong(f"{name}: refused without a reason: {error!r}") from error
 
 
+MAKERS = [
+    *[(valid_loss, check_loss), (valid_callable, check_callable), (junk, check_junk)] * 3,
+    (valid_point, check_callable),
+]
+xent.enable_bfloat16()  # the operations on pairs are NumPy ufuncs, which know the dtype from here on
+
+
 def one(seed, number):
     """Call `number` of a seed."""
     rng = np.random.default_rng([seed, number])
     xent.set_isa(str(rng.choice(xent.info()["isas"])))
-    make, check = [(valid_loss, check_loss), (valid_callable, check_callable), (junk, check_junk)][number % 3]
+    make, check = MAKERS[number % len(MAKERS)]
     call = make(rng)
     try:
         check(call)
