@@ -155,7 +155,7 @@ template <class R> XENT_HD R rel_entr(R p, R q) {
     return p == R(0) && R(0) <= q ? R(0) : fp<R>::infinity;
 }
 template <class R> XENT_HD R kl_pointwise(R x, R t) {
-    return t != R(0) ? t * (log(t) - x) : R(0);
+    return t != R(0) || x != x ? t * (log(t) - x) : R(0);
 }
 
 } // namespace xent

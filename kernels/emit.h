@@ -164,7 +164,7 @@ INLINE void FN(emit_tile)(const emit_kind emit, const xent_target target, const 
     case EMIT_KL_POINT:
         WRITE(T, {
             V x = GET_X(T), t = GET_T(T, (R)0);
-            PUT(vif(mne(t, zero), vmul(t, vsub(FN(vlog)(t), x))));
+            PUT(vif(mor(mne(t, zero), mne(x, x)), vmul(t, vsub(FN(vlog)(t), x))));
         });
         break;
     case EMIT_REL_ENTR:

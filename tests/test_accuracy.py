@@ -298,8 +298,8 @@ def test_class_axis_first_does_not_saturate(isa):
 
 POINT_EDGES = {
     "kl_pointwise": (
-        [0.3, -2.0, np.inf, -np.inf, np.nan, 1.0, -np.inf, 5.0],
-        [0.0, 0.5, 0.0, 0.0, 0.5, -0.5, 0.25, 1.0],
+        [0.3, -2.0, np.inf, -np.inf, np.nan, 1.0, -np.inf, 5.0, np.nan],
+        [0.0, 0.5, 0.0, 0.0, 0.5, -0.5, 0.25, 1.0, 0.0],
     ),
     "rel_entr": (
         [0.5, 0.0, 0.0, 0.5, -0.1, 0.5, np.nan, 0.0, 1e-30, 0.2],

@@ -181,8 +181,8 @@ XENT_API xent_status xent_js_div_terms_f32(const float *x, const float *t, size_
 XENT_API xent_status xent_js_div_value_and_grad_f32(const float *x, const float *t, size_t rows, size_t classes,
                                                     float *value, float *grad);
 
-/* t (log t - x) of each of n pairs: x a log-probability, t a probability. t = 0: 0; t < 0: NaN. In place or not.
- * Accuracy 4, 4. */
+/* t (log t - x) of each of n pairs: x a log-probability, t a probability. t = 0: 0; t < 0 or x NaN: NaN. In place
+ * or not. Accuracy 4, 4. */
 XENT_API xent_status xent_kl_pointwise_f32(const float *x, const float *t, size_t n, float *out);
 
 /* x log(x / t) of each of n pairs of probabilities, as SciPy's rel_entr. x = 0 and t >= 0: 0; else where either is not
