@@ -37,6 +37,15 @@ static void FN(lead_y)(const FN(tile) * T, reduce_kind kind, FN(state) * s, grou
     }
 }
 
+/* x - log t less the anchor's, d and what it rounds, e; hi: x - log t itself. */
+INLINE V FN(kl_difference)(V x, V lt, V hi_a, V lo_a, V *hi, V *e) {
+    V h = vsub(x, lt), back = vsub(h, x); /* exactly h + lo */
+    V lo = vsub(vsub(x, vsub(h, back)), vadd(lt, back)), rest, d = FN(two_sum)(h, vsub(vset((R)0), hi_a), &rest);
+    *hi = h;
+    *e = vadd(rest, vsub(lo, lo_a));
+    return d;
+}
+
 /* A tile's sums, around c, the tile's own mean of x - log t under t. To have c and each u = x - log t - c to full relative
  * accuracy, differences are taken exactly (two-difference) and from those of an anchor, the tile's most probable element,
  * which is all that counts in a confident row. With u, an element adds t (exp(u) - 1 - u): t phi(u) where -1 <= u <= 2, else
@@ -45,7 +54,7 @@ static void FN(lead_y)(const FN(tile) * T, reduce_kind kind, FN(state) * s, grou
  * (own: rows across of one tile each) stays in the tile's vectors. */
 INLINE void FN(reduce_kl)(const FN(tile) * T, const bool log_target, const FN(state) * s, bool first, group_state *rows,
                           int at, FN(kl) * own) {
-    _Alignas(64) R ts[TILE_REALS], ds[TILE_REALS], es[TILE_REALS]; /* t; x - log t less the anchor's: d + e */
+    _Alignas(64) R ds[TILE_REALS], kept[TILE_REALS]; /* d, and what costs a function to have again: t, or e */
     const V zero = vset((R)0), none = vset(-INF);
     V r0[RUN] = {zero, zero, zero, zero}, r1[RUN] = {zero, zero, zero, zero}, most = none, anchor_x, anchor_lt;
     FN(sum) w = {zero, zero}, d_sum = w, u_sum = w, a_sum = w;
@@ -75,20 +84,15 @@ INLINE void FN(reduce_kl)(const FN(tile) * T, const bool log_target, const FN(st
                  t = GET_T(T, (R)0);
                  lt = FN(vlog)(t);
              }
-             V hi = vsub(x, lt), back = vsub(hi, x); /* x - log t, exactly hi + lo */
-             V lo = vsub(vsub(x, vsub(hi, back)), vadd(lt, back));
-             /* NaN where t or q is 0; t = 0 adds exp(x - c) alone */
-             V e, d = FN(two_sum)(hi, vsub(zero, hi_a), &e);
-             e = vadd(e, vsub(lo, lo_a));
+             V hi, e, d = FN(kl_difference)(x, lt, hi_a, lo_a, &hi, &e); /* NaN where t or q is 0 */
              M live = mne(t, zero);
              if (log_target) /* KL is infinite, also where t is too small for the tile: the direct sum says so */
                  live = mor(live, meq(hi, none));
              r0[j] = t;
              r1[j] = vadd(r1[j], vif(live, vmul(t, vadd(d, e))));
              most = vmax(x, most);
-             vstore(ts + i * VN, t);
              vstore(ds + i * VN, d);
-             vstore(es + i * VN, e);
+             vstore(kept + i * VN, log_target ? t : e);
          }),
          BLOCK({ FN(flush)(r0, &w); }));
     FN(flush)(r1, &d_sum); /* roughly is enough: see kl_of_tile */
@@ -121,7 +125,12 @@ INLINE void FN(reduce_kl)(const FN(tile) * T, const bool log_target, const FN(st
 
     r0[0] = r1[0] = zero;
     RUNS(T, BLOCK({
-             V x = GET_X(T), t = vload(ts + i * VN), u = vadd(vsub(vload(ds + i * VN), vm), vload(es + i * VN));
+             V x = GET_X(T), t = vload(kept + i * VN), e = t, hi;
+             if (log_target)
+                 (void)FN(kl_difference)(x, GET_T(T, -INF), hi_a, lo_a, &hi, &e);
+             else
+                 t = GET_T(T, (R)0);
+             V u = vadd(vsub(vload(ds + i * VN), vm), e);
              AHEAD(T, x);
              AHEAD(T, t);
              V tu = vif(mne(t, zero), vmul(t, u));
