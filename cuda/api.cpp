@@ -112,7 +112,9 @@ static bool is_label(int dtype) {
 static bool is_weight(const xent_view &v) {
     return !v.data || v.dtype == XENT_F32 || v.dtype == XENT_F64;
 }
-static double eps_of(int dtype) {
+/* Of a dtype, or of the one that is computed in where that is coarser. */
+static double eps_of(int dtype, int compute) {
+    dtype = dtype == XENT_F64 ? compute : dtype;
     return dtype == XENT_F16 ? 0x1p-10 : dtype == XENT_BF16 ? 0x1p-7 : dtype == XENT_F32 ? 0x1p-23 : 0x1p-52;
 }
 
@@ -343,8 +345,7 @@ static xent_status prepare(const xent_request *req, int device, prepared *out) {
     j.unsmoothed = 1.0 - req->label_smoothing;
     j.uniform = j.classes > 0 ? req->label_smoothing / double(j.classes) : 0.0;
     j.grad_scale = req->grad_scale;
-    const bool rounds = req->target.dtype == XENT_F64 && req->compute == XENT_F32;
-    j.tau = eps_of(rounds ? int(XENT_F32) : req->target.dtype) * (4.0 + std::sqrt(double(j.classes)));
+    j.tau = eps_of(req->target.dtype, req->compute) * (4.0 + std::sqrt(double(j.classes)));
     j.divisor = req->reduction == XENT_MEAN ? double(j.rows) : 1.0;
     j.weighs_by_label = f.has_labels && j.class_weight.data;
 
@@ -376,7 +377,7 @@ static xent_status prepare(const xent_request *req, int device, prepared *out) {
     a.scales = j.class_weight.data && op.target == XENT_TARGET_PROBS && stored != XENT_F64;
     j.weighs = j.weight.data || j.class_weight.data;
     /* As in reduce.c: 64 eps of a divergence is at least this much in the largest class. */
-    j.js_gap = std::fmin(std::sqrt(512.0 * eps_of(req->compute) * double(j.classes)), 0.1);
+    j.js_gap = std::fmin(std::sqrt(512.0 * eps_of(req->compute, req->compute) * double(j.classes)), 0.1);
     out->op = &op;
     out->kernels = kernels_of(req->op, stored);
     out->common = stored == XENT_F64 ? kernels_COMMON_F64() : kernels_COMMON_F32();

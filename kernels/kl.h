@@ -37,15 +37,6 @@ static void FN(lead_y)(const FN(tile) * T, reduce_kind kind, FN(state) * s, grou
     }
 }
 
-/* x - log t less the anchor's, d and what it rounds, e; hi: x - log t itself. */
-INLINE V FN(kl_difference)(V x, V lt, V hi_a, V lo_a, V *hi, V *e) {
-    V h = vsub(x, lt), back = vsub(h, x); /* exactly h + lo */
-    V lo = vsub(vsub(x, vsub(h, back)), vadd(lt, back)), rest, d = FN(two_sum)(h, vsub(vset((R)0), hi_a), &rest);
-    *hi = h;
-    *e = vadd(rest, vsub(lo, lo_a));
-    return d;
-}
-
 /* A tile's sums, around c, the tile's own mean of x - log t under t. To have c and each u = x - log t - c to full relative
  * accuracy, differences are taken exactly (two-difference) and from those of an anchor, the tile's most probable element,
  * which is all that counts in a confident row. With u, an element adds t (exp(u) - 1 - u): t phi(u) where -1 <= u <= 2, else
@@ -54,7 +45,8 @@ INLINE V FN(kl_difference)(V x, V lt, V hi_a, V lo_a, V *hi, V *e) {
  * (own: rows across of one tile each) stays in the tile's vectors. */
 INLINE void FN(reduce_kl)(const FN(tile) * T, const bool log_target, const FN(state) * s, bool first, group_state *rows,
                           int at, FN(kl) * own) {
-    _Alignas(64) R ds[TILE_REALS], kept[TILE_REALS]; /* d, and what costs a function to have again: t, or e */
+    /* With d + e = x - log t less the anchor's, e what d rounds: e, and what would cost a function to have again, t or d. */
+    _Alignas(64) R es[TILE_REALS], kept[TILE_REALS];
     const V zero = vset((R)0), none = vset(-INF);
     V r0[RUN] = {zero, zero, zero, zero}, r1[RUN] = {zero, zero, zero, zero}, most = none, anchor_x, anchor_lt;
     FN(sum) w = {zero, zero}, d_sum = w, u_sum = w, a_sum = w;
@@ -84,15 +76,18 @@ INLINE void FN(reduce_kl)(const FN(tile) * T, const bool log_target, const FN(st
                  t = GET_T(T, (R)0);
                  lt = FN(vlog)(t);
              }
-             V hi, e, d = FN(kl_difference)(x, lt, hi_a, lo_a, &hi, &e); /* NaN where t or q is 0 */
+             V hi = vsub(x, lt), back = vsub(hi, x); /* x - log t, exactly hi + lo */
+             V lo = vsub(vsub(x, vsub(hi, back)), vadd(lt, back));
+             V e, d = FN(two_sum)(hi, vsub(zero, hi_a), &e); /* NaN where t or q is 0 */
+             e = vadd(e, vsub(lo, lo_a));
              M live = mne(t, zero);
              if (log_target) /* KL is infinite, also where t is too small for the tile: the direct sum says so */
                  live = mor(live, meq(hi, none));
              r0[j] = t;
              r1[j] = vadd(r1[j], vif(live, vmul(t, vadd(d, e))));
              most = vmax(x, most);
-             vstore(ds + i * VN, d);
-             vstore(kept + i * VN, log_target ? t : e);
+             vstore(es + i * VN, e);
+             vstore(kept + i * VN, log_target ? t : d);
          }),
          BLOCK({ FN(flush)(r0, &w); }));
     FN(flush)(r1, &d_sum); /* roughly is enough: see kl_of_tile */
@@ -125,12 +120,12 @@ INLINE void FN(reduce_kl)(const FN(tile) * T, const bool log_target, const FN(st
 
     r0[0] = r1[0] = zero;
     RUNS(T, BLOCK({
-             V x = GET_X(T), t = vload(kept + i * VN), e = t, hi;
+             V x = GET_X(T), t = vload(kept + i * VN), d = t;
              if (log_target)
-                 (void)FN(kl_difference)(x, GET_T(T, -INF), hi_a, lo_a, &hi, &e);
+                 d = vsub(vsub(x, GET_T(T, -INF)), hi_a);
              else
                  t = GET_T(T, (R)0);
-             V u = vadd(vsub(vload(ds + i * VN), vm), e);
+             V u = vadd(vsub(d, vm), vload(es + i * VN));
              AHEAD(T, x);
              AHEAD(T, t);
              V tu = vif(mne(t, zero), vmul(t, u));

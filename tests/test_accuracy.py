@@ -50,7 +50,7 @@ def test_long_rows(case, rng):
     check(case, arrays, oracle.evaluate(case.name, *arrays, wide=True), "32,000 classes")
 
 
-@pytest.mark.parametrize("case", [c for c in cases.ROW_CASES if c.itemsize > 2], ids=lambda c: c.id)
+@pytest.mark.parametrize("case", [c for c in cases.ROW_CASES if c.dtype != "f2"], ids=lambda c: c.id)
 def test_a_row_long_enough_to_split(case, rng):
     arrays = cases.operands(case.name, "random", 1, 1_000_000, case.type, rng)
     check(case, arrays, oracle.evaluate(case.name, *arrays, wide=True), "a million classes")

@@ -6,9 +6,7 @@ import oracle
 import pytest
 import wide
 
-pytestmark = pytest.mark.skipif(
-    not wide.IS_WIDE, reason="longdouble is float64 on this machine: the search needs more digits"
-)
+pytestmark = pytest.mark.skipif(not wide.IS_WIDE, reason=wide.TOO_NARROW)
 
 
 @pytest.mark.parametrize("kind", ["random", "offset", "peaked", "wide"])

@@ -7,9 +7,7 @@ import pytest
 import wide
 import worst
 
-pytestmark = pytest.mark.skipif(
-    not wide.IS_WIDE, reason="longdouble is float64 on this machine: the search needs more digits"
-)
+pytestmark = pytest.mark.skipif(not wide.IS_WIDE, reason=wide.TOO_NARROW)
 REAL_CASES = [c for c in cases.CASES if c.dtype in ("f8", "f4")]
 KEPT = worst.read_kept()
 

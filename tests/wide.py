@@ -13,6 +13,7 @@ from oracle import Quantity
 
 LD = np.longdouble
 IS_WIDE = oracle.WIDE_IS_WIDE
+TOO_NARROW = "longdouble is float64 on this machine: the search needs more digits"
 
 
 def wrap(values):

@@ -369,7 +369,7 @@ def main():
         if case.name in (options.operations or cases.NAMES) and case.dtype in (options.dtype or ("f8", "f4"))
     ]
     if not wide.IS_WIDE:
-        parser.error("longdouble is float64 on this machine: the search needs more digits")
+        parser.error(wide.TOO_NARROW)
     kept = read_kept()
     if options.write:
         remeasure(kept)

@@ -98,7 +98,7 @@ XENT_API xent_status xent_cross_entropy_with_labels_f32(const float *x, const in
 XENT_API xent_status xent_kl_div_f32(const float *x, const float *t, size_t rows, size_t classes, float *value);
 
 /* KL(softmax(t), softmax(x)) for target logits t; a t of -inf is a probability of 0, a row of them NaN. Never negative.
- * Accuracy 6, 6, and of nearly equal rows 4 eps of the divergence itself. */
+ * Accuracy 6, 6, in ULPs of the divergence itself, however near the rows. */
 XENT_API xent_status xent_kl_div_with_logits_f32(const float *x, const float *t, size_t rows, size_t classes,
                                                  float *value);
 
