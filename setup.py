@@ -199,6 +199,8 @@ class BuildKernels(build_clib):
             return [obj for part in parts for obj in part]
 
         self.compiler.compile = compile_all
+        # Built incrementally, an archive would keep what was made of files that are no longer there.
+        Path(self.build_clib, LIBRARY).unlink(missing_ok=True)
         super().build_libraries(libraries)
 
     def run(self):

@@ -1,5 +1,6 @@
 /* api.cpp: the C interface: a request, checked whole before anything is queued, becomes a job, a plan and its launches.
  * */
+#include "../kernels/check.h"
 #include "launch.h"
 #include "table.h"
 
@@ -103,139 +104,6 @@ static xent_status copy_here(void *to, const void *from, size_t bytes, void *str
 #endif
 
 /* ---- a request, checked ---- */
-static bool is_float(int dtype) {
-    return dtype >= XENT_F16 && dtype <= XENT_F64;
-}
-static bool is_label(int dtype) {
-    return dtype >= XENT_I8 && dtype <= XENT_U64;
-}
-static bool is_weight(const xent_view &v) {
-    return !v.data || v.dtype == XENT_F32 || v.dtype == XENT_F64;
-}
-/* Of a dtype, or of the one that is computed in where that is coarser. */
-static double eps_of(int dtype, int compute) {
-    dtype = dtype == XENT_F64 ? compute : dtype;
-    return dtype == XENT_F16 ? 0x1p-10 : dtype == XENT_BF16 ? 0x1p-7 : dtype == XENT_F32 ? 0x1p-23 : 0x1p-52;
-}
-
-/* An operand whose elements are read or written as what they are: on their own boundaries. */
-static bool is_aligned(const xent_view &v, int ndim, const ptrdiff_t *shape, ptrdiff_t classes, bool per_row,
-                       bool per_class) {
-    const intptr_t size = size_of(v.dtype);
-    if (!v.data)
-        return true;
-    if (intptr_t(v.data) % size || (per_class && classes > 1 && v.class_stride % size))
-        return false;
-    for (int d = 0; per_row && d < ndim; d++)
-        if (shape[d] > 1 && v.strides[d] % size)
-            return false;
-    return true;
-}
-
-struct request_facts {
-    const op_entry *op;
-    bool has_labels, has_value, has_emit;
-    int64_t rows;
-};
-
-static xent_status check(const xent_request *req, request_facts *f) {
-    if (!req || req->struct_size != sizeof *req)
-        return XENT_ERR_OPTION;
-    if (req->op < 0 || req->op >= OPS)
-        return XENT_ERR_OP;
-    const op_entry &op = ops[req->op];
-    const bool point = op.target == XENT_TARGET_POINT, labels = op.target == XENT_TARGET_LABELS;
-    const bool soft = op.target == XENT_TARGET_PROBS, bce = op.reduce == REDUCE_BCE;
-    const bool has_labels = labels || (soft && !bce && is_label(req->target.dtype));
-    const bool cross_entropy = op.reduce == REDUCE_CE || op.value == VALUE_LABEL;
-    const bool weighs_classes = cross_entropy || bce || op.reduce == REDUCE_LABEL;
-    const bool loss = weighs_classes || op.reduce >= REDUCE_KL;
-    const bool has_value = op.value != VALUE_NONE, has_emit = op.emit != EMIT_NONE;
-    const bool per_class = req->reduction == XENT_PER_CLASS;
-
-    f->op = &op;
-    f->has_labels = has_labels;
-    f->has_value = has_value;
-    f->has_emit = has_emit;
-    f->rows = 1;
-    if (req->compute != XENT_F32 && req->compute != XENT_F64)
-        return XENT_ERR_DTYPE;
-    if (req->ndim < 0 || req->ndim > XENT_MAX_NDIM || req->classes < 0 || (req->ndim > 0 && !req->shape))
-        return XENT_ERR_SHAPE;
-    for (int d = 0; d < req->ndim; d++) {
-        if (req->shape[d] < 0 || (req->shape[d] > 0 && f->rows > PTRDIFF_MAX / req->shape[d]))
-            return XENT_ERR_SHAPE;
-        f->rows *= req->shape[d];
-    }
-    if (!is_float(req->logits.dtype))
-        return XENT_ERR_DTYPE;
-    if (op.target != XENT_TARGET_NONE &&
-        !(labels ? is_label(req->target.dtype) : is_float(req->target.dtype) || has_labels))
-        return XENT_ERR_DTYPE;
-    if ((has_value && !per_class && !is_float(req->value.dtype)) || (has_emit && !is_float(req->out.dtype)))
-        return XENT_ERR_DTYPE;
-    if ((req->where.data && req->where.dtype != XENT_BOOL) || !is_weight(req->class_weight) ||
-        !is_weight(req->pos_weight) || !is_weight(req->sample_weight) || !is_weight(req->temperature))
-        return XENT_ERR_DTYPE;
-    const xent_view *all[] = {&req->logits,       &req->target,     &req->value,         &req->out,        &req->where,
-                              &req->class_weight, &req->pos_weight, &req->sample_weight, &req->temperature};
-    for (const xent_view *v : all)
-        if (v->data && v->swapped)
-            return XENT_ERR_DTYPE;
-
-    switch (req->reduction) {
-    case XENT_NONE:
-        break;
-    case XENT_SUM:
-    case XENT_MEAN:
-        if (!has_value)
-            return XENT_ERR_REDUCTION;
-        break;
-    case XENT_PER_CLASS:
-        if (!loss || has_value)
-            return XENT_ERR_REDUCTION;
-        break;
-    default:
-        return XENT_ERR_REDUCTION;
-    }
-
-    if (!(req->label_smoothing >= 0.0 && req->label_smoothing <= 1.0))
-        return XENT_ERR_OPTION;
-    if ((req->label_smoothing != 0.0 && !(cross_entropy && soft)) || (req->class_weight.data && !weighs_classes) ||
-        (req->pos_weight.data && !bce) || (req->has_ignore_index && !has_labels) ||
-        (req->sample_weight.data && !loss) || (op.reduce == REDUCE_LABEL && req->temperature.data) ||
-        (point && (req->where.data || req->temperature.data)) || (op.reduce == REDUCE_ENT && req->temperature.data))
-        return XENT_ERR_OPTION;
-
-    /* A scalar result is written even of an empty batch; nothing else is touched then. */
-    const bool some = f->rows > 0 && req->classes > 0;
-    if (has_value && !req->value.data && (f->rows > 0 || req->reduction != XENT_NONE))
-        return XENT_ERR_NULL;
-    if (some && (!req->logits.data || (has_emit && !req->out.data)))
-        return XENT_ERR_NULL;
-    if (f->rows > 0 && op.target != XENT_TARGET_NONE && !req->target.data && (has_labels || req->classes > 0))
-        return XENT_ERR_NULL;
-    if (per_class && req->classes > 0 && !req->out.data)
-        return XENT_ERR_NULL;
-    const bool value_rows = req->reduction == XENT_NONE, out_rows = !per_class;
-    const struct {
-        const xent_view &v;
-        bool per_row, per_class;
-    } each[] = {{req->logits, true, true},       {req->target, op.target != XENT_TARGET_NONE, !has_labels},
-                {req->value, value_rows, false}, {req->out, out_rows, true},
-                {req->where, true, true},        {req->sample_weight, true, false},
-                {req->temperature, true, false}, {req->class_weight, false, true},
-                {req->pos_weight, false, true}};
-    for (const auto &o : each)
-        if (req->ndim > 0 && o.per_row && o.v.data && !o.v.strides)
-            return XENT_ERR_NULL;
-    for (const auto &o : each)
-        if (f->rows > 0 && size_of(o.v.dtype) &&
-            !is_aligned(o.v, req->ndim, req->shape, req->classes, o.per_row, o.per_class))
-            return XENT_ERR_OPTION;
-    return XENT_OK;
-}
-
 /* ---- a job ---- */
 static operand operand_of(const xent_view &v, bool used, int64_t classes) {
     operand o = {};
@@ -243,7 +111,7 @@ static operand operand_of(const xent_view &v, bool used, int64_t classes) {
         return o;
     o.data = static_cast<char *>(v.data);
     o.dtype = v.dtype;
-    o.size = size_of(v.dtype);
+    o.size = xent_dtype_size(v.dtype);
     o.cs = classes > 1 ? v.class_stride : o.size; /* of one class a stride means nothing */
     return o;
 }
@@ -310,23 +178,25 @@ static const op_kernels *kernels_of(int op, int stored) {
 }
 
 static xent_status prepare(const xent_request *req, int device, prepared *out) {
-    request_facts f;
     device_facts there = {};
-    xent_status s = check(req, &f);
+    xent_status s = !req || req->struct_size != sizeof *req ? XENT_ERR_OPTION : xent_check(req, XENT_ON_DEVICE);
     if (s == XENT_OK)
         s = facts_of(device, &there);
     if (s != XENT_OK)
         return s;
-    const op_entry &op = *f.op;
+    const op_entry &op = ops[req->op];
+    const bool has_value = op.value != VALUE_NONE, has_emit = op.emit != EMIT_NONE;
     job &j = out->j;
     j = job();
     const bool value_rows = req->reduction == XENT_NONE, per_class = req->reduction == XENT_PER_CLASS;
-    j.rows = f.rows;
+    j.rows = 1;
+    for (int d = 0; d < req->ndim; d++)
+        j.rows *= req->shape[d];
     j.classes = req->classes;
     j.x = operand_of(req->logits, true, j.classes);
     j.t = operand_of(req->target, op.target != XENT_TARGET_NONE, j.classes);
-    j.value = operand_of(req->value, f.has_value && value_rows, 1);
-    j.out = operand_of(req->out, f.has_emit, j.classes);
+    j.value = operand_of(req->value, has_value && value_rows, 1);
+    j.out = operand_of(req->out, has_emit, j.classes);
     j.where = operand_of(req->where, true, j.classes);
     j.weight = operand_of(req->sample_weight, true, 1);
     j.temperature = operand_of(req->temperature, true, 1);
@@ -337,7 +207,7 @@ static xent_status prepare(const xent_request *req, int device, prepared *out) {
         return s;
     for (int d = 0; d < j.ndim; d++)
         j.by_shape[d] = divider_of(j.shape[d]);
-    j.has_labels = f.has_labels;
+    j.has_labels = xent_has_labels(&op, req->target.dtype);
     j.has_ignore = req->has_ignore_index != 0;
     j.ignore_index = req->ignore_index;
     j.smooths = req->label_smoothing > 0.0;
@@ -345,11 +215,11 @@ static xent_status prepare(const xent_request *req, int device, prepared *out) {
     j.unsmoothed = 1.0 - req->label_smoothing;
     j.uniform = j.classes > 0 ? req->label_smoothing / double(j.classes) : 0.0;
     j.grad_scale = req->grad_scale;
-    j.tau = eps_of(req->target.dtype, req->compute) * (4.0 + std::sqrt(double(j.classes)));
+    j.tau = xent_dtype_eps(req->target.dtype, req->compute == XENT_F32) * (4.0 + std::sqrt(double(j.classes)));
     j.divisor = req->reduction == XENT_MEAN ? double(j.rows) : 1.0;
-    j.weighs_by_label = f.has_labels && j.class_weight.data;
+    j.weighs_by_label = j.has_labels && j.class_weight.data;
 
-    const bool folds = op.reduce != REDUCE_NONE && op.reduce != REDUCE_LABEL;
+    const bool folds = xent_folds(op.reduce);
     const bool reads_x = folds || op.target == XENT_TARGET_POINT;
     const bool reads_t = op.target != XENT_TARGET_NONE && op.target != XENT_TARGET_LABELS && !j.has_labels;
     const operand none = {};
@@ -358,7 +228,7 @@ static xent_status prepare(const xent_request *req, int device, prepared *out) {
     int stored = req->compute;
     const int half = req->logits.dtype;
     if (stored == XENT_F32 && (half == XENT_F16 || half == XENT_BF16) && is_native(x, half) && is_native(t, half) &&
-        is_native(f.has_emit ? j.out : none, half))
+        is_native(has_emit ? j.out : none, half))
         stored = half;
     const bool by_class = op.target == XENT_TARGET_PROBS && (j.has_labels || j.smooths || j.class_weight.data);
     const bool simple = !j.where.data && !by_class && !j.pos_weight.data && is_native(x, stored) &&
@@ -372,12 +242,13 @@ static xent_status prepare(const xent_request *req, int device, prepared *out) {
     a.access = !simple ? ANY : packed ? PACKS : STRIDED;
     a.contiguous = packed;
     a.reduction = req->reduction;
-    a.has_labels = f.has_labels;
+    a.has_labels = j.has_labels;
     a.weighs = j.weight.data || j.where.data || j.has_ignore || j.weighs_by_label;
     a.scales = j.class_weight.data && op.target == XENT_TARGET_PROBS && stored != XENT_F64;
     j.weighs = j.weight.data || j.class_weight.data;
     /* As in reduce.c: 64 eps of a divergence is at least this much in the largest class. */
-    j.js_gap = std::fmin(std::sqrt(512.0 * eps_of(req->compute, req->compute) * double(j.classes)), 0.1);
+    j.js_gap =
+        std::fmin(std::sqrt(512.0 * xent_dtype_eps(req->compute, req->compute == XENT_F32) * double(j.classes)), 0.1);
     out->op = &op;
     out->kernels = kernels_of(req->op, stored);
     out->common = stored == XENT_F64 ? kernels_COMMON_F64() : kernels_COMMON_F32();
@@ -428,7 +299,7 @@ static xent_status add_rows(const prepared &r, void *partials, void *to, int dty
 }
 
 static xent_status queue_rows(const prepared &r, void *stream) {
-    const bool per_class = r.p.per_class, js = is_js(*r.op);
+    const bool per_class = r.p.per_class, js = r.op->reduce == REDUCE_JS;
     if (!r.p.split)
         return launch_rows(r, r.p.rows, per_class ? MODE_RESULTS : MODE_ALL, r.p.blocks, stream);
     const int64_t rows = ceil_div(r.j.rows, 1);
@@ -496,7 +367,7 @@ static xent_status load_all() {
         if (s == XENT_OK)
             s = c->load_add_up(&made_for);
     }
-    for (int op = 0; op < OPS; op++)
+    for (int op = 0; op < OPERATIONS; op++)
         for (int stored = XENT_F16; stored <= XENT_F64; stored++)
             for (const kernel &k : kernels_of(op, stored)->at)
                 if (s == XENT_OK && k.load)

@@ -88,7 +88,7 @@ template <int I, int... REGIME> const op_kernels *kernels_of(std::integer_sequen
 }
 
 template <int I> const op_kernels *find(int op) {
-    if constexpr (I < OPS) {
+    if constexpr (I < OPERATIONS) {
         if constexpr (family_of(ops[I]) == XENT_NAME(FAMILY_, XENT_FAMILY, , )) {
             if (op == I)
                 return kernels_of<I>(std::make_integer_sequence<int, REGIMES>());

@@ -67,30 +67,6 @@ struct job {
     int64_t chunks, chunk_rows;
 };
 
-XENT_HD int size_of(int dtype) {
-    switch (dtype) {
-    case XENT_F64:
-    case XENT_I64:
-    case XENT_U64:
-        return 8;
-    case XENT_F32:
-    case XENT_I32:
-    case XENT_U32:
-        return 4;
-    case XENT_F16:
-    case XENT_BF16:
-    case XENT_I16:
-    case XENT_U16:
-        return 2;
-    case XENT_BOOL:
-    case XENT_I8:
-    case XENT_U8:
-        return 1;
-    default:
-        return 0;
-    }
-}
-
 /* A row's place along each batch dimension. */
 struct place_in_batch {
     int64_t at[MAX_NDIM];

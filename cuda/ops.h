@@ -8,67 +8,23 @@
 
 namespace xent {
 
-enum value_kind {
-    VALUE_NONE,
-    VALUE_LSE,
-    VALUE_ENT,
-    VALUE_SENT,
-    VALUE_CE,
-    VALUE_LABEL,
-    VALUE_KL,
-    VALUE_NLL,
-    VALUE_BCE,
-    VALUE_JS
-};
-
-enum emit_kind {
-    EMIT_NONE,
-    EMIT_LOGP,
-    EMIT_P,
-    EMIT_GRAD,
-    EMIT_CE_TERM,
-    EMIT_KL_TERM,
-    EMIT_AT_LABEL, /* 0 but at the label */
-    EMIT_BCE_TERM,
-    EMIT_BCE_GRAD,
-    EMIT_JS_TERM,
-    EMIT_JS_GRAD,
-    EMIT_KL_POINT,
-    EMIT_REL_ENTR
-};
-
-struct op_entry {
-    const char *name;
-    reduce_kind reduce;
-    xent_target target;
-    value_kind value;
-    emit_kind emit;
-};
-
 constexpr op_entry ops[] = {
 #define OP(name, R, T, V, E) {#name, REDUCE_##R, XENT_TARGET_##T, VALUE_##V, EMIT_##E},
 #include "../kernels/ops.def"
 #undef OP
 };
-enum { OPS = sizeof ops / sizeof ops[0] };
-
-/* Jensen-Shannon: log sum exp of both operands comes first, and the loss from what follows from it. */
-constexpr bool is_js(const op_entry &op) {
-    return op.value == VALUE_JS || op.emit == EMIT_JS_TERM;
-}
-
 template <int I> struct op_of {
     static constexpr int index = I;
     static constexpr reduce_kind reduce = ops[I].reduce;
     static constexpr xent_target target = ops[I].target;
     static constexpr value_kind value = ops[I].value;
     static constexpr emit_kind emit = ops[I].emit;
-    static constexpr bool log_target = target == XENT_TARGET_LOGITS || target == XENT_TARGET_LOG_PROBS;
-    static constexpr bool is_js = xent::is_js(ops[I]);
+    static constexpr bool log_target = xent_is_log(target);
+    static constexpr bool is_js = reduce == REDUCE_JS;
     static constexpr bool emits = emit != EMIT_NONE, labels = target == XENT_TARGET_LABELS;
     static constexpr bool point = target == XENT_TARGET_POINT;
     /* Which operands the reduction and the emit read, class by class. */
-    static constexpr bool folds = reduce != REDUCE_NONE && reduce != REDUCE_LABEL;
+    static constexpr bool folds = xent_folds(reduce);
     static constexpr bool reads_x = folds || point;
     static constexpr bool reads_t = target == XENT_TARGET_PROBS || log_target || point;
     static constexpr bool weighs = reduce == REDUCE_BCE; /* class by class */
@@ -77,13 +33,12 @@ template <int I> struct op_of {
     /* What lies outside adds nothing: */
     static constexpr bool zero_x = reduce == REDUCE_ENT || point;
     /* What is emitted is a gradient. */
-    static constexpr bool gradient = emit == EMIT_GRAD || emit == EMIT_BCE_GRAD || emit == EMIT_JS_GRAD ||
-                                     (emit == EMIT_AT_LABEL && value == VALUE_NLL);
+    static constexpr bool gradient = xent_emit_of(emit).is_gradient;
     /* The emit is E times a factor. */
-    static constexpr bool of_exp = emit == EMIT_P || emit == EMIT_GRAD;
+    static constexpr bool of_exp = xent_emit_of(emit).of_exp;
 };
 
-template <class OP, class M> using state_of = state<OP::reduce, OP::log_target, M>;
+template <class OP, class M> using state_of = state<OP::reduce, M>;
 
 /* What the options make of one row. */
 template <class M> struct row_facts {
@@ -207,12 +162,12 @@ template <class S> XENT_HD typename S::W kl_of(const S &s) {
 }
 
 /* ---- from a row's state to its result ---- */
-/* K: how the row was folded, for KL may leave its range (*again), and is then folded once more as REDUCE_PAIR. */
+/* K: how the row was folded, for KL may leave its range (*again), and is then folded once more. */
 template <class OP, class M, reduce_kind K>
-XENT_HD result<M> finish(const job &j, const row_facts<M> &row, const state<K, OP::log_target, M> &s, bool *again) {
+XENT_HD result<M> finish(const job &j, const row_facts<M> &row, const state<K, M> &s, bool *again) {
     using R = typename M::real;
     using W = wide<R, !M::quick>;
-    using S = state<K, OP::log_target, M>;
+    using S = state<K, M>;
     constexpr bool log_target = OP::log_target, needs_y = S::of_y;
     const R inf = fp<R>::infinity, nan = fp<R>::nan, none = -inf;
     result<M> r = {};
@@ -269,7 +224,7 @@ XENT_HD result<M> finish(const job &j, const row_facts<M> &row, const state<K, O
             v = no_t && bsum.value() == R(0) ? R(0) * s.x.r.hi : nan;
     }
     if constexpr (OP::value == VALUE_KL) {
-        bool direct = K == REDUCE_PAIR;
+        bool direct = !S::is_kl;
         if constexpr (S::is_kl) {
             v = kl_of(s) * total + (unit ? W(R(0)) : tlogt);
             if (OP::target == XENT_TARGET_LOGITS && j.classes > 0 && (my == inf || my == none))
@@ -277,7 +232,7 @@ XENT_HD result<M> finish(const job &j, const row_facts<M> &row, const state<K, O
             direct = !finite(v.value());
         }
         /* Out of range, NaN, or truly infinite: the direct sum says which. */
-        if constexpr (S::is_pair) {
+        if constexpr (S::of_tb) {
             if (direct && log_target)
                 v = total * ((bsum * y.inv * (R(2) / S::plain) - y.log1) + x.log1) + (unit ? W(R(0)) : tlogt);
             if (direct && OP::target == XENT_TARGET_LOG_PROBS && my == none) /* no target: 0, but for NaN in x */
@@ -341,8 +296,10 @@ XENT_HD result<M> finish(const job &j, const row_facts<M> &row, const state<K, O
             seen += s.y.r.value();
         r.poison = seen != seen || (OP::target == XENT_TARGET_LOGITS && my == none) ? nan : R(0);
         r.py = py * r.g;
-    } else if constexpr (OP::emit == EMIT_AT_LABEL) { /* the slope of what has a value, else the term itself */
-        r.patch = -(OP::value == VALUE_NLL ? r.g : weigh(row.x_label, r.g, row.x_label != row.x_label));
+    } else if constexpr (OP::emit == EMIT_NLL_TERM) {
+        r.patch = -weigh(row.x_label, r.g, row.x_label != row.x_label);
+    } else if constexpr (OP::emit == EMIT_NLL_GRAD) {
+        r.patch = -r.g;
     }
     return r;
 }
@@ -420,7 +377,7 @@ XENT_HD void emit(const result<M> &r, tile<typename M::real, N> &v, bool held, t
         } else if constexpr (OP::emit == EMIT_KL_TERM) {
             const R w = t * r.g, term = w * (log(t) + ((r.x_hi - x) + r.x_lo));
             out[i] = (w != zero ? term : zero) + r.poison;
-        } else if constexpr (OP::emit == EMIT_AT_LABEL) {
+        } else if constexpr (OP::emit == EMIT_NLL_TERM || OP::emit == EMIT_NLL_GRAD) {
             out[i] = zero;
         } else if constexpr (OP::emit == EMIT_BCE_TERM) {
             const R term = bce_term(x, t, v.w[i], v.p[i]);

@@ -40,7 +40,7 @@ using cluster_team = team<256, 256, 1, 8>; /* two blocks a multiprocessor, of ro
 
 /* Whether an operation has kernels of a regime. */
 constexpr bool exists(const op_entry &op, int regime) {
-    const bool emits = op.emit != EMIT_NONE, folds = op.reduce != REDUCE_NONE && op.reduce != REDUCE_LABEL;
+    const bool emits = op.emit != EMIT_NONE, folds = xent_folds(op.reduce);
     switch (regime) {
     case HELD_QUAD:
     case HELD_WARP:
@@ -56,7 +56,7 @@ constexpr bool exists(const op_entry &op, int regime) {
     case MERGE:
         return folds;
     case MERGE_JS:
-        return is_js(op);
+        return op.reduce == REDUCE_JS;
     case CLASS_SUMS:
         return emits && op.value == VALUE_NONE && op.reduce != REDUCE_NONE && op.emit != EMIT_LOGP && op.emit != EMIT_P;
     default:
@@ -113,7 +113,7 @@ constexpr pieces pieces_of_cluster(const op_entry &op, bool is_f64, int64_t clas
 /* The regime of a request that reads classes along rows. */
 constexpr regime choose(const op_entry &op, bool is_f64, int64_t classes, access_kind access, bool contiguous,
                         bool per_class, bool clusters) {
-    const bool emits = op.emit != EMIT_NONE, folds = op.reduce != REDUCE_NONE && op.reduce != REDUCE_LABEL;
+    const bool emits = op.emit != EMIT_NONE, folds = xent_folds(op.reduce);
     if (!emits && !folds) /* a number at the label */
         return STREAM_QUAD;
     if (access == ANY && contiguous)
@@ -189,7 +189,7 @@ constexpr plan make_plan(const facts &f) {
     plan p = {};
     const size_t real = f.is_f64 ? 8 : 4, pair = 2 * real;
     const op_entry &op = *f.op;
-    const bool folds = op.reduce != REDUCE_NONE && op.reduce != REDUCE_LABEL;
+    const bool folds = xent_folds(op.reduce);
     p.rows = choose(op, f.is_f64, f.classes, f.access, f.contiguous, f.reduction == XENT_PER_CLASS, f.clusters);
     p.per_class = f.reduction == XENT_PER_CLASS;
     p.sums = f.reduction == XENT_SUM || f.reduction == XENT_MEAN;
@@ -220,7 +220,7 @@ constexpr plan make_plan(const facts &f) {
         room_for(&end, sizeof(note));
     if (p.split)
         p.states = room_for(&end, size_t(units) * size_t(f.state_reals) * real);
-    if ((p.split && (op.emit != EMIT_NONE || is_js(op))) || p.per_class)
+    if ((p.split && (op.emit != EMIT_NONE || op.reduce == REDUCE_JS)) || p.per_class)
         p.results = room_for(&end, size_t(f.rows) * size_t(f.result_reals) * real);
     if (p.sums || p.weighs)
         p.values = room_for(&end, size_t(f.rows) * pair);

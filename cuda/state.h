@@ -1,4 +1,4 @@
-/* state.h: what a row is folded into: kernels/rowstate.h's states, one a lane. A lane folds tiles of its row's classes
+/* state.h: what a row is folded into: kernels/state.h's states, one a lane. A lane folds tiles of its row's classes
  * into its own state, against its own references; then the lanes of the row join: all end with the row's state, from
  * the same tree of additions whatever the batch is.
  *
@@ -7,26 +7,11 @@
 #ifndef XENT_CUDA_STATE_H
 #define XENT_CUDA_STATE_H
 
-#include "../kernels/rowstate.h"
+#include "../kernels/ops.h"
 #include "group.h"
 #include "terms.h"
 
 namespace xent {
-
-/* ops.def's REDUCE; see kernels/internal.h. */
-enum reduce_kind {
-    REDUCE_NONE,
-    REDUCE_LSE,
-    REDUCE_ENT,
-    REDUCE_SENT,
-    REDUCE_CE,
-    REDUCE_LABEL,
-    REDUCE_BCE,
-    REDUCE_JS,
-    REDUCE_KL,
-    REDUCE_PAIR,
-    REDUCE_KLPAIR
-};
 
 /* ---- sums ---- */
 template <class R, bool P> XENT_HD void add_to(wide<R, P> &a, R v) {
@@ -127,17 +112,15 @@ template <class M> struct top {
     }
 };
 
-template <reduce_kind K, bool LOG, class M> struct state {
+template <reduce_kind K, class M> struct state {
     using R = typename M::real;
     using W = wide<R, !M::quick>;
     static constexpr bool paired = !M::quick;
-    static constexpr bool of_x =
-        K == REDUCE_LSE || K == REDUCE_SENT || K == REDUCE_CE || K == REDUCE_PAIR || K == REDUCE_KLPAIR;
-    static constexpr bool is_kl = K == REDUCE_KL || K == REDUCE_KLPAIR,
-                          is_pair = K == REDUCE_PAIR || K == REDUCE_KLPAIR;
-    static constexpr bool of_y = LOG && is_pair;               /* log sum exp of the target */
-    static constexpr bool leads_y = LOG && (is_kl || is_pair); /* ... or its maximum alone */
-    static constexpr bool of_tb = K != REDUCE_LSE && K != REDUCE_KL && K != REDUCE_NONE && K != REDUCE_LABEL;
+    static constexpr int parts = xent_parts(K);
+    static constexpr mass_kind b_holds = xent_reduce_of(K).b_holds;
+    static constexpr bool of_x = parts & PART_X, of_y = parts & PART_Y_SUM, of_tb = parts & PART_TB,
+                          is_kl = parts & PART_KL;
+    static constexpr bool leads_y = parts & PART_Y; /* a target in log space */
     /* KL holds target logits 2^32 larger, so that t u is normal wherever the result is; Quick E are large anyway. */
     static constexpr R lift = M::quick ? R(0) : R(XENT_KL_LIFT);
     /* ... and these would overflow beside large logits: b's are 2^32 smaller than 1. */
@@ -178,7 +161,7 @@ template <reduce_kind K, bool LOG, class M> struct state {
                 f(c);
                 f(c_lo);
             }
-            if constexpr (LOG && !SUMS)
+            if constexpr (leads_y && !SUMS)
                 f(held);
             sum(w);
             sum(u);
@@ -187,7 +170,7 @@ template <reduce_kind K, bool LOG, class M> struct state {
     }
     static constexpr int sum_of = paired ? 2 : 1;
     static constexpr int size = (of_x ? 2 + sum_of : 0) + (leads_y ? 1 : 0) + (of_y ? 1 + sum_of : 0) +
-                                (of_tb ? 2 * sum_of : 0) + (is_kl ? 2 + (LOG ? 1 : 0) + 3 * sum_of : 0);
+                                (of_tb ? 2 * sum_of : 0) + (is_kl ? 2 + (leads_y ? 1 : 0) + 3 * sum_of : 0);
 
     /* ---- references ---- */
     /* (v - 2 half) / 2: halves, for the difference of two logits may leave the range. */
@@ -199,16 +182,16 @@ template <reduce_kind K, bool LOG, class M> struct state {
             return;
         const bool known = x.m > -fp<R>::infinity;
         const R d = known ? half_gap(m, R(0.5) * x.m) : R(0), f = x.raise(m);
-        if constexpr (K == REDUCE_SENT) {
+        if constexpr (b_holds == MASS_X) {
             const R sum = x.r.value();
             scale(b, f);
             if (known && sum != R(0)) /* where d is infinite all else is 0 */
                 add_to(b, R(2) * d * sum);
-        } else if constexpr (K == REDUCE_CE || (is_pair && !LOG)) {
+        } else if constexpr (b_holds == MASS_T) {
             const R sum = t.value();
             if (known && sum != R(0))
                 add_to(b, d * sum);
-        } else if constexpr (is_pair) {
+        } else if constexpr (b_holds == MASS_Y) {
             if (known && y.m > -fp<R>::infinity)
                 add_to(b, d * (plain * fma(y.n, exp_of<M>(y.m, reference_of<M>(y.m)), y.r.value())));
         }
@@ -218,7 +201,7 @@ template <reduce_kind K, bool LOG, class M> struct state {
             return;
         const bool known = y.m > -fp<R>::infinity;
         const R d = known ? half_gap(y.m, R(0.5) * m) : R(0), f = y.raise(m);
-        if constexpr (is_pair) {
+        if constexpr (b_holds == MASS_Y) {
             if (b.hi != fp<R>::infinity) /* it stays, where f is 0, too */
                 scale(b, f);
             const R sum = plain * y.r.value();
@@ -232,7 +215,7 @@ template <reduce_kind K, bool LOG, class M> struct state {
         return w.hi == R(0) && a.hi == R(0);
     }
     static XENT_HD reference<M> reference_of_t(R m) {
-        if constexpr (!LOG)
+        if constexpr (!leads_y)
             return {R(0), R(0), -fp<R>::low};
         reference<M> f = reference_of<M>(m);
         f.k -= lift;
@@ -240,7 +223,7 @@ template <reduce_kind K, bool LOG, class M> struct state {
     }
     /* What w, u and a are multiplied by to be held against y.m. */
     XENT_HD R follow() const {
-        return LOG && held < y.m ? change<M>(reference_of<M>(held), reference_of<M>(y.m)) : R(1);
+        return leads_y && held < y.m ? change<M>(reference_of<M>(held), reference_of<M>(y.m)) : R(1);
     }
     /* The sums around another c and against y.m. Both at once: what is left of a weight that underflows there may be a
      * large part of the other row. */
@@ -255,7 +238,7 @@ template <reduce_kind K, bool LOG, class M> struct state {
                 scale(a, f);
             } else { /* A + U + W is sum exp(x - c) */
                 W all = e;
-                if (LOG && held < y.m) {
+                if (leads_y && held < y.m) {
                     const reference<M> old = reference_of<M>(held), now = reference_of<M>(y.m);
                     all = all + difference<paired>(old.c, now.c) + W(old.k - now.k) * W(fp<R>::ln2, fp<R>::ln2_rest);
                 }
@@ -285,7 +268,7 @@ template <reduce_kind K, bool LOG, class M> struct state {
         const auto most = [](R p, R q) { return larger(p, q); };
         const reference<M> f = reference_of_t(y.m);
         /* The most probable element, of which the others' differences are exact: all that counts in a confident row. */
-        R best = LOG ? none : R(0), beside = none, top_x = none;
+        R best = leads_y ? none : R(0), beside = none, top_x = none;
         XENT_UNROLL
         for (int k = 0; k < T; k++)
             if (k < used) {
@@ -303,18 +286,18 @@ template <reduce_kind K, bool LOG, class M> struct state {
             top_x = across_all(g, top_x, turn, most);
             best = all;
         }
-        const R weight = LOG ? exp_of<M>(best, f) : best, sum = w.value() * follow();
+        const R weight = leads_y ? exp_of<M>(best, f) : best, sum = w.value() * follow();
         const bool some = weight >= fp<R>::faint;
         R to = c, to_lo = c_lo;
         if (some && !(weight < sum)) {
             R low = R(0);
-            to = two_sum(beside, -(LOG ? best : log(best, &low)), &to_lo);
+            to = two_sum(beside, -(leads_y ? best : log(best, &low)), &to_lo);
             to_lo -= low;
             if (!finite(to))
                 to = to_lo = R(0);
         } else if (!some && sum < fp<R>::faint) { /* next to no target yet: the largest exp(x - c) is about 1 */
             /* Only a class lifts c: where none follows, what a holds of those before stays as it is. */
-            const R level = top_x - (LOG && finite(y.m) ? y.m : R(0));
+            const R level = top_x - (leads_y && finite(y.m) ? y.m : R(0));
             const bool lifts = finite(level) && (c < level || blank());
             to = lifts ? level : c > none ? c : R(0);
             to_lo = lifts ? R(0) : c_lo;
@@ -329,16 +312,16 @@ template <reduce_kind K, bool LOG, class M> struct state {
                 XENT_UNROLL
                 for (int i = 0; i < N; i++) {
                     R lt_lo = R(0);
-                    const R lt = LOG ? v[k].t[i] : log(v[k].t[i], &lt_lo);
-                    v[k].w[i] = LOG ? exp_of<M>(v[k].t[i], f) : v[k].t[i];
+                    const R lt = leads_y ? v[k].t[i] : log(v[k].t[i], &lt_lo);
+                    v[k].w[i] = leads_y ? exp_of<M>(v[k].t[i], f) : v[k].t[i];
                     R lo, lost;
                     const R hi = two_sum(v[k].x[i], -lt, &lo);
                     v[k].p[i] = two_sum(hi, -c, &lost); /* NaN where t or q is 0 */
                     v[k].ex[i] = lost + ((lo - lt_lo) - c_lo);
-                    if constexpr (!LOG)
+                    if constexpr (!leads_y)
                         v[k].ey[i] = lt; /* wanted once more */
                     /* KL is infinite, also where t is too small for R: the direct sum says so */
-                    const bool live = v[k].w[i] != R(0) || (LOG && hi == none);
+                    const bool live = v[k].w[i] != R(0) || (leads_y && hi == none);
                     each[i] = live ? v[k].w[i] * (v[k].p[i] + v[k].ex[i]) : R(0);
                 }
                 add_tile<M>(sum_w, v[k].w);
@@ -421,19 +404,19 @@ template <reduce_kind K, bool LOG, class M> struct state {
                 each[i] = v.ex[i] != zero ? v.ex[i] * (x.m - v.x[i]) : zero;
             add_tile<M>(b, each);
         }
-        if constexpr (K == REDUCE_CE || (is_pair && !LOG)) {
+        if constexpr (b_holds == MASS_T) {
             const R half = R(0.5) * (x.m > none ? x.m : zero);
             XENT_UNROLL
             for (int i = 0; i < N; i++) {
                 R d = fma(R(-0.5), v.x[i], half);
-                if constexpr (is_pair)
+                if constexpr (K != REDUCE_CE)
                     d = fma(R(0.5), is_kl ? v.ey[i] : log(v.t[i]), d);
                 each[i] = v.t[i] != zero ? v.t[i] * d : zero;
             }
             add_tile<M>(b, each);
             add_tile<M>(t, v.t);
         }
-        if constexpr (of_y) { /* sum E(y) ((y - m_y) - (x - m_x)) / 2 */
+        if constexpr (b_holds == MASS_Y) { /* sum E(y) ((y - m_y) - (x - m_x)) / 2 */
             const R mx = R(0.5) * (x.m > none ? x.m : zero), my = R(0.5) * (y.m > none ? y.m : zero);
             XENT_UNROLL
             for (int i = 0; i < N; i++) { /* a target of 0 adds nothing; one above 0 where q = 0 is infinite */

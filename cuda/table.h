@@ -17,7 +17,6 @@ namespace xent {
     F(JS)                                                                                                              \
     F(BCE)                                                                                                             \
     F(REST)
-#define XENT_DTYPES(F) F(F16) F(BF16) F(F32) F(F64)
 
 enum family {
 #define XENT_ONE(name) FAMILY_##name,
@@ -26,19 +25,22 @@ enum family {
 };
 
 constexpr family family_of(const op_entry &op) {
-    if (is_js(op))
-        return FAMILY_JS;
     switch (op.reduce) {
     case REDUCE_LSE:
         return FAMILY_LSE;
     case REDUCE_CE:
         return FAMILY_CE;
     case REDUCE_KL:
+    case REDUCE_KL_LOGS:
         return FAMILY_KL;
     case REDUCE_PAIR:
+    case REDUCE_PAIR_LOGS:
         return FAMILY_PAIR;
-    case REDUCE_KLPAIR:
+    case REDUCE_KL_PAIR:
+    case REDUCE_KL_PAIR_LOGS:
         return FAMILY_KLPAIR;
+    case REDUCE_JS:
+        return FAMILY_JS;
     case REDUCE_BCE:
         return FAMILY_BCE;
     default:

@@ -1,8 +1,8 @@
-/* terms.h: what one class adds or is given: kernels/bce.h, js.h and emit.h's formulas, one number at a time. */
+/* terms.h: what one class adds or is given: kernels/math/'s formulas, one number at a time. */
 #ifndef XENT_CUDA_TERMS_H
 #define XENT_CUDA_TERMS_H
 
-#include "../kernels/rowstate.h"
+#include "../kernels/state.h"
 #include "hd.h"
 
 namespace xent {

@@ -1,6 +1,6 @@
 /* isa_avx2.c: all operations for x86-64 with AVX2, FMA and F16C (2013 on). */
-#include "bits.h"
-#include "internal.h"
+#include "isa.h"
+#include "storage.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -12,7 +12,7 @@
 #endif
 
 #define XENT_ISA_NAME avx2
-#define XENT_ISA_VEC "vec_avx2.h"
+#define XENT_ISA_VEC "simd/vec_avx2.h"
 #define XENT_REAL 64
 #include "isa_body.h"
 #define XENT_REAL 32

@@ -1,6 +1,6 @@
 /* isa_avx512.c: all operations for x86-64 with AVX-512 F, BW, DQ, VL. */
-#include "bits.h"
-#include "internal.h"
+#include "isa.h"
+#include "storage.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -13,7 +13,7 @@
 #endif
 
 #define XENT_ISA_NAME avx512
-#define XENT_ISA_VEC "vec_avx512.h"
+#define XENT_ISA_VEC "simd/vec_avx512.h"
 #define XENT_REAL 64
 #include "isa_body.h"
 #define XENT_REAL 32

@@ -1,13 +1,13 @@
 /* isa_baseline.c: all operations for any processor. */
-#include "bits.h"
-#include "internal.h"
+#include "isa.h"
+#include "storage.h"
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("schedule-insns", "sched-pressure") /* a run's bodies are interleaved */
 #endif
 
 #define XENT_ISA_NAME baseline
-#define XENT_ISA_VEC "vec_baseline.h"
+#define XENT_ISA_VEC "simd/vec_baseline.h"
 #define XENT_REAL 64
 #include "isa_body.h"
 #define XENT_REAL 32

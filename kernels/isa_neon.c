@@ -1,12 +1,12 @@
 /* isa_neon.c: all operations for 64-bit Arm. */
-#include "bits.h"
-#include "internal.h"
+#include "isa.h"
+#include "storage.h"
 
 #if defined(__aarch64__)
 #include <arm_neon.h>
 
 #define XENT_ISA_NAME neon
-#define XENT_ISA_VEC "vec_neon.h"
+#define XENT_ISA_VEC "simd/vec_neon.h"
 #define XENT_REAL 64
 #include "isa_body.h"
 #define XENT_REAL 32

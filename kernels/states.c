@@ -1,8 +1,8 @@
 /* states.c: rows that come in pieces. A state is one row of a group_state, as much of it as the operation's reduction uses,
  * behind what else a value needs: how many classes there were, and what is known of the row's label. A piece is a job whose
  * values are its rows' states. */
-#include "internal.h"
-#include "plan.h"
+#include "run.h"
+#include "storage.h"
 
 enum { MARK = 0x78 };
 enum {
@@ -22,8 +22,8 @@ typedef struct head {
     double weight, x_label;
 } head;
 
-reduce_kind xent_state_kind(const op_entry *op) {
-    return op->reduce == REDUCE_KL ? REDUCE_KLPAIR : op->reduce; /* rows are not there to be folded a second time */
+static reduce_kind kind_of(const op_entry *op) {
+    return xent_reduce_of(op->reduce).of_pieces;
 }
 
 static const op_entry *op_with_states(int op) {
@@ -32,19 +32,9 @@ static const op_entry *op_with_states(int op) {
 }
 
 /* ---- rows in memory ---- */
-/* The fields of group_state that the operation's reduction uses, by number; returns how many. */
-static int fields_of(const op_entry *op, int at[]) {
-    static const size_t start[] = {offsetof(group_state, x), offsetof(group_state, y), offsetof(group_state, t),
-                                   offsetof(group_state, c), sizeof(group_state)};
-    const reduce_kind kind = xent_state_kind(op);
-    const bool log_target = op->target == XENT_TARGET_LOGITS || op->target == XENT_TARGET_LOG_PROBS;
-    const bool uses[] = {xent_sums_x(kind), kind >= REDUCE_KL && log_target, kind != REDUCE_LSE && kind != REDUCE_LABEL,
-                         xent_is_kl(kind)};
-    int n = 0;
-    for (int part = 0; part < 4; part++)
-        for (size_t f = start[part]; uses[part] && f < start[part + 1]; f += sizeof(lanes))
-            at[n++] = (int)(f / sizeof(lanes));
-    return n;
+/* The numbers of the fields that the operation's states have; returns how many. */
+static int fields_of(const op_entry *op, int at[STATE_FIELDS]) {
+    return xent_state_fields(xent_parts(kind_of(op)), at);
 }
 
 size_t xent_state_size(int op) {
@@ -56,13 +46,13 @@ size_t xent_state_size(int op) {
 static void load_row(const char *p, const int *at, int fields, group_state *s, int l) {
     p += sizeof(head);
     for (int f = 0; f < fields; f++, p += sizeof(double))
-        memcpy(&((lanes *)s)[at[f]][l], p, sizeof(double));
+        memcpy(&((per_row *)s)[at[f]][l], p, sizeof(double));
 }
 
 static void store_row(char *p, const int *at, int fields, const group_state *s, int l) {
     p += sizeof(head);
     for (int f = 0; f < fields; f++, p += sizeof(double))
-        memcpy(p, &((const lanes *)s)[at[f]][l], sizeof(double));
+        memcpy(p, &((const per_row *)s)[at[f]][l], sizeof(double));
 }
 
 static head head_at(const void *p) {
@@ -75,9 +65,8 @@ static head head_at(const void *p) {
 static bool takes(const op_entry *op, int dtype) {
     if (dtype == XENT_NO_DTYPE)
         return true;
-    if (op->target == XENT_TARGET_LABELS)
-        return dtype >= XENT_I8 && dtype <= XENT_U64;
-    return op->target != XENT_TARGET_NONE && dtype <= XENT_F64;
+    return op->target == XENT_TARGET_LABELS ? xent_is_integer(dtype)
+                                            : op->target != XENT_TARGET_NONE && xent_is_float(dtype);
 }
 
 /* All that is made use of, since states may come from elsewhere: a head that no pieces lead to is refused. The sums behind
@@ -138,7 +127,7 @@ static void join_rows(const xent_job *job, const isa_entry *isa, char *const p[]
         merges = merges || head_at(p[l]).classes > 0;
     }
     if (merges && fields > 0)
-        isa->merge(job, xent_state_kind(job->op), rows, &sum, s);
+        isa->merge(kind_of(job->op), rows, &sum, s);
     for (int l = 0; l < rows; l++) {
         const head old = head_at(p[l]), new = joined(old, more[l]);
         if (more[l].classes > 0)
@@ -147,11 +136,11 @@ static void join_rows(const xent_job *job, const isa_entry *isa, char *const p[]
     }
 }
 
-void xent_keep_states(const xent_job *job, const isa_entry *isa, const row_group *g, group_state *s) {
+static void keep_states(const xent_job *job, const isa_entry *isa, const row_group *g, group_state *s) {
     const operand *t = &job->at[OPERAND_T], *states = &job->at[OPERAND_VALUE];
     const bool weighed = job->class_scale != 1.0; /* pieces have scales of their own, states none */
-    char *p[GROUP_LANES];
-    head more[GROUP_LANES];
+    char *p[GROUP_ROWS];
+    head more[GROUP_ROWS];
     for (int l = 0; weighed && l < g->rows; l++) {
         s->b.s[l] *= job->class_scale, s->b.e[l] *= job->class_scale;
         s->t.s[l] *= job->class_scale, s->t.e[l] *= job->class_scale;
@@ -180,7 +169,7 @@ void xent_keep_states(const xent_job *job, const isa_entry *isa, const row_group
 /* How many states from p on are alike but for what they hold, up to a group. */
 static int run_of_alike(const char *p, size_t size, size_t rows, const head *first) {
     int n = 1;
-    while (n < GROUP_LANES && (size_t)n < rows) {
+    while (n < GROUP_ROWS && (size_t)n < rows) {
         const head h = head_at(p + (size_t)n * size);
         if (h.op != first->op || h.compute != first->compute || h.target != first->target ||
             h.classes != first->classes)
@@ -229,7 +218,7 @@ xent_status xent_state_update(xent_request *piece, ptrdiff_t first_class, void *
     op = op_with_states(piece->op);
     if (!op)
         return XENT_ERR_OP;
-    if (op->target == XENT_TARGET_PROBS && piece->target.dtype > XENT_F64) /* one-hot: the operation of labels */
+    if (op->target == XENT_TARGET_PROBS && !xent_is_float(piece->target.dtype)) /* one-hot: the operation of labels */
         return XENT_ERR_DTYPE;
     if (piece->sample_weight.data || piece->label_smoothing != 0.0)
         return XENT_ERR_OPTION;
@@ -261,7 +250,7 @@ xent_status xent_state_update(xent_request *piece, ptrdiff_t first_class, void *
     if (status != XENT_OK)
         return status;
     job.first_class = first_class;
-    job.into_states = true;
+    job.take_states = keep_states;
     xent_do_with_what_there_is(&job, &req, isa);
     return XENT_OK;
 }
@@ -291,9 +280,9 @@ xent_status xent_state_merge(size_t rows, void *into, const void *other) {
             return XENT_ERR_STATE;
     }
     for (size_t row = 0; row < rows;) {
-        int at[STATE_FIELDS], n = rows - row < GROUP_LANES ? (int)(rows - row) : GROUP_LANES;
-        char *p[GROUP_LANES];
-        head heads[GROUP_LANES];
+        int at[STATE_FIELDS], n = rows - row < GROUP_ROWS ? (int)(rows - row) : GROUP_ROWS;
+        char *p[GROUP_ROWS];
+        head heads[GROUP_ROWS];
         group_state s;
         xent_job job;
         start_job(&first, &job);
@@ -316,7 +305,7 @@ xent_status xent_state_finish(size_t rows, const void *states, int dtype, void *
     head first;
     if (!isa)
         return XENT_ERR_ISA;
-    if (dtype < XENT_F16 || dtype > XENT_F64)
+    if (!xent_is_float(dtype))
         return XENT_ERR_DTYPE;
     if (rows == 0)
         return XENT_OK;
@@ -346,8 +335,8 @@ xent_status xent_state_finish(size_t rows, const void *states, int dtype, void *
         xent_job job;
         first = head_at(p + row * size);
         start_job(&first, &job);
-        xent_clear_states(&s, GROUP_LANES);
-        xent_start_group(&job, GROUP_LANES, &g);
+        xent_clear_states(&s, GROUP_ROWS);
+        xent_start_group(&job, GROUP_ROWS, &g);
         g.rows = run_of_alike(p + row * size, size, rows - row, &first);
         g.any_dead = false;
         for (int l = 0; l < g.rows; l++) {
@@ -360,7 +349,7 @@ xent_status xent_state_finish(size_t rows, const void *states, int dtype, void *
             g.dead[l] = !(h.flags & COUNTS);
             g.any_dead = g.any_dead || g.dead[l];
         }
-        isa->finish(&job, xent_state_kind(job.op), &g, &s, &r);
+        isa->finish(&job, kind_of(job.op), &g, &s, &r);
         for (int l = 0; l < g.rows; l++, row++)
             xent_store_scalar((char *)value + row * (size_t)width, dtype, 0, r.value[l]);
     }

@@ -71,7 +71,7 @@ XENT_HD S fold_pieces(G &g, const job &j, const row_view<M> &v, int64_t first, i
 /* KL left its range: the row is folded once more, without centred sums. */
 template <class OP, class M, class G>
 XENT_HD result<M> finish_again(G &g, const job &j, const row_view<M> &v, int *turn) {
-    using S = state<REDUCE_PAIR, OP::log_target, M>;
+    using S = state<xent_reduce_of(OP::reduce).again, M>;
     S s;
     bool again;
     const span own = own_classes(g, j);
@@ -88,7 +88,7 @@ template <class G> XENT_HD bool any_beside(G &g, bool b) {
 /* Jensen-Shannon's second reduction; fold(add) gives all tiles to add(state, tile). Rows that are near are folded twice
  * more: once for the difference of their log sum exp. */
 template <class OP, class M, class G, class F> XENT_HD void fold_js(G &g, const job &j, result<M> *r, F fold) {
-    using J = state<REDUCE_JS, true, M>;
+    using J = state<REDUCE_JS_SUM, M>;
     const auto terms = [&](bool again) {
         const js_row<M> row = js_row_of(*r);
         const J s = fold([&](J &p, auto &t) { p.add_js(t, row); });
@@ -112,7 +112,7 @@ template <class OP, class M, class S, class G>
 XENT_HD result<M> finish_row(G &g, const job &j, const row_view<M> &v, const S &s, int *turn) {
     bool again = false;
     result<M> r = finish<OP>(j, v.facts, s, &again);
-    if constexpr (OP::reduce == REDUCE_KL) {
+    if constexpr (xent_reduce_of(OP::reduce).again != REDUCE_NONE) {
         if (any_beside(g, again)) {
             const result<M> direct = finish_again<OP, M>(g, j, v, turn);
             if (again)
@@ -134,7 +134,7 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
     using shape = TEAM;
     using R = typename M::real;
     using S = state_of<OP, M>;
-    using J = state<REDUCE_JS, true, M>;
+    using J = state<REDUCE_JS_SUM, M>;
     static constexpr int blocks = 1;
     static constexpr int N = stream_tile<OP, M, A>();
 
@@ -246,7 +246,8 @@ template <class OP, class M, class TEAM> struct held {
     using shape = TEAM;
     using R = typename M::real;
     /* 128 registers a lane; 255 for double, and for twice as many numbers of what KL's gradients keep of each */
-    static constexpr bool wide_lanes = sizeof(R) == 8 || (TEAM::ranks > 1 && OP::reduce == REDUCE_KLPAIR);
+    static constexpr bool wide_lanes =
+        sizeof(R) == 8 || (TEAM::ranks > 1 && (xent_parts(OP::reduce) & PART_KL) && OP::emits);
     static constexpr int blocks = (wide_lanes ? 256 : 512) / TEAM::threads;
     static constexpr int tiles = held_tiles<OP, M, TEAM>(), N = held_tile<OP, M>();
 
@@ -305,7 +306,7 @@ template <class OP, class M, class TEAM> struct held {
         }
         if constexpr (OP::is_js)
             fold_js<OP, M>(g, j, &r, [&](auto add) {
-                state<REDUCE_JS, true, M> sums;
+                state<REDUCE_JS_SUM, M> sums;
                 XENT_UNROLL
                 for (int i = 0; i < tiles; i++)
                     if (i * step < classes)

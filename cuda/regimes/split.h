@@ -15,7 +15,7 @@ template <class OP, class M, bool AGAIN> struct merge {
     using args = job;
     using shape = row_block;
     static constexpr int blocks = 1;
-    using S = std::conditional_t<AGAIN, state<REDUCE_JS, true, M>, state_of<OP, M>>;
+    using S = std::conditional_t<AGAIN, state<REDUCE_JS_SUM, M>, state_of<OP, M>>;
 
     template <class G> static XENT_HD void run(G &g, const job &j) {
         int turn = 0;

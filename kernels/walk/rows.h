@@ -1,4 +1,4 @@
-/* walk.h: one loop over tiles, for the walk along a row, across rows, and over a piece of either (the split walk: reduce.c
+/* rows.h: one loop over tiles, for the walk along a row, across rows, and over a piece of either (the split walk: run.c
  * hands pieces to threads and merges their states in order). Reduce first, then, with the finished rows, emit. */
 /* Where the row or rows at `at` keep their tiles of exponentials, if they do. */
 INLINE R *FN(kept)(const xent_job *job, void *keep, int at) {
@@ -28,8 +28,18 @@ INLINE void FN(fetch_out)(const xent_job *job, const row_group *g, int at, ptrdi
  * go alone, and so do KL's rows, whose centred sums are vectors of rows that are not there yet. */
 enum { FN(FLIGHT) = 4 };
 
-static void FN(walk_reduce)(const xent_job *job, const row_group *g, ptrdiff_t c0, ptrdiff_t c1, reduce_kind kind,
-                            group_state *rows, void *keep) {
+/* The state's maxima become those of this tile, too; whether to look for them in it. */
+static bool FN(lead_tile)(reduce_kind kind, const FN(tile) * T, FN(state) * s, bool first, group_state *rows, int at) {
+    const int parts = xent_parts(kind);
+    const bool tops = parts & PART_X && FN(lead_x)(T, kind, first, s);
+    if (!(parts & PART_Y))
+        return tops;
+    FN(lead_y)(T, kind, s, rows, at);
+    return true;
+}
+
+static void FN(fold_rows)(const xent_job *job, const row_group *g, ptrdiff_t c0, ptrdiff_t c1, reduce_kind kind,
+                          group_state *rows, void *keep) {
     _Alignas(64) R xbuf[TILE_REALS], tbuf[TILE_REALS], wbuf[2 * TILE_REALS];
     const ptrdiff_t step = job->across ? TILE_VECTORS : TILE_REALS;
     const int width = job->across ? VN : 1;
@@ -39,7 +49,7 @@ static void FN(walk_reduce)(const xent_job *job, const row_group *g, ptrdiff_t c
     for (int at = 0, n; at < g->rows; at += n * width) {
         n = (g->rows - at + width - 1) / width;
         n = n < FN(FLIGHT) ? n : FN(FLIGHT);
-        if (xent_is_kl(kind) && !job->across)
+        if ((xent_parts(kind) & PART_KL) && !job->across)
             n = 1;
         for (int q = 0; q < n; q++) {
             T[q].across = job->across;
@@ -57,15 +67,26 @@ static void FN(walk_reduce)(const xent_job *job, const row_group *g, ptrdiff_t c
                     n = 1;
             }
             for (int q = 0; q < n; q++)
-                tops[q] = FN(lead_tile)(job, kind, &T[q], &s[q], first, rows, at + q * width);
-            for (int q = 0; q < n; q++)
-                FN(reduce_tile)(job, g, kind, &T[q], &s[q], tops[q], first, rows, at + q * width,
-                                FN(kept)(job, keep, at + q * width));
+                tops[q] = FN(lead_tile)(kind, &T[q], &s[q], first, rows, at + q * width);
+            for (int q = 0; q < n; q++) {
+                R *const mine = FN(kept)(job, keep, at + q * width);
+                const FN(folding) F = {.job = job,
+                                       .T = &T[q],
+                                       .s = &s[q],
+                                       .first = first,
+                                       .tops = tops[q],
+                                       .keeps = mine != NULL,
+                                       .keep = mine,
+                                       .rows = rows,
+                                       .at = at + q * width,
+                                       .before = g->first};
+                FN(fold_tile)(kind, &F);
+            }
         }
         for (int q = 0; q < n; q++) {
-            if (xent_is_kl(kind) && c0 == c1)
+            if ((xent_parts(kind) & PART_KL) && c0 == c1)
                 FN64(kl_none)(width, at + q * width, rows);
-            FN(put_state)(job, kind, &T[q], &s[q], at + q * width, rows);
+            FN(put_state)(xent_parts(kind) & ~PART_KL, &T[q], &s[q], at + q * width, rows);
         }
     }
 }
@@ -91,12 +112,17 @@ static void FN(emit_some)(const xent_job *job, const row_group *g, int at, ptrdi
     char *const place = straight ? o->data + g->off[OPERAND_OUT][at] + c * o->cs : NULL;
     char *base = straight && !later ? place : (char *)obuf;
     const ptrdiff_t os = straight && !later && job->across ? o->cs : (ptrdiff_t)sizeof(V);
-    if (keep)
-        FN(emit_tile)(emit, target, &T, r, at, NULL, base, os, false, true, FN(kept)(job, (void *)keep, at));
-    else if (stream && !later)
-        FN(emit_tile)(emit, target, &T, r, at, NULL, base, os, true, false, NULL);
-    else
-        FN(emit_tile)(emit, target, &T, r, at, NULL, base, os, false, false, NULL);
+    FN(writing) w = {.target = target, .T = &T, .r = r, .at = at, .out = base, .os = os};
+    if (keep) {
+        w.kept = true;
+        w.keep = FN(kept)(job, (void *)keep, at);
+        FN(emit_tile)(emit, &w);
+    } else if (stream && !later) {
+        w.stream = true;
+        FN(emit_tile)(emit, &w);
+    } else {
+        FN(emit_tile)(emit, &w);
+    }
     for (int i = 0; i < patches; i++) {
         const R patch = (R)r->patch[labels[i]];
         const ptrdiff_t j = g->label[labels[i]] - c, l = labels[i] - at;
@@ -108,12 +134,12 @@ static void FN(emit_some)(const xent_job *job, const row_group *g, int at, ptrdi
         FN(unpack_tile)(job, g, at, c, count, obuf, acc);
 }
 
-static void FN(walk_emit)(const xent_job *job, const row_group *g, ptrdiff_t c0, ptrdiff_t c1, const group_result *r,
+static void FN(emit_rows)(const xent_job *job, const row_group *g, ptrdiff_t c0, ptrdiff_t c1, const group_result *r,
                           const void *keep, xent_sum *acc) {
     const operand *o = &job->at[OPERAND_OUT];
     const bool plain = !acc && !job->at[OPERAND_WHERE].data && !g->any_dead && !g->any_after;
     if (job->across) { /* neighbouring rows share a line, or several that follow each other: written while they are at hand */
-        const ptrdiff_t most = g->rows > GROUP_LANES ? FN(WIDE_CLASSES) : TILE_VECTORS;
+        const ptrdiff_t most = g->rows > GROUP_ROWS ? FN(WIDE_CLASSES) : TILE_VECTORS;
         for (ptrdiff_t c = c0; c < c1; c += most)
             for (int at = 0; at < g->rows; at += VN) {
                 const bool straight = plain && FN(in_place)(job, g, at, OPERAND_OUT);
@@ -141,4 +167,4 @@ static void FN(walk_emit)(const xent_job *job, const row_group *g, ptrdiff_t c0,
     }
 }
 
-static const isa_kernels FN(kernels) = {VN, FN(walk_reduce), FN(walk_emit), FN(walk_few)};
+static const isa_kernels FN(kernels) = {VN, FN(fold_rows), FN(emit_rows), FN(walk_few)};

@@ -1,5 +1,5 @@
 /* vec.h: the vocabulary's meaning. One file an instruction set supplies it for the current XENT_REAL (32 or 64); the
- * mathematics (vmath.h, state.h, emit.h) is written in these words alone.
+ * mathematics (vmath.h, math/, walk/) is written in these words alone.
  *
  *   V, M, I, VN             a vector, a mask, an integer vector of the same width, lanes in a vector
  *   vload vstore vset       memory at any alignment; all lanes alike

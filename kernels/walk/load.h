@@ -1,4 +1,4 @@
-/* pack.h: between storage and tiles. A tile points straight into memory where the layout and dtype allow it, else it is
+/* load.h: between storage and tiles. A tile points straight into memory where the layout and dtype allow it, else it is
  * copied into L1 on the way: there, and nowhere else, dtypes are converted, strides and byte orders undone, temperature,
  * masks, class weights, label smoothing and one-hot labels applied, and rows of few classes transposed. Both ways give the
  * same bits. */
@@ -28,7 +28,7 @@ static void FN(pack_row)(const char *p, ptrdiff_t cs, int dtype, int swapped, pt
         PACK_LOOP(uint64_t, , bits_to_double);
     case XENT_F64 * 2 + 1:
         PACK_LOOP(uint64_t, __builtin_bswap64, bits_to_double);
-    default: /* request.c lets no other dtype through */
+    default: /* check.c lets no other dtype through */
         break;
     }
 #undef PACK_LOOP
@@ -143,7 +143,7 @@ static void FN(shape_tile)(const xent_job *job, const row_group *g, int at, bool
                            ptrdiff_t count, R fill, R *dst) {
     const operand *where = &job->at[OPERAND_WHERE], *cw = &job->class_weight;
     const ptrdiff_t dcs = job->across ? VN : 1;
-    const bool shaped = is_target && job->op->target == XENT_TARGET_PROBS && job->op->reduce != REDUCE_BCE;
+    const bool shaped = is_target && xent_shapes_target(job);
     for (int l = at; l < at + FN(rows_at)(job, g, at); l++) {
         R *d = dst + (l - at);
         if (shaped && job->label_smoothing > 0.0)
@@ -170,11 +170,10 @@ static const char *FN(load_operand)(const xent_job *job, const row_group *g, int
     const xent_target target = job->op->target;
     const bool is_target = which == OPERAND_T, labels = is_target && job->has_labels;
     const bool probabilities =
-        is_target ? !xent_target_is_log(job) : job->op->reduce == REDUCE_ENT || target == XENT_TARGET_POINT;
+        is_target ? !xent_is_log(job->op->target) : job->op->reduce == REDUCE_ENT || target == XENT_TARGET_POINT;
     const bool tempered = job->at[OPERAND_TEMPERATURE].data && (!is_target || target == XENT_TARGET_LOGITS);
-    const bool shaped =
-        job->at[OPERAND_WHERE].data || (is_target && target == XENT_TARGET_PROBS && job->op->reduce != REDUCE_BCE &&
-                                        (job->label_smoothing > 0.0 || job->class_weight.data));
+    const bool shaped = job->at[OPERAND_WHERE].data || (is_target && xent_shapes_target(job) &&
+                                                        (job->label_smoothing > 0.0 || job->class_weight.data));
     const R fill = probabilities ? (R)0 : -INF;
     const char *src = (const char *)buf;
     *step = sizeof(V);
@@ -241,7 +240,7 @@ static FN(tile) FN(load_tile)(const xent_job *job, const row_group *g, int at, p
     T.tail = job->across ? 0 : (int)(count % VN);
     if (logits)
         T.x = FN(load_operand)(job, g, at, OPERAND_X, c0, count, xbuf, &T.xs);
-    if (target == XENT_TARGET_PROBS || target == XENT_TARGET_POINT || (logits && xent_target_is_log(job)))
+    if (target == XENT_TARGET_PROBS || target == XENT_TARGET_POINT || (logits && xent_is_log(job->op->target)))
         T.t = FN(load_operand)(job, g, at, OPERAND_T, c0, count, tbuf, &T.ts);
     if (job->op->reduce == REDUCE_BCE) {
         T.w = FN(load_weights)(&job->class_weight, job->class_scale, job->across, c0, count, wbuf, &T.ws);

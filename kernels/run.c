@@ -1,10 +1,10 @@
-/* reduce.c: a job's work: groups of rows are reduced, finished and emitted; values are written, or added in units and an
+/* run.c: a job's work: groups of rows are reduced, finished and emitted; values are written, or added in units and an
  * order that do not depend on the threads. A long row is folded in pieces, in order, whether one thread does them all or
  * several share them (split), so that the bits are the same. */
-#include "internal.h"
-#include "plan.h"
-
-#define LN2 (XENT_LN2_A + XENT_LN2_B)
+#include "run.h"
+#include "math/js_again.h"
+#include "storage.h"
+#include "threads.h"
 
 enum {
     UNIT_ELEMENTS = 8192, /* rows are handed out in units of about so many elements */
@@ -12,7 +12,6 @@ enum {
     MAX_CLASS_SUMS = 64, /* per_class: partial sums over rows, at most so many ... */
     ROWS_ALONG_BYTES = 32768,
     WIDE_GROUPS = 8,
-    KEEP_BYTES = 16384,
     ROWS_PER_CLASS_SUM = 64 /* ... of at least so many rows, so that they stay small beside the logits */
 };
 
@@ -21,7 +20,7 @@ typedef struct work {
     const isa_kernels *k;
     const isa_entry *isa;
     xent_request *req;
-    int lanes, threads;
+    int group_rows, threads; /* rows that are worked on together */
     ptrdiff_t unit_rows, units;
     ptrdiff_t skew; /* rows by which the first unit, and its first group, are shorter than the others */
     bool split, keeps;
@@ -40,7 +39,7 @@ static ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) {
  * cache and no prefetcher's help: more rows make longer writes. */
 static int rows_across(const xent_job *job) {
     const bool wide = job->op->emit != EMIT_NONE && job->classes > ACROSS_CLASSES && job->pieces == 1;
-    return wide && job->rows >= WIDE_GROUPS * MAX_LANES ? MAX_LANES : GROUP_LANES;
+    return wide && job->rows >= WIDE_GROUPS * MAX_GROUP_ROWS ? MAX_GROUP_ROWS : GROUP_ROWS;
 }
 
 /* Rows from the start of a line of memory to the first row, where rows are neighbours: when the first group is shorter by
@@ -74,7 +73,7 @@ static bool sums_rows(const xent_request *req) {
 
 static size_t pieces_size(const xent_job *job) {
     /* A row of so many classes is alone in its group along. */
-    const ptrdiff_t rows = !job->across ? 1 : job->rows < GROUP_LANES ? job->rows : GROUP_LANES;
+    const ptrdiff_t rows = !job->across ? 1 : job->rows < GROUP_ROWS ? job->rows : GROUP_ROWS;
     return (size_t)job->pieces * STATE_FIELDS * (size_t)rows * sizeof(double);
 }
 
@@ -82,7 +81,7 @@ static bool folds_pieces(const xent_job *job) {
     return job->pieces > 1 && job->op->reduce != REDUCE_NONE && !job->shares_no_row;
 }
 
-size_t xent_job_scratch(const xent_job *job, const xent_request *req) {
+static size_t scratch_of(const xent_job *job, const xent_request *req) {
     work w = {.skew = MAX_VECTOR}; /* the most: where the operands will be need not be known yet */
     size_t size = 0;
     size_up(job, &w);
@@ -131,7 +130,7 @@ static void reduce_piece(void *ctx, ptrdiff_t piece) {
     xent_clear_states(&s, rows);
     w->k->reduce(w->job, t->g, piece * w->job->piece, piece_end(w->job, piece), t->kind, &s, NULL);
     for (int f = 0; f < STATE_FIELDS; f++)
-        memcpy(w->piece_states + (piece * STATE_FIELDS + f) * rows, (const lanes *)&s + f,
+        memcpy(w->piece_states + (piece * STATE_FIELDS + f) * rows, (const per_row *)&s + f,
                (size_t)rows * sizeof(double));
 }
 
@@ -143,7 +142,7 @@ static void emit_piece(void *ctx, ptrdiff_t piece) {
 static void reduce_group(work *w, const row_group *g, reduce_kind kind, group_state *s, void *keep) {
     const xent_job *job = w->job;
     group_task t = {.w = w, .g = g, .kind = kind};
-    if (kind == REDUCE_LABEL)
+    if (!xent_folds(kind))
         return;
     if (job->pieces == 1) {
         w->k->reduce(job, g, 0, job->classes, kind, s, keep);
@@ -159,65 +158,28 @@ static void reduce_group(work *w, const row_group *g, reduce_kind kind, group_st
             w->k->reduce(job, g, piece * job->piece, piece_end(job, piece), kind, into, NULL);
         else
             for (int f = 0; f < STATE_FIELDS; f++)
-                memcpy((lanes *)into + f, w->piece_states + (piece * STATE_FIELDS + f) * g->rows,
+                memcpy((per_row *)into + f, w->piece_states + (piece * STATE_FIELDS + f) * g->rows,
                        (size_t)g->rows * sizeof(double));
         if (piece > 0)
-            w->isa->merge(job, kind, g->rows, s, &one);
+            w->isa->merge(kind, g->rows, s, &one);
     }
 }
 
-/* Rows whose KL left its range are folded once more, without centred sums. Not inlined, as fold_js: the stack that these
- * need would be do_rows's on every way. */
+static void fold_task(void *ctx, reduce_kind kind, group_state *s) {
+    const group_task *t = ctx;
+    reduce_group(t->w, t->g, kind, s, NULL);
+}
+
+/* Rows whose state left its range are folded once more. Not inlined: the stack that these need would be do_rows's
+ * on every way. */
 __attribute__((noinline)) static void fold_again(work *w, const row_group *g, group_state *s, group_result *r) {
     group_result direct;
-    reduce_group(w, g, REDUCE_PAIR, s, NULL);
-    w->isa->finish(w->job, REDUCE_PAIR, g, s, &direct);
+    const reduce_kind again = xent_reduce_of(w->job->op->reduce).again;
+    reduce_group(w, g, again, s, NULL);
+    w->isa->finish(w->job, again, g, s, &direct);
     for (int l = 0; l < g->rows; l++)
         if (r->again[l])
             r->value[l] = direct.value[l];
-}
-
-/* Jensen-Shannon, once log sum exp of both operands is known: sums of terms, and what gradients need. */
-static void sum_js(work *w, const row_group *g, group_state *s, group_result *r) {
-    reduce_group(w, g, REDUCE_JS, s, NULL);
-    for (int l = 0; l < g->rows; l++) {
-        double v = s->b.s[l] + s->b.e[l];
-        v = v > LN2 ? LN2 : v; /* rounding alone gets there */
-        r->value[l] = g->any_dead && g->dead[l] ? 0.0 : xent_weigh(v, g->weight[l]);
-        r->gain[l] = s->t.s[l] + s->t.e[l];
-    }
-}
-
-/* In rows that are near to each other log p - log q is small beside what the two log sum exp round. There their difference comes
- * from those of the logits: with S = sum (P - Q) / 2 and C = sum (P + Q) / 2 it is log((C + S) / (C - S)) = 2 atanh(S / C). */
-__attribute__((noinline)) static void fold_js(work *w, row_group *g, group_state *s, group_result *r) {
-    const double near = 64.0 * (w->job->is_f32 ? 0x1p-23 : 0x1p-52), apart = 0.5;
-    /* Rows whose divergence is below `near` differ by at most this in their largest class, which has a share of 1 / classes
-     * or more, and so does the gap. Of very many classes that says nothing; 0.1 then leaves out most rows that are not near. */
-    const double most = fmin(sqrt(8.0 * near * (double)w->job->classes), 0.1);
-    bool candidates = false, again = false, redo[MAX_LANES]; /* a row's own numbers decide, not its neighbours' */
-    g->first = r;
-    for (int l = 0; l < g->rows; l++)
-        candidates = candidates || fabs(r->x_lo[l]) <= most;
-    if (!candidates && w->job->op->value != VALUE_JS) /* terms, of rows that are not near */
-        return;
-    sum_js(w, g, s, r);
-    for (int l = 0; l < g->rows; l++) {
-        redo[l] = fabs(r->x_lo[l]) <= most && s->b.s[l] < near;
-        again = again || redo[l];
-    }
-    if (!again)
-        return;
-    reduce_group(w, g, REDUCE_JS_GAP, s, NULL);
-    for (int l = 0; l < g->rows; l++) {
-        const double ratio = (s->b.s[l] + s->b.e[l]) / cosh(0.5 * r->x_lo[l]);
-        if (!redo[l] || !(fabs(ratio) < apart))
-            continue;
-        const double gap = 2.0 * atanh(ratio);
-        r->x_lo[l] = w->job->is_f32 ? (double)(float)gap : gap;
-        r->y_lo[l] = gap - r->x_lo[l];
-    }
-    sum_js(w, g, s, r);
 }
 
 static void store_values(const operand *o, const row_group *g, const double *v) {
@@ -244,18 +206,18 @@ static void do_rows(work *w, ptrdiff_t r0, ptrdiff_t r1, xent_sum *sum, xent_sum
     group_result r;
     _Alignas(64) char room[KEEP_BYTES];
     void *keep = w->keeps ? room : NULL;
-    const ptrdiff_t whole = ceil_div(r1 - r0 < w->lanes ? r1 - r0 : w->lanes, MAX_VECTOR) * MAX_VECTOR;
-    xent_start_group(job, whole < MAX_LANES ? (int)whole : MAX_LANES, &g);
+    const ptrdiff_t whole = ceil_div(r1 - r0 < w->group_rows ? r1 - r0 : w->group_rows, MAX_VECTOR) * MAX_VECTOR;
+    xent_start_group(job, whole < MAX_GROUP_ROWS ? (int)whole : MAX_GROUP_ROWS, &g);
     if (!job->across)
         xent_clear_states(&s, MAX_ROWS_ALONG);
     cursor_seek(job, &cur, first);
     while (end <= first)
-        end += w->lanes;
-    for (ptrdiff_t row = first; row < r1; row = end, end += w->lanes) {
+        end += w->group_rows;
+    for (ptrdiff_t row = first; row < r1; row = end, end += w->group_rows) {
         xent_open_group(job, &cur, (int)((r1 < end ? r1 : end) - row), &g);
-        if (job->into_states) {
-            reduce_group(w, &g, xent_state_kind(job->op), &s, NULL);
-            xent_keep_states(job, w->isa, &g, &s);
+        if (job->take_states) {
+            reduce_group(w, &g, xent_reduce_of(job->op->reduce).of_pieces, &s, NULL);
+            job->take_states(job, w->isa, &g, &s);
             continue;
         }
         if (job->few) {
@@ -269,8 +231,11 @@ static void do_rows(work *w, ptrdiff_t r0, ptrdiff_t r1, xent_sum *sum, xent_sum
             w->isa->finish(job, job->op->reduce, &g, &s, &r);
             if (r.any_again)
                 fold_again(w, &g, &s, &r);
-            if (xent_is_js(job))
-                fold_js(w, &g, &s, &r);
+            if (job->op->reduce == REDUCE_JS) {
+                group_task task = {.w = w, .g = &g};
+                g.first = &r;
+                js_fold_again(job, &g, fold_task, &task, &s, &r);
+            }
             if (value->data)
                 store_values(value, &g, r.value);
             for (int l = 0; sum && l < g.rows; l++)
@@ -333,23 +298,23 @@ static void choose_group(const xent_job *job, work *w) {
     const ptrdiff_t tile = TILE_BYTES / (job->across ? size * w->k->lanes : size);
     const int inputs = job->op->target == XENT_TARGET_NONE || job->op->target == XENT_TARGET_LABELS ? 1 : 2;
     ptrdiff_t rows = ROWS_ALONG_BYTES / ((job->classes + 1) * size * inputs);
-    w->keeps = !job->few && (job->op->emit == EMIT_P || job->op->emit == EMIT_GRAD) && job->classes <= tile;
-    w->lanes = rows < 1 ? 1 : rows > MAX_ROWS_ALONG ? MAX_ROWS_ALONG : (int)rows;
-    if (w->keeps && w->lanes > KEEP_BYTES / (TILE_BYTES * tiles))
-        w->lanes = KEEP_BYTES / (TILE_BYTES * tiles);
+    w->keeps = !job->few && xent_emit_of(job->op->emit).of_exp && job->classes <= tile;
+    w->group_rows = rows < 1 ? 1 : rows > MAX_ROWS_ALONG ? MAX_ROWS_ALONG : (int)rows;
+    if (w->keeps && w->group_rows > KEEP_BYTES / (TILE_BYTES * tiles))
+        w->group_rows = KEEP_BYTES / (TILE_BYTES * tiles);
     if (job->across)
-        w->lanes = !w->keeps ? rows_across(job) : w->k->lanes * (KEEP_BYTES / (TILE_BYTES * tiles));
-    if (w->keeps && w->lanes > GROUP_LANES)
-        w->lanes = GROUP_LANES;
+        w->group_rows = !w->keeps ? rows_across(job) : w->k->lanes * (KEEP_BYTES / (TILE_BYTES * tiles));
+    if (w->keeps && w->group_rows > GROUP_ROWS)
+        w->group_rows = GROUP_ROWS;
 }
 
 /* An element's time in units of a long row's logsumexp, roughly: what decides whether threads pay. */
 static double cost(const xent_job *job) {
-    double c = job->op->reduce >= REDUCE_BCE ? 4.0 : job->op->reduce == REDUCE_ENT ? 2.0 : 1.0;
-    return (c + (job->op->emit != EMIT_NONE ? 1.0 : 0.0)) * (job->across ? 4.0 : 1.0) * (job->is_f32 ? 1.0 : 2.0);
+    return (xent_reduce_of(job->op->reduce).cost + (job->op->emit != EMIT_NONE ? 1.0 : 0.0)) *
+           (job->across ? 4.0 : 1.0) * (job->is_f32 ? 1.0 : 2.0);
 }
 
-void xent_do_job(const xent_job *job, xent_request *req, const isa_entry *isa) {
+static void do_job(const xent_job *job, xent_request *req, const isa_entry *isa) {
     work w = {.job = job, .k = job->is_f32 ? isa->f32 : isa->f64, .isa = isa, .req = req, .skew = skew_of(job)};
     double elements = (double)job->rows * (double)job->classes * cost(job);
     if (job->per_class && job->classes == 0) /* nothing to write, and no scratch for its sums */
@@ -369,4 +334,55 @@ void xent_do_job(const xent_job *job, xent_request *req, const isa_entry *isa) {
         if (sums_rows(req))
             write_sum(&w);
     }
+}
+
+/* ---- requests ---- */
+xent_status xent_scratch_size(const xent_request *req, size_t *size) {
+    xent_job job;
+    xent_status status = xent_make_job(req, &job);
+    if (status != XENT_OK)
+        return status;
+    if (!size)
+        return XENT_ERR_NULL;
+    *size = scratch_of(&job, req);
+    return XENT_OK;
+}
+
+xent_status xent_run(xent_request *req) {
+    const isa_entry *isa = xent_current_isa();
+    xent_job job;
+    xent_status status;
+    if (!isa)
+        return XENT_ERR_ISA;
+    status = xent_make_job(req, &job);
+    if (status != XENT_OK)
+        return status;
+    /* before labels and weights are read: callers may ask for the size only then */
+    if (scratch_of(&job, req) > (req->scratch ? req->scratch_size : 0))
+        return XENT_ERR_SCRATCH;
+    status = xent_read_job(req, &job);
+    if (status != XENT_OK)
+        return status;
+    do_job(&job, req, isa);
+    return XENT_OK;
+}
+
+/* ---- without scratch, or with less ---- */
+void xent_do_with_what_there_is(xent_job *job, xent_request *req, const isa_entry *isa) {
+    job->shares_no_row = scratch_of(job, req) > (req->scratch ? req->scratch_size : 0);
+    do_job(job, req, isa);
+}
+
+xent_status xent_run_with_what_there_is(xent_request *req) {
+    const isa_entry *isa = xent_current_isa();
+    xent_job job;
+    xent_status status;
+    if (!isa)
+        return XENT_ERR_ISA;
+    status = xent_make_job(req, &job);
+    if (status == XENT_OK)
+        status = xent_read_job(req, &job);
+    if (status == XENT_OK)
+        xent_do_with_what_there_is(&job, req, isa);
+    return status;
 }

@@ -1,7 +1,8 @@
-/* bits.h: numbers from their bits; 16-bit floats, one at a time, in integer arithmetic: the same on every processor, one
- * rounding, to nearest even. */
-#ifndef XENT_BITS_H
-#define XENT_BITS_H
+/* storage.h: numbers as they are stored: from their bits, and one element at a time between storage and double or int64:
+ * labels, weights, row results, everything that is not a tile. 16-bit floats in integer arithmetic: the same on every
+ * processor, one rounding, to nearest even. */
+#ifndef XENT_STORAGE_H
+#define XENT_STORAGE_H
 
 #include <stdint.h>
 #include <string.h>
@@ -73,5 +74,9 @@ static inline uint16_t double_to_half(double v) {
 static inline uint16_t double_to_bf16(double v) {
     return double_to_16(v, 7, 127);
 }
+
+double xent_load_scalar(const char *p, int dtype, int swapped);
+int64_t xent_load_label(const char *p, int dtype, int swapped); /* beyond int64: INT64_MAX */
+void xent_store_scalar(char *p, int dtype, int swapped, double v);
 
 #endif

@@ -1,17 +1,6 @@
 /* bce.h: binary cross-entropy, class by class: w (p t softplus(-x) + (1 - t) softplus(x)), with class weights w and weights
  * p of the positive part. With L = log1p(exp(-|x|)) the softplus on x's own side is |x| + L, the other one L: both factors
  * are sums of what does not cancel, so that a confident, right class keeps its small loss and its small gradient. */
-static inline V FN(vlog1p_unit)(V e) { /* 0 <= e <= 1 */
-    const V one = vset((R)1);
-    V u = vadd(one, e), low;
-    return FN(vlog_normal)(u, vsub(e, vsub(u, one)), &low); /* what u rounded away goes back in */
-}
-
-/* exp(-|x|) */
-static inline V FN(vexp_minus_abs)(V x) {
-    return FN(vexp2ref)(vmax(vset(-EXP_LOW), vsub(vset((R)0), vabs(x))), vset((R)0));
-}
-
 #undef GET_W
 #undef GET_P
 #define GET_W(T) vload((T)->w + i * (T)->ws)
@@ -43,9 +32,10 @@ INLINE V FN(bce_slope)(V x, V t, V w, V p) {
     return vsel(up, v, vsub(vset((R)0), v));
 }
 
-static void FN(reduce_bce)(const FN(tile) * T, FN(state) * s) {
+INLINE void FN(fold_BCE)(const FN(folding) * F) {
+    const FN(tile) *T = F->T;
     V v[RUN] = {vset((R)0), vset((R)0), vset((R)0), vset((R)0)};
-    FN(sum) b = s->b;
+    FN(sum) b = F->s->b;
     RUNS(T, BLOCK({
              V x = GET_X(T), t = GET_T(T, (R)0);
              AHEAD(T, x);
@@ -53,5 +43,29 @@ static void FN(reduce_bce)(const FN(tile) * T, FN(state) * s) {
              v[j] = FN(bce_term)(x, t, GET_W(T), GET_P(T));
          }),
          BLOCK({ FN(flush)(v, &b); }));
-    s->b = b;
+    F->s->b = b;
+}
+INLINE V FN(value_BCE)(FN(ending) * e) {
+    return FN(value)(e->s->b);
+}
+
+INLINE void FN(factors_BCE_TERM)(const FN(ending) * e, FN(finished) * f) {
+    (void)e, (void)f;
+}
+INLINE void FN(emit_BCE_TERM)(const FN(writing) * w) {
+    const V g = ROW(w, g);
+    WRITE(w, {
+        V x = GET_X(w->T), t = GET_T(w->T, (R)0);
+        PUT(FN(weigh)(FN(bce_term)(x, t, GET_W(w->T), GET_P(w->T)), g));
+    });
+}
+INLINE void FN(factors_BCE_GRAD)(const FN(ending) * e, FN(finished) * f) {
+    (void)e, (void)f;
+}
+INLINE void FN(emit_BCE_GRAD)(const FN(writing) * w) {
+    const V g = ROW(w, g);
+    WRITE(w, {
+        V x = GET_X(w->T), t = GET_T(w->T, (R)0);
+        PUT(vmul(g, FN(bce_slope)(x, t, GET_W(w->T), GET_P(w->T))));
+    });
 }

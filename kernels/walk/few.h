@@ -2,7 +2,7 @@
  * is, but finished in the tile's own real (rows of many classes: in double, together). One function an operation of the list,
  * so that nothing is asked that the list answers. Each step is done for all vectors of the group before the next: a row's
  * own chain of operations is long, and only other rows fill the time that it waits for itself. */
-enum { FN(FEW) = GROUP_LANES / VN };
+enum { FN(FEW) = GROUP_ROWS / VN };
 
 INLINE void FN(few_store)(const xent_job *job, const row_group *g, int at, V value, const bool clear, double *values) {
     const operand *o = &job->at[OPERAND_VALUE];
@@ -46,10 +46,22 @@ INLINE bool FN(few_emit)(const xent_job *job, const row_group *g, int at, const 
     const ptrdiff_t step = straight ? o->cs : (ptrdiff_t)sizeof(V);
     const bool stream = job->streams && straight && target != XENT_TARGET_LABELS && step % (ptrdiff_t)sizeof(V) == 0 &&
                         (uintptr_t)base % sizeof(V) == 0;
-    if (stream)
-        FN(emit_tile)(emit, target, T, NULL, at, f, base, step, true, keep != NULL, keep);
-    else
-        FN(emit_tile)(emit, target, T, NULL, at, f, base, step, false, keep != NULL, keep);
+    FN(writing)
+    w = {.target = target,
+         .T = T,
+         .f = f,
+         .at = at,
+         .out = base,
+         .os = step,
+         .kept = xent_emit_of(emit).of_exp,
+         .keep = keep};
+    if (stream) {
+        w.stream = true;
+        FN(emit_tile)(emit, &w);
+    } else {
+        w.stream = false;
+        FN(emit_tile)(emit, &w);
+    }
     if (target == XENT_TARGET_LABELS) {
         R patch[VN];
         vstore(patch, f->patch);
@@ -66,36 +78,29 @@ INLINE bool FN(few_emit)(const xent_job *job, const row_group *g, int at, const 
 INLINE void FN(few_fetch)(const xent_job *job, const row_group *g) {
     const operand *o = &job->at[OPERAND_OUT];
     const ptrdiff_t *off = g->off[OPERAND_OUT], span = off[g->rows - 1] - off[0];
-    if (span >= 0 && span <= GROUP_LANES * ACROSS_CLASSES * (ptrdiff_t)sizeof(R))
+    if (span >= 0 && span <= GROUP_ROWS * ACROSS_CLASSES * (ptrdiff_t)sizeof(R))
         for (ptrdiff_t b = 0; b <= span; b += LINE)
             __builtin_prefetch(o->data + off[0] + GATHER_AHEAD + b, 1);
 }
 
-/* The first of walk_reduce's two steps for a tile that is all of its rows. */
-INLINE FN(state) FN(few_lead)(const FN(tile) * T, const reduce_kind kind, const bool log_target) {
+/* The first of fold_rows' two steps (rows.h) for a tile that is all of its rows. */
+INLINE FN(state) FN(few_lead)(const FN(tile) * T, const reduce_kind kind) {
     FN(state) s = FN(start)();
-    if (kind != REDUCE_ENT && kind != REDUCE_KL)
-        FN(lead_x)(T, kind, log_target, true, &s);
-    if (log_target) {
+    if (xent_parts(kind) & PART_X)
+        FN(lead_x)(T, kind, true, &s);
+    if (xent_parts(kind) & PART_Y) {
         s.y.m = FN(tile_max)(T->t, T->ts, T);
         s.y.ref = FN(vref_of)(s.y.m);
     }
     return s;
 }
 
-INLINE void FN(few_pair)(const FN(tile) * T, const bool log_target, FN(state) * s, R *keep) {
-    if (log_target)
-        FN(reduce_logs)(T, true, s, keep);
-    else
-        FN(reduce_probs)(T, true, true, s, keep);
-}
-
-/* KL of rows whose centred sums left their range. */
-static V FN(few_again)(const xent_job *job, const FN(tile) * T, const FN(row) * row) {
-    const bool log_target = xent_target_is_log(job);
-    FN(state) s = FN(few_lead)(T, REDUCE_PAIR, log_target);
-    FN(few_pair)(T, log_target, &s, NULL);
-    return FN(finish_state)(job, REDUCE_PAIR, job->op->target, VALUE_KL, EMIT_NONE, false, &s, NULL, row).value;
+/* Rows whose state left its range, folded once more. */
+static V FN(few_again)(const xent_job *job, const reduce_kind kind, const FN(tile) * T, const FN(row) * row) {
+    FN(state) s = FN(few_lead)(T, kind);
+    const FN(folding) F = {.job = job, .T = T, .s = &s, .first = true, .tops = true, .whole = true};
+    FN(fold_tile)(kind, &F);
+    return FN(finish_state)(job, kind, job->op->target, job->op->value, EMIT_NONE, false, &s, row).value;
 }
 
 INLINE void FN(few_rows)(const xent_job *job, const row_group *g, double *values, void *room, const reduce_kind kind,
@@ -103,34 +108,29 @@ INLINE void FN(few_rows)(const xent_job *job, const row_group *g, double *values
     enum { ROOM = ACROSS_CLASSES * VN };
     _Alignas(64) R x[FN(FEW)][ROOM], t[FN(FEW)][ROOM];
     R(*const keep)[2 * ROOM] = room; /* at most KEEP_BYTES */
-    const bool log_target = target == XENT_TARGET_LOGITS || target == XENT_TARGET_LOG_PROBS;
-    const bool keeps = emit == EMIT_P || emit == EMIT_GRAD, soft = log_target || target == XENT_TARGET_PROBS;
-    const bool is_kl = kind == REDUCE_KL || kind == REDUCE_KLPAIR;
+    const bool keeps = xent_emit_of(emit).of_exp, soft = xent_is_log(target) || target == XENT_TARGET_PROBS;
+    const reduce_kind once_more = xent_reduce_of(kind).again;
     const int vectors = (g->rows + VN - 1) / VN;
     const bool optional = job->at[OPERAND_WEIGHT].data || job->class_weight.data || job->at[OPERAND_TEMPERATURE].data;
     const V zero = vset((R)0), one = vset((R)1);
     FN(tile) T[FN(FEW)];
     FN(state) s[FN(FEW)];
-    FN(kl) kl[FN(FEW)];
     FN(finished) f[FN(FEW)];
     if (emit != EMIT_NONE)
         FN(few_fetch)(job, g);
     for (int q = 0; q < vectors; q++)
         T[q] = FN(load_tile)(job, g, q * VN, 0, job->classes, true, x[q], t[soft ? q : 0], NULL);
     for (int q = 0; q < vectors; q++) {
-        FN(state) now = FN(few_lead)(&T[q], kind, log_target);
-        if (kind == REDUCE_LSE)
-            FN(reduce_lse)(&T[q], true, emit == EMIT_LOGP, &now, keeps ? keep[q] : NULL);
-        else if (kind == REDUCE_ENT)
-            FN(reduce_ent)(&T[q], &now);
-        else if (kind == REDUCE_SENT)
-            FN(reduce_sent)(&T[q], true, &now);
-        else if (kind == REDUCE_CE)
-            FN(reduce_probs)(&T[q], true, false, &now, keeps ? keep[q] : NULL);
-        if (is_kl)
-            FN(reduce_kl)(&T[q], log_target, &now, true, NULL, 0, &kl[q]);
-        if (kind == REDUCE_PAIR || kind == REDUCE_KLPAIR)
-            FN(few_pair)(&T[q], log_target, &now, keeps ? keep[q] : NULL);
+        FN(state) now = FN(few_lead)(&T[q], kind);
+        const FN(folding) F = {.job = job,
+                               .T = &T[q],
+                               .s = &now,
+                               .first = true,
+                               .tops = true,
+                               .whole = true,
+                               .keeps = keeps,
+                               .keep = keeps ? keep[q] : NULL};
+        FN(fold_tile)(kind, &F);
         s[q] = now;
     }
     for (int q = 0; q < vectors; q++) {
@@ -141,9 +141,9 @@ INLINE void FN(few_rows)(const xent_job *job, const row_group *g, double *values
             row.known = FN(spread)(g->known + q * VN, true);
             row.x_label = FN(spread)(g->x_label + q * VN, true);
         }
-        f[q] = FN(finish_state)(job, kind, target, value, emit, false, &s[q], is_kl ? &kl[q] : NULL, &row);
-        if (kind == REDUCE_KL && many(f[q].again))
-            f[q].value = vsel(f[q].again, FN(few_again)(job, &T[q], &row), f[q].value);
+        f[q] = FN(finish_state)(job, kind, target, value, emit, false, &s[q], &row);
+        if (once_more != REDUCE_NONE && many(f[q].again))
+            f[q].value = vsel(f[q].again, FN(few_again)(job, once_more, &T[q], &row), f[q].value);
     }
     for (int q = 0; q < vectors && value != VALUE_NONE; q++)
         FN(few_store)(job, g, q * VN, f[q].value, value != VALUE_LSE, values);
@@ -156,17 +156,17 @@ INLINE void FN(few_rows)(const xent_job *job, const row_group *g, double *values
 
 #define OP(name, REDUCE, TARGET, VALUE, EMIT)                                                                          \
     static void FN(few_##name)(const xent_job *job, const row_group *g, double *values, void *room) {                  \
-        if (XENT_HAS_FEW(REDUCE_##REDUCE, VALUE_##VALUE, EMIT_##EMIT))                                                 \
+        if (FEW_##REDUCE)                                                                                              \
             FN(few_rows)(job, g, values, room, REDUCE_##REDUCE, XENT_TARGET_##TARGET, VALUE_##VALUE, EMIT_##EMIT);     \
     }
-#include "ops.def"
+#include "../ops.def"
 #undef OP
 
 static void FN(walk_few)(const xent_job *job, const row_group *g, double *values, void *room) {
     static void (*const few[])(const xent_job *, const row_group *, double *, void *) = {
 #define OP(name, REDUCE, TARGET, VALUE, EMIT) FN(few_##name),
-#include "ops.def"
+#include "../ops.def"
 #undef OP
     };
-    few[job->op - xent_op_at(0)](job, g, values, room);
+    few[job->op_number](job, g, values, room);
 }

@@ -1,4 +1,5 @@
-/* vmath.h: exp, log and their companions on vectors, once for every instruction set and both reals.
+/* vmath.h: exp, log and their companions on vectors, once for every instruction set and both reals; from coefficients.h,
+ * which cuda/ shares.
  *
  * vexp2ref is within 0.75 ULP, measured as logsumexp([0, -d]), which returns little else; the others are held by the
  * budgets of the operations in tests/cases.py.
@@ -9,8 +10,14 @@
 #undef EXP_LOW
 #undef LIFT
 #undef vexp_near_lo
+#undef C_
+#undef UNROLL
+#undef INLINE
+#define UNROLL _Pragma("GCC unroll 16")
+#define INLINE static inline __attribute__((always_inline))
 /* ln 2 in parts. The first is short, so that x - k LN2_HI is exact; without fused multiply-add the second must be, too. */
 #if XENT_REAL == 32
+#define C_(name) XENT_##name##_F32
 #define EXP_LOW 130.0f /* exp(-130) 2^XENT_KL_LIFT rounds to 0 */
 #if VEC_FMA
 #define LN2_HI 0x1.62e4p-1f
@@ -21,6 +28,7 @@
 #define LN2_LO 0x1.be8e7cp-27f
 #endif
 #else
+#define C_(name) XENT_##name##_F64
 #define EXP_LOW 770.0
 #define LN2_HI 0x1.62e42fefa2000p-1
 #if VEC_FMA
@@ -31,6 +39,44 @@
 #endif
 #endif
 
+/* ---- polynomials ---- */
+/* Horner's scheme, the highest power first. */
+#define vpoly(z, c) FN(poly)(z, c, (int)(sizeof(c) / sizeof *(c)))
+INLINE V FN(poly)(V z, const R *c, const int n) {
+    V v = vset(c[0]);
+    UNROLL for (int i = 1; i < n; i++) v = vfma(v, z, vset(c[i]));
+    return v;
+}
+static const R FN(log_c)[] = {C_(LOG)}, FN(phi_c)[] = {C_(PHI)};
+
+/* ---- what additions and products round ---- */
+/* The sum of a and b, exactly, in two parts. */
+INLINE V FN(two_sum)(V a, V b, V *low) {
+    V sum = vadd(a, b), back = vsub(sum, a);
+    *low = vadd(vsub(a, vsub(sum, back)), vsub(b, back));
+    return sum;
+}
+
+/* c - a b with the product exact. */
+INLINE V FN(vresidual)(V a, V b, V c) {
+#if VEC_FMA
+    return vfnma(a, b, c);
+#else /* Dekker's product, from halves of a significand */
+    const V half = vset(XENT_REAL == 32 ? (R)4097 : (R)134217729);
+    V ta = vmul(half, a), tb = vmul(half, b);
+    V ah = vsub(ta, vsub(ta, a)), bh = vsub(tb, vsub(tb, b)), al = vsub(a, ah), bl = vsub(b, bh), p = vmul(a, b);
+    V e = vadd(vsub(vmul(ah, bh), p), vadd(vmul(ah, bl), vadd(vmul(al, bh), vmul(al, bl))));
+    return vsub(vsub(c, p), e);
+#endif
+}
+
+/* Rounded to 24 bits, as a float holds. */
+INLINE V FN(vfirst24)(V v) {
+    V g = vmul(v, vset((R)(0x1p29 + 1.0)));
+    return XENT_REAL == 32 ? v : vsub(g, vsub(g, v));
+}
+
+/* ---- exp ---- */
 #if !VEC_SCALEF
 /* 2^k for integral |k| <= EXP_BIAS - 1. */
 static inline V FN(vpow2)(V k) {
@@ -120,6 +166,7 @@ static inline V FN(vexp2ref_lo)(V d, V k0, V *lo) {
 #else
 /* exp(d) 2^-k for the integer k nearest d / ln 2: d = k ln2 + r + low, exp(r + low) by a polynomial, 1 + r added with its
  * error. */
+static const R FN(exp_c)[] = {C_(EXP)};
 static inline V FN(vexp_core)(V d, V k, V *lo) {
     const V one = vset((R)1);
     V r1 = vfnma(k, vset(LN2_HI), d); /* exact */
@@ -130,26 +177,7 @@ static inline V FN(vexp_core)(V d, V k, V *lo) {
     low = vadd(low, vfnma(k, vset(LN2_LO), vsub(r, r2)));
     r = r2;
 #endif
-#if XENT_REAL == 32
-    V q = vset(0.0013863779604434967f);
-    q = vfma(q, r, vset(0.00836748257279396f));
-    q = vfma(q, r, vset(0.041667237877845764f));
-    q = vfma(q, r, vset(0.16666534543037415f));
-    q = vfma(q, r, vset(0.5f));
-#else
-    V q = vset(2.0914686968086876e-09);
-    q = vfma(q, r, vset(2.5105217004720745e-08));
-    q = vfma(q, r, vset(2.75572736431103e-07));
-    q = vfma(q, r, vset(2.7557255400206422e-06));
-    q = vfma(q, r, vset(2.4801587325547743e-05));
-    q = vfma(q, r, vset(0.00019841269874820627));
-    q = vfma(q, r, vset(0.0013888888888883748));
-    q = vfma(q, r, vset(0.008333333333326136));
-    q = vfma(q, r, vset(0.04166666666666667));
-    q = vfma(q, r, vset(0.1666666666666667));
-    q = vfma(q, r, vset(0.5));
-#endif
-    V h = vadd(one, r), y = vadd(vadd(vsub(one, h), r), vfma(vmul(r, r), q, low));
+    V h = vadd(one, r), y = vadd(vadd(vsub(one, h), r), vfma(vmul(r, r), vpoly(r, FN(exp_c)), low));
     V p = vadd(h, y);
     *lo = vsub(y, vsub(p, h));
     return p;
@@ -177,7 +205,7 @@ static inline V FN(vexp2ref)(V d, V k0) {
     return FN(vexp2ref_lo)(d, k0, &lo);
 }
 
-/* A reference (rowstate.h) as vectors; low bounds x - c where E(x) is certainly 0. */
+/* A reference (state.h) as vectors; low bounds x - c where E(x) is certainly 0. */
 typedef struct FN(vref) {
     V c, k, low;
 } FN(vref);
@@ -192,24 +220,9 @@ static inline V FN(vexp_ref)(V x, FN(vref) f) {
     return FN(vexp_ref_lo)(x, f, &lo);
 }
 
+/* ---- log ---- */
 /* Natural logarithm; log 0 = -inf, of a negative number NaN. m in [sqrt 1/2, sqrt 2], s = (m - 1)/(m + 1),
  * log m = 2 atanh s = f - s (f - s^2 P(s^2)) with f = m - 1, as in fdlibm. */
-static inline V FN(vlogp)(V z) {
-#if XENT_REAL == 32
-    V p = vset(0.2333161384f);
-    p = vfma(p, z, vset(0.2855077982f));
-    p = vfma(p, z, vset(0.4000012279f));
-    return vfma(p, z, vset(0.6666666865f));
-#else
-    V p = vset(0.14617807153417325);
-    p = vfma(p, z, vset(0.15331611722055008));
-    p = vfma(p, z, vset(0.1818289243253687));
-    p = vfma(p, z, vset(0.22222211089379496));
-    p = vfma(p, z, vset(0.28571428626253836));
-    p = vfma(p, z, vset(0.3999999999989889));
-    return vfma(p, z, vset(0.666666666666667));
-#endif
-}
 /* log(x) + more for finite x > 0, and in *low what the last addition rounded away; more is far below log(x), or x = 1. */
 static inline V FN(vlog_normal)(V x, V more, V *low) {
     const V one = vset((R)1);
@@ -229,7 +242,7 @@ static inline V FN(vlog_normal)(V x, V more, V *low) {
 #endif
     V f = vsub(m, one), s = vdiv(f, vadd(m, one));
     V z = vmul(s, s), h = vmul(vset((R)0.5), vmul(f, f));
-    V p = vadd(vmul(s, vfma(z, FN(vlogp)(z), h)), more);
+    V p = vadd(vmul(s, vfma(z, vpoly(z, FN(log_c)), h)), more);
     /* k ln2 + f - (h - p): the two large ones first, ln 2 split so that its part times k is exact */
 #if XENT_REAL == 32
     V top = vmul(k, vset(0x1.62e4p-1f)), rest = vsub(vfma(k, vset(0x1.7f7d1cp-20f), p), h);
@@ -319,34 +332,44 @@ static inline V FN(vlog)(V x) {
 
 /* exp(u) - 1 - u for -1 <= u <= 2: all of it, relative to itself. */
 static inline V FN(vphi)(V u) {
-#if XENT_REAL == 32
-    V q = vset(3.9464155e-08f);
-    q = vfma(q, u, vset(2.5622268e-07f));
-    q = vfma(q, u, vset(2.7355618e-06f));
-    q = vfma(q, u, vset(2.4849911e-05f));
-    q = vfma(q, u, vset(0.00019841551f));
-    q = vfma(q, u, vset(0.0013888533f));
-    q = vfma(q, u, vset(0.0083333375f));
-    q = vfma(q, u, vset(0.041666675f));
-    q = vfma(q, u, vset(0.16666667f));
-    q = vfma(q, u, vset(0.5f));
-#else
-    V q = vset(4.5052184175232455e-15);
-    q = vfma(q, u, vset(4.279385820637104e-14));
-    q = vfma(q, u, vset(7.671049957947263e-13));
-    q = vfma(q, u, vset(1.1483944978440991e-11));
-    q = vfma(q, u, vset(1.6057154837301077e-10));
-    q = vfma(q, u, vset(2.0876668381516067e-09));
-    q = vfma(q, u, vset(2.505213702535241e-08));
-    q = vfma(q, u, vset(2.755731894710318e-07));
-    q = vfma(q, u, vset(2.7557319031633147e-06));
-    q = vfma(q, u, vset(2.48015873068507e-05));
-    q = vfma(q, u, vset(0.00019841269841898893));
-    q = vfma(q, u, vset(0.0013888888888870079));
-    q = vfma(q, u, vset(0.008333333333332414));
-    q = vfma(q, u, vset(0.04166666666666687));
-    q = vfma(q, u, vset(0.1666666666666667));
-    q = vfma(q, u, vset(0.5));
-#endif
-    return vmul(vmul(u, u), q);
+    return vmul(vmul(u, u), vpoly(u, FN(phi_c)));
+}
+
+/* exp(e), exp(e) - 1 and exp(e) - 1 - e, each to full relative accuracy. */
+INLINE V FN(vexpm1s)(V e, V *m1, V *mx) {
+    const V one = vset((R)1);
+    M near = mand(mle(vset((R)-1), e), mle(e, vset((R)2)));
+    V all = FN(vexp2ref)(vmin(vset((R)800), vmax(vset((R)-800), e)), vset((R)0)), far = vsub(all, one);
+    *mx = vsel(near, FN(vphi)(e), vsub(far, e));
+    *m1 = vsel(near, vadd(*mx, e), far);
+    return all;
+}
+
+/* exp(-|x|) */
+static inline V FN(vexp_minus_abs)(V x) {
+    return FN(vexp2ref)(vmax(vset(-EXP_LOW), vsub(vset((R)0), vabs(x))), vset((R)0));
+}
+
+/* log(1 + e) for 0 <= e <= 1 */
+static inline V FN(vlog1p_unit)(V e) {
+    const V one = vset((R)1);
+    V u = vadd(one, e), low;
+    return FN(vlog_normal)(u, vsub(e, vsub(u, one)), &low); /* what u rounded away goes back in */
+}
+
+/* log(1 + z) for finite z > -1. rough: the last bits do not matter. */
+INLINE V FN(vlog1p)(V z, const bool rough) {
+    const V one = vset((R)1);
+    V low, u = vadd(one, z); /* what u rounded away goes back in, relative to u */
+    V lost = vsel(mlt(z, one), vsub(z, vsub(u, one)), vsub(one, vsub(u, z)));
+    if (!rough)
+        lost = vdiv(lost, u); /* else u is 1 where lost matters */
+    return FN(vlog_normal)(u, lost, &low);
+}
+
+/* log1p(z) - z for |z| < 0.4: log1p(z) = 2 atanh(s), z - 2 s = z s. */
+INLINE V FN(vlog1pmx)(V z) {
+    static const R c[] = {XENT_LOG1PMX_F64};
+    V s = vdiv(z, vadd(z, vset((R)2))), s2 = vmul(s, s);
+    return vmul(s, vsub(vmul(vpoly(s2, c), s2), z));
 }

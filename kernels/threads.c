@@ -1,4 +1,4 @@
-/* parallel.c: independent units of work to threads, and fork. Which thread does a unit never changes a result.
+/* threads.c: independent units of work to threads, and fork. Which thread does a unit never changes a result.
  *
  * The threads are OpenMP's, but the caller opens no region of its own: the end of a region waits for every thread, also
  * for one that has not begun because another process has its processor, and while libgomp spins there, the two may share
@@ -9,8 +9,11 @@
  * every processor is busy, those that come some milliseconds apart still have 5 to 21 % of them. */
 #define _POSIX_C_SOURCE 200809L
 #include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 
-#include "internal.h"
+#include "include/xent.h"
+#include "threads.h"
 
 #if defined(_OPENMP) && (defined(__unix__) || defined(__APPLE__))
 #define HAVE_TEAM 1
@@ -76,7 +79,7 @@ int xent_threads_for(double elements, int most) {
 
 #if HAVE_TEAM
 typedef struct job {
-    unit_fn work;
+    xent_unit work;
     void *ctx;
     ptrdiff_t units;
     _Atomic ptrdiff_t next; /* the first unit that nobody has taken */
@@ -287,7 +290,7 @@ __attribute__((constructor)) static void register_atfork(void) {
 }
 
 /* ---- callers ---- */
-static void share(ptrdiff_t units, int threads, unit_fn work, void *ctx) {
+static void share(ptrdiff_t units, int threads, xent_unit work, void *ctx) {
     job mine = {.work = work, .ctx = ctx, .units = units, .room = threads - 1};
     fegetenv(&mine.env);
 
@@ -333,7 +336,7 @@ static void share(ptrdiff_t units, int threads, unit_fn work, void *ctx) {
 }
 #endif
 
-void xent_parallel_for(ptrdiff_t units, int threads, unit_fn work, void *ctx) {
+void xent_parallel_for(ptrdiff_t units, int threads, xent_unit work, void *ctx) {
     if (units < threads)
         threads = (int)units;
 #if HAVE_TEAM

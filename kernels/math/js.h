@@ -1,60 +1,11 @@
-/* js.h: Jensen-Shannon divergence of two rows of logits, once log sum exp of both is known (REDUCE_PAIR comes first).
+/* js.h: Jensen-Shannon divergence of two rows of logits, once log sum exp of both is known (JS comes first, then JS_SUM: js_again.h).
  *
  * With p and q the two softmaxes, m = (p + q) / 2 and d = log p - log q, a class adds
  *     (p log(p/m) + q log(q/m)) / 2 = m h(d),  h(d) = d/2 tanh(d/2) - log cosh(d/2) = d^2 H(d^2),  0 <= h <= log 2,
  * never negative, so that no rounding of one class is magnified by another; log(p/m) = d/2 - log cosh(d/2), which the
  * gradient needs, is d/2 - d^2 G(d^2). H and G are Chebyshev fits on |d| <= 1.5; farther out both follow from
  * exp(-|d|). All of it is exactly even in the order of the operands. */
-INLINE V FN(js_h)(V z) {
-#if XENT_REAL == 32
-    V v = vset(-8.910815e-09f);
-    v = vfma(v, z, vset(1.6713116e-07f));
-    v = vfma(v, z, vset(-1.9199856e-06f));
-    v = vfma(v, z, vset(1.9157433e-05f));
-    v = vfma(v, z, vset(-0.00018442635f));
-    v = vfma(v, z, vset(0.0017361013f));
-    v = vfma(v, z, vset(-0.015624999f));
-#else
-    V v = vset(-5.2853984972465675e-15);
-    v = vfma(v, z, vset(1.3522906171568847e-13));
-    v = vfma(v, z, vset(-1.91501554346218e-12));
-    v = vfma(v, z, vset(2.1245340949213188e-11));
-    v = vfma(v, z, vset(-2.152292438385301e-10));
-    v = vfma(v, z, vset(2.1239563351440035e-09));
-    v = vfma(v, z, vset(-2.082429337758197e-08));
-    v = vfma(v, z, vset(2.035846680851217e-07));
-    v = vfma(v, z, vset(-1.983552449099133e-06));
-    v = vfma(v, z, vset(1.922123004078878e-05));
-    v = vfma(v, z, vset(-0.0001844618055358506));
-    v = vfma(v, z, vset(0.0017361111111093887));
-    v = vfma(v, z, vset(-0.015624999999999941));
-#endif
-    return vfma(v, z, vset((R)0.125));
-}
-INLINE V FN(js_g)(V z) {
-#if XENT_REAL == 32
-    V v = vset(8.197371e-09f);
-    v = vfma(v, z, vset(-1.6022129e-07f));
-    v = vfma(v, z, vset(2.106854e-06f));
-    v = vfma(v, z, vset(-2.6329799e-05f));
-    v = vfma(v, z, vset(0.0003472142f));
-    v = vfma(v, z, vset(-0.005208332f));
-#else
-    V v = vset(2.552540477112019e-15);
-    v = vfma(v, z, vset(-6.483376643718723e-14));
-    v = vfma(v, z, vset(9.425217135638826e-13));
-    v = vfma(v, z, vset(-1.116062543575464e-11));
-    v = vfma(v, z, vset(1.2466610986032514e-10));
-    v = vfma(v, z, vset(-1.3879821443641443e-09));
-    v = vfma(v, z, vset(1.5660127667846817e-08));
-    v = vfma(v, z, vset(-1.8032283256442648e-07));
-    v = vfma(v, z, vset(2.135692188918598e-06));
-    v = vfma(v, z, vset(-2.635168649799661e-05));
-    v = vfma(v, z, vset(0.00034722222222121154));
-    v = vfma(v, z, vset(-0.005208333333333293));
-#endif
-    return vfma(v, z, vset((R)0.125));
-}
+static const R FN(js_h)[] = {C_(JS_H)}, FN(js_g)[] = {C_(JS_G)};
 
 /* What a row's classes are compared with: group_result's fields as vectors. */
 typedef struct FN(js_row) {
@@ -97,17 +48,25 @@ INLINE V FN(js_term)(V x, V y, const FN(js_row) * row, const bool gains, V *p, V
     V u = vmin(vset(EXP_LOW), vabs(d)), z = vmul(u, u);
     V e = FN(vexp_minus_abs)(u), away = vsub(ln2, FN(vlog1p_unit)(e));
     M near = mle(u, vset((R)1.5));
-    V h = vsel(near, vmul(z, FN(js_h)(z)), vsub(away, vdiv(vmul(u, e), vadd(one, e))));
+    V h = vsel(near, vmul(z, vpoly(z, FN(js_h))), vsub(away, vdiv(vmul(u, e), vadd(one, e))));
     if (gains) {
-        V g = vsel(near, vsub(vmul(half, d), vmul(z, FN(js_g)(z))), vsub(away, vif(mlt(d, zero), u)));
+        V g = vsel(near, vsub(vmul(half, d), vmul(z, vpoly(z, FN(js_g)))), vsub(away, vif(mlt(d, zero), u)));
         *p = own;
         *gain = vif(mne(own, zero), g); /* classes that neither row has leave NaN in d */
     }
     return vif(mne(m, zero), vmul(m, h));
 }
 
-INLINE void FN(reduce_js)(const FN(tile) * T, const group_result *r, int at, const bool gains, FN(state) * s) {
-    const FN(js_row) row = FN(js_row_of)(r, at, T->across);
+/* First, log sum exp of both. */
+INLINE void FN(fold_JS)(const FN(folding) * F) {
+    VARIANT(fold_logs, F, false);
+}
+
+/* Then the terms, and what gradients need. */
+INLINE void FN(fold_js)(const FN(folding) * F, const bool gains) {
+    const FN(tile) *T = F->T;
+    FN(state) *s = F->s;
+    const FN(js_row) row = FN(js_row_of)(F->before, F->at, T->across);
     const V zero = vset((R)0);
     V v[RUN] = {zero, zero, zero, zero}, k[RUN] = {zero, zero, zero, zero};
     FN(sum) b = s->b, t = s->t;
@@ -128,11 +87,20 @@ INLINE void FN(reduce_js)(const FN(tile) * T, const group_result *r, int at, con
     s->t = t;
 }
 
-/* What the difference of the two log sum exp, less that of the maxima, follows from (reduce.c). With s = (x - mx) - (y - my) a
+INLINE void FN(fold_JS_SUM)(const FN(folding) * F) {
+    if (F->job->op->emit == EMIT_JS_GRAD)
+        FN(fold_js)(F, true);
+    else
+        FN(fold_js)(F, false);
+}
+
+/* What the difference of the two log sum exp, less that of the maxima, follows from (js_again.h). With s = (x - mx) - (y - my) a
  * class adds (P - Q) / 2 = (P + Q) / 2 tanh(s / 2), P = exp(x - mx) and Q = exp(y - my), both over the geometric mean of their
  * sums. Exactly odd in the order of the operands. */
-INLINE void FN(reduce_js_gap)(const FN(tile) * T, const group_result *r, int at, FN(state) * s) {
-    const FN(js_row) row = FN(js_row_of)(r, at, T->across);
+INLINE void FN(fold_JS_GAP)(const FN(folding) * F) {
+    const FN(tile) *T = F->T;
+    FN(state) *s = F->s;
+    const FN(js_row) row = FN(js_row_of)(F->before, F->at, T->across);
     const V zero = vset((R)0), one = vset((R)1), half = vset((R)0.5);
     const V shift = vmul(half, row.gap), px = vmul(row.px, FN(vexp2ref)(shift, zero));
     const V py = vmul(row.py, FN(vexp2ref)(vsub(zero, shift), zero));
@@ -152,4 +120,46 @@ INLINE void FN(reduce_js_gap)(const FN(tile) * T, const group_result *r, int at,
          }),
          BLOCK({ FN(flush)(v, &b); }));
     s->b = b;
+}
+
+/* The value is the sum of the terms: js_again.h. What JS leaves is how the rows compare. */
+INLINE V FN(value_JS)(FN(ending) * e) {
+    (void)e;
+    return vset((R)0);
+}
+
+/* The two log1, which are small, apart from the maxima, which may be anything. */
+INLINE void FN(factors_of_js)(const FN(ending) * e, FN(finished) * f) {
+    V gap = vsub(e->x.log1, e->y.log1), back = vsub(gap, e->x.log1);
+    V first = e->rough ? FN(vfirst24)(gap) : gap;
+    V rest = vadd(vsub(vsub(e->x.log1, vsub(gap, back)), vadd(e->y.log1, back)), vsub(e->x.low, e->y.low));
+    f->x_hi = e->s->x.m;
+    f->y_hi = e->s->y.m;
+    f->x_lo = first;
+    f->y_lo = vadd(vsub(gap, first), rest);
+    f->px = e->x.inv;
+    f->py = e->py;
+}
+
+INLINE void FN(factors_JS_TERM)(const FN(ending) * e, FN(finished) * f) {
+    FN(factors_of_js)(e, f);
+}
+INLINE void FN(emit_JS_TERM)(const FN(writing) * w) {
+    const FN(js_row) row = FN(js_row_of)(w->r, w->at, w->T->across);
+    const V g = ROW(w, g);
+    WRITE(w, { PUT(vmul(g, FN(js_term)(GET_X(w->T), GET_T(w->T, -INF), &row, false, NULL, NULL))); });
+}
+
+INLINE void FN(factors_JS_GRAD)(const FN(ending) * e, FN(finished) * f) {
+    FN(factors_of_js)(e, f);
+    f->g = vmul(vset((R)0.5), e->row->scale);
+}
+INLINE void FN(emit_JS_GRAD)(const FN(writing) * w) {
+    const FN(js_row) row = FN(js_row_of)(w->r, w->at, w->T->across);
+    const V g = ROW(w, g), all = ROW(w, gain);
+    WRITE(w, {
+        V x = GET_X(w->T), y = GET_T(w->T, -INF), p, gain;
+        FN(js_term)(x, y, &row, true, &p, &gain);
+        PUT(vmul(vmul(g, p), vsub(gain, all)));
+    });
 }

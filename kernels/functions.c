@@ -1,7 +1,6 @@
-/* simple.c: a function for each operation and dtype, on contiguous rows: requests without options. The functions come from
+/* functions.c: a function for each operation and dtype, on contiguous rows: requests without options. The functions come from
  * ops.def; xent.h spells them out for its readers, and where the two differ this file does not compile. */
-#include "internal.h"
-#include "plan.h"
+#include "run.h"
 
 enum { ROOM = 16384 }; /* on the stack: enough for threads to share a row of 5 million classes */
 

@@ -1,24 +1,6 @@
-/* load.c: one element between storage and double or int64: labels, weights, row results, everything that is not a tile. */
-#include "internal.h"
-#include "bits.h"
-
-static const struct {
-    int size;
-    double eps;
-} dtypes[] = {
-    [XENT_F16] = {2, 0x1p-10}, [XENT_BF16] = {2, 0x1p-7}, [XENT_F32] = {4, 0x1p-23}, [XENT_F64] = {8, 0x1p-52},
-    [XENT_BOOL] = {1, 0.0},    [XENT_I8] = {1, 0.0},      [XENT_I16] = {2, 0.0},     [XENT_I32] = {4, 0.0},
-    [XENT_I64] = {8, 0.0},     [XENT_U8] = {1, 0.0},      [XENT_U16] = {2, 0.0},     [XENT_U32] = {4, 0.0},
-    [XENT_U64] = {8, 0.0},
-};
-
-int xent_dtype_size(int dtype) {
-    return dtype > 0 && dtype <= XENT_U64 ? dtypes[dtype].size : 0;
-}
-
-double xent_dtype_eps(int dtype, bool is_f32) {
-    return dtypes[dtype == XENT_F64 && is_f32 ? XENT_F32 : dtype].eps;
-}
+/* storage.c: one element between storage and double or int64. */
+#include "storage.h"
+#include "dtypes.h"
 
 static uint64_t load_bits(const char *p, int size, int swapped) {
     uint64_t b8 = 0;
@@ -40,7 +22,7 @@ static uint64_t load_bits(const char *p, int size, int swapped) {
 }
 
 double xent_load_scalar(const char *p, int dtype, int swapped) {
-    uint64_t b = load_bits(p, dtypes[dtype].size, swapped);
+    uint64_t b = load_bits(p, xent_dtype_size(dtype), swapped);
     float f;
     double d;
     uint32_t b4 = (uint32_t)b;
@@ -59,7 +41,7 @@ double xent_load_scalar(const char *p, int dtype, int swapped) {
 }
 
 int64_t xent_load_label(const char *p, int dtype, int swapped) {
-    uint64_t b = load_bits(p, dtypes[dtype].size, swapped);
+    uint64_t b = load_bits(p, xent_dtype_size(dtype), swapped);
     switch (dtype) {
     case XENT_I8:
         return (int8_t)b;
