@@ -29,7 +29,8 @@ typedef struct row_group {
  * difference of log sum exp(x - x_hi) and log sum exp(y - y_hi), in two parts. */
 #define XENT_FACTORS(F)                                                                                                \
     F(x_hi)                                                                                                            \
-    F(x_lo) F(y_hi) F(y_lo)                 /* log sum exp of x and of y, in two parts                        */       \
+    F(x_lo)                                                                                                            \
+    F(y_hi) F(y_lo)                         /* log sum exp of x and of y, in two parts                        */       \
         F(xc) F(xk) F(xd) F(yc) F(yk) F(yd) /* their references, and how far from c the maximum is            */       \
         F(px) F(px_lo) F(py) F(g)           /* factors of E(x) (two parts), E(y), t                           */       \
         F(poison)                           /* NaN where the row's terms are all NaN, else 0                  */       \

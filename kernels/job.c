@@ -183,7 +183,6 @@ xent_status xent_make_job(const xent_request *req, xent_job *job) {
     job->divisor = job->class_scale = 1.0;
     job->first_class = 0;
     job->shares_no_row = false;
-    job->take_states = NULL;
     return XENT_OK;
 }
 

@@ -25,9 +25,6 @@ enum {
     MAX_PIECES = 256
 };
 
-struct row_group;
-struct isa_entry;
-
 typedef struct xent_job {
     const op_entry *op;
     int op_number, options; /* what the operation takes: ops.h */
@@ -45,8 +42,6 @@ typedef struct xent_job {
     double class_scale;      /* a power of two that class weights are divided by and rows' weights multiplied */
     ptrdiff_t first_class;   /* labels count from here: not 0 for a piece of rows */
     bool shares_no_row;      /* there is no scratch for that */
-    /* Where rows come in pieces: takes a group's states; there are no values then. */
-    void (*take_states)(const struct xent_job *, const struct isa_entry *, const struct row_group *, group_state *);
     ptrdiff_t shape[XENT_MAX_NDIM];
     ptrdiff_t strides[OPERANDS][XENT_MAX_NDIM];
 } xent_job;

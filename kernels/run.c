@@ -20,7 +20,8 @@ typedef struct work {
     const isa_kernels *k;
     const isa_entry *isa;
     xent_request *req;
-    int group_rows, threads; /* rows that are worked on together */
+    xent_take_states take_states; /* NULL: values and outputs are wanted */
+    int group_rows, threads;      /* rows that are worked on together */
     ptrdiff_t unit_rows, units;
     ptrdiff_t skew; /* rows by which the first unit, and its first group, are shorter than the others */
     bool split, keeps;
@@ -215,9 +216,9 @@ static void do_rows(work *w, ptrdiff_t r0, ptrdiff_t r1, xent_sum *sum, xent_sum
         end += w->group_rows;
     for (ptrdiff_t row = first; row < r1; row = end, end += w->group_rows) {
         xent_open_group(job, &cur, (int)((r1 < end ? r1 : end) - row), &g);
-        if (job->take_states) {
+        if (w->take_states) {
             reduce_group(w, &g, xent_reduce_of(job->op->reduce).of_pieces, &s, NULL);
-            job->take_states(job, w->isa, &g, &s);
+            w->take_states(job, w->isa, &g, &s);
             continue;
         }
         if (job->few) {
@@ -314,8 +315,13 @@ static double cost(const xent_job *job) {
            (job->across ? 4.0 : 1.0) * (job->is_f32 ? 1.0 : 2.0);
 }
 
-static void do_job(const xent_job *job, xent_request *req, const isa_entry *isa) {
-    work w = {.job = job, .k = job->is_f32 ? isa->f32 : isa->f64, .isa = isa, .req = req, .skew = skew_of(job)};
+static void do_job(const xent_job *job, xent_request *req, const isa_entry *isa, xent_take_states take_states) {
+    work w = {.job = job,
+              .k = job->is_f32 ? isa->f32 : isa->f64,
+              .isa = isa,
+              .req = req,
+              .skew = skew_of(job),
+              .take_states = take_states};
     double elements = (double)job->rows * (double)job->classes * cost(job);
     if (job->per_class && job->classes == 0) /* nothing to write, and no scratch for its sums */
         return;
@@ -363,14 +369,14 @@ xent_status xent_run(xent_request *req) {
     status = xent_read_job(req, &job);
     if (status != XENT_OK)
         return status;
-    do_job(&job, req, isa);
+    do_job(&job, req, isa, NULL);
     return XENT_OK;
 }
 
 /* ---- without scratch, or with less ---- */
-void xent_do_with_what_there_is(xent_job *job, xent_request *req, const isa_entry *isa) {
+void xent_do_with_what_there_is(xent_job *job, xent_request *req, const isa_entry *isa, xent_take_states take_states) {
     job->shares_no_row = scratch_of(job, req) > (req->scratch ? req->scratch_size : 0);
-    do_job(job, req, isa);
+    do_job(job, req, isa, take_states);
 }
 
 xent_status xent_run_with_what_there_is(xent_request *req) {
@@ -383,6 +389,6 @@ xent_status xent_run_with_what_there_is(xent_request *req) {
     if (status == XENT_OK)
         status = xent_read_job(req, &job);
     if (status == XENT_OK)
-        xent_do_with_what_there_is(&job, req, isa);
+        xent_do_with_what_there_is(&job, req, isa, NULL);
     return status;
 }

@@ -250,8 +250,7 @@ xent_status xent_state_update(xent_request *piece, ptrdiff_t first_class, void *
     if (status != XENT_OK)
         return status;
     job.first_class = first_class;
-    job.take_states = keep_states;
-    xent_do_with_what_there_is(&job, &req, isa);
+    xent_do_with_what_there_is(&job, &req, isa, keep_states);
     return XENT_OK;
 }
 

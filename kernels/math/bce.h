@@ -49,9 +49,7 @@ INLINE V FN(value_BCE)(FN(ending) * e) {
     return FN(value)(e->s->b);
 }
 
-INLINE void FN(factors_BCE_TERM)(const FN(ending) * e, FN(finished) * f) {
-    (void)e, (void)f;
-}
+NO_FACTORS(BCE_TERM)
 INLINE void FN(emit_BCE_TERM)(const FN(writing) * w) {
     const V g = ROW(w, g);
     WRITE(w, {
@@ -59,9 +57,7 @@ INLINE void FN(emit_BCE_TERM)(const FN(writing) * w) {
         PUT(FN(weigh)(FN(bce_term)(x, t, GET_W(w->T), GET_P(w->T)), g));
     });
 }
-INLINE void FN(factors_BCE_GRAD)(const FN(ending) * e, FN(finished) * f) {
-    (void)e, (void)f;
-}
+NO_FACTORS(BCE_GRAD)
 INLINE void FN(emit_BCE_GRAD)(const FN(writing) * w) {
     const V g = ROW(w, g);
     WRITE(w, {

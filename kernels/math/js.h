@@ -141,9 +141,7 @@ INLINE void FN(factors_of_js)(const FN(ending) * e, FN(finished) * f) {
     f->py = e->py;
 }
 
-INLINE void FN(factors_JS_TERM)(const FN(ending) * e, FN(finished) * f) {
-    FN(factors_of_js)(e, f);
-}
+NO_FACTORS(JS_TERM) /* but factors_of_js */
 INLINE void FN(emit_JS_TERM)(const FN(writing) * w) {
     const FN(js_row) row = FN(js_row_of)(w->r, w->at, w->T->across);
     const V g = ROW(w, g);
@@ -151,7 +149,6 @@ INLINE void FN(emit_JS_TERM)(const FN(writing) * w) {
 }
 
 INLINE void FN(factors_JS_GRAD)(const FN(ending) * e, FN(finished) * f) {
-    FN(factors_of_js)(e, f);
     f->g = vmul(vset((R)0.5), e->row->scale);
 }
 INLINE void FN(emit_JS_GRAD)(const FN(writing) * w) {

@@ -10,7 +10,8 @@
 #undef KL_TILE
 #define KL_TILE(SUM, NUMBER)                                                                                           \
     SUM(w)                                                                                                             \
-    SUM(d) SUM(u) SUM(a) NUMBER(hi) NUMBER(lo) NUMBER(most) NUMBER(top) NUMBER(xc) NUMBER(xk) NUMBER(tc) NUMBER(tk)    \
+    SUM(d)                                                                                                             \
+    SUM(u) SUM(a) NUMBER(hi) NUMBER(lo) NUMBER(most) NUMBER(top) NUMBER(xc) NUMBER(xk) NUMBER(tc) NUMBER(tk)           \
         NUMBER(mean) NUMBER(factor) NUMBER(c) NUMBER(c_lo)
 typedef struct FN(kl_tile) {
 #define SUM(field) FN(sum) field;

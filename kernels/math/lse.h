@@ -93,9 +93,7 @@ INLINE V FN(value_LSE)(FN(ending) * e) {
 }
 
 /* ---- emits ---- */
-INLINE void FN(factors_LOGP)(const FN(ending) * e, FN(finished) * f) {
-    (void)e, (void)f;
-}
+NO_FACTORS(LOGP)
 INLINE void FN(emit_LOGP)(const FN(writing) * w) {
     const V x_hi = ROW(w, x_hi), x_lo = ROW(w, x_lo), inf = vset(INF);
     WRITE(w, { /* what the first difference rounds is half the error, and twice that at a power of two */

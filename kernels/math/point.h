@@ -17,9 +17,7 @@ static inline V FN(vrel_entr)(V p, V q) {
     return vsel(both, v, rest);
 }
 
-INLINE void FN(factors_REL_ENTR)(const FN(ending) * e, FN(finished) * f) {
-    (void)e, (void)f;
-}
+NO_FACTORS(REL_ENTR)
 INLINE void FN(emit_REL_ENTR)(const FN(writing) * w) {
     WRITE(w, {
         V p = GET_X(w->T), q = GET_T(w->T, (R)0);
@@ -28,9 +26,7 @@ INLINE void FN(emit_REL_ENTR)(const FN(writing) * w) {
 }
 
 /* t (log t - x), PyTorch's term of kl_div */
-INLINE void FN(factors_KL_POINT)(const FN(ending) * e, FN(finished) * f) {
-    (void)e, (void)f;
-}
+NO_FACTORS(KL_POINT)
 INLINE void FN(emit_KL_POINT)(const FN(writing) * w) {
     const V zero = vset((R)0);
     WRITE(w, {

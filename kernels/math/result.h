@@ -48,6 +48,13 @@ INLINE V FN(weigh)(V v, V weight) {
 /* Every value is INLINE V FN(value_NAME)(FN(ending) *), every emit INLINE void FN(factors_NAME)(const FN(ending) *, FN(finished) *)
  * and INLINE void FN(emit_NAME)(const FN(writing) *): ops.h's lists call them by their names. */
 
+/* Of an emit that needs none of its own. */
+#undef NO_FACTORS
+#define NO_FACTORS(name)                                                                                               \
+    INLINE void FN(factors_##name)(const FN(ending) * e, FN(finished) * f) {                                           \
+        (void)e, (void)f;                                                                                              \
+    }
+
 /* ---- the second walk: one value a class ---- */
 typedef struct FN(writing) {
     xent_target target;
