@@ -1,4 +1,4 @@
-"""ARCHITECTURE.md's one direction of flow: no circle among files of kernels/ and cuda/, by what they include and call."""
+"""One direction of flow: no circle among the files of kernels/ and cuda/, by what they include and what they call."""
 
 import re
 import shutil
