@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "include/xent.h"
+#include "xent.h"
 #include "rowstate.h"
 
 /* Neumaier's compensated sum. */
