@@ -197,6 +197,33 @@ def test_header_by_itself(compiler, language):
     run(*compiler, "-x", language, *options, EMBED / "header.c")
 
 
+def test_header_is_the_packages(library):
+    build, _ = library
+    assert (build / "include" / "xent.h").read_bytes() == Path(xent.get_include(), "xent.h").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("found", "instead", "complaint"),
+    [
+        ("@function softmax@\n", "", "ops.def has softmax, and ./include/xent.h.in does not describe it"),
+        ("@function softmax@", "@function softmin@", "./include/xent.h.in:{line}: ops.def has no operation softmin"),
+        ("@functions double f64@", "@functions f64@", "./include/xent.h.in:{line}: @functions f64@ is neither"),
+    ],
+)
+def test_header_and_list_of_operations_go_together(found, instead, complaint, tmp_path):
+    need("make", "awk")
+    text = (KERNELS / "include" / "xent.h.in").read_text(encoding="utf-8")
+    assert text.count(found) == 1
+    copy = shutil.copytree(KERNELS, tmp_path / "kernels", ignore=shutil.ignore_patterns("*.[ch]", "build"))
+    template = copy / "include" / "xent.h.in"
+    template.write_text(text.replace(found, instead), encoding="utf-8")
+    command = ["make", "-C", copy, "OPENMP=0", "build/include/xent.h"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert complaint.format(line=text[: text.index(found)].count("\n") + 1) in done.stderr
+    assert not (copy / "build" / "include" / "xent.h").exists()
+
+
 def test_symbols(library):
     """Nothing of Python's is needed, nothing but the header's functions is offered, and no function breaks its word."""
     build, _ = library
