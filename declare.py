@@ -3,10 +3,10 @@
 awk makes xent.h of kernels/ops.def and its template (kernels/declare.awk); from xent.h come functions.h, the .pxd files
 and the stubs that name each operation. All of it goes into src/xent, beside the templates, and git ignores it.
 
-A template `NAME.in` is NAME but for blocks between `@each KIND@` and `@end@`, which are written once an item of
-FIELDS[KIND]. Of an item with a field f, `@f@` is that field; a line with a field that is None is left out. `@a|b|c@` is
-a for an operation of one value a row, b for one of values a class, c for one that has both. Entries of __all__ are
-sorted.
+A template `NAME.in` is NAME but for blocks between `@each KIND@` and `@end@`, which are written for each item of that
+kind (items()). `@FIELD@` is a field of the item; a line whose field is None is left out, one whose field is a list is
+written for each entry. `@a|b|c@` is a for an operation that gives one value a row, b for one that gives a value a
+class, c for one that gives both. Entries of __all__ are sorted.
 """
 
 import os
@@ -24,7 +24,7 @@ WIDTH = 120
 
 
 def write(path, text):
-    """Where it says something else already: what is compiled from it stays as it is otherwise."""
+    """Only where it differs, so that what was compiled from it is not compiled again."""
     path.parent.mkdir(exist_ok=True)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
@@ -42,56 +42,47 @@ def header():
 # ---- xent.h as data ------------------------------------------------------------------------------------------------
 
 
-def split(declaration):
-    """A declaration's type, pointers included, and its name."""
-    return re.fullmatch(r"(.*?) ?(\w+)", declaration).groups()
-
-
-def cython_type(kind):
-    return re.sub(r"const (\w+)", r"\1 const", kind)
-
-
 def function(declaration):
     result, name, arguments = re.fullmatch(r"(.*?)(\w+)\((.*)\)", declaration).groups()
-    kinds = [cython_type(split(a)[0] if " " in a else a) for a in arguments.split(", ")]
+    types = ", ".join(re.sub(r"(?<=[ *])\w+$", "", argument).strip() for argument in arguments.split(", "))
     arguments = "" if arguments == "void" else arguments
     bare = name.removeprefix("xent_")
     return {
         "c_name": name,
         "bare": bare,
-        "signature": f"{cython_type(result.rstrip())}{'' if result.endswith('*') else ' '}({', '.join(kinds)})",
+        # As Cython spells it.
+        "signature": re.sub(r"const (\w+)", r"\1 const", f"{result}({types})"),
         "linked": f"{result}{name}({arguments})",
         "imported": f"{result}{bare}({arguments})",
     }
 
 
-def operation(function, first):
+def operation(function, docs):
     """What Python calls the operands of xent_NAME_f64, and what it gives."""
     name = function["bare"].removesuffix("_f64")
     labels = "labels," in function["linked"]
-    second = "labels" if labels else "other_logits" if name.startswith("js_div") else "target"
     return {
         "name": name,
-        "first": first.get(name, "logits"),
-        "second": second if " *t," in function["linked"] or labels else None,
+        "first": docs["OPERANDS"].get(name, "logits"),
+        "second": docs["second_operand"](name, labels) if labels or " *t," in function["linked"] else None,
         "check_labels": "check_labels" if labels else None,
         "result": 2 if "grad)" in function["linked"] else int("out)" in function["linked"]),
     }
 
 
-def fields(text):
-    """The items of each KIND of a block, in the header's order, but functions of rows last."""
+def items(text):
+    """The items of each kind by their fields, in the header's order, but with the operations' functions last."""
     code = " ".join(re.sub(r"/\*.*?\*/|^#.*?$", "", text, flags=re.DOTALL | re.MULTILINE).split())
     functions = [function(found) for found in re.findall(r"XENT_API ([^;]*);", code)]
-    first = runpy.run_path(str(PACKAGE / "_docs.py"))["OPERANDS"]
-    of_rows = [f for f in functions if re.search(r"_b?f\d+$", f["bare"])]
+    docs = runpy.run_path(str(PACKAGE / "_docs.py"))
+    of_operations = [f for f in functions if re.search(r"_b?f\d+$", f["bare"])]
     elements, rows = (
-        [operation(f, first) for f in of_rows if f["bare"].endswith("_f64") and ("size_t n," in f["linked"]) == pairs]
-        for pairs in (True, False)
+        [operation(f, docs) for f in of_operations if re.search(rf"_f64\(.* size_t {extent},", f["linked"])]
+        for extent in ("n", "classes")
     )
     bodies = {kind: re.findall(rf"typedef {kind} \w+ {{ ([^}}]*) }} (\w+);", code) for kind in ("enum", "struct")}
     return {
-        "function": [f for f in functions if f not in of_rows] + of_rows,
+        "function": [f for f in functions if f not in of_operations] + of_operations,
         "enumeration": [{"name": name, "member": re.findall(r"\bXENT_\w+", body)} for body, name in bodies["enum"]],
         "structure": [{"name": name, "member": re.findall(r"([^;]+);\s*", body)} for body, name in bodies["struct"]],
         "operation": rows + elements,
@@ -121,24 +112,24 @@ def wrap(line):
     return line if len(line) <= WIDTH else re.sub(r"^( *)([^\"(]*\()(.*)(\).*)$", r"\1\2\n\1    \3\n\1\4", line)
 
 
-def expand(template, items):
+def expand(template, kinds):
     def block(found):
         lines = found[2].splitlines()
-        return "".join(f"{wrap(part)}\n" for item in items[found[1]] for line in lines for part in fill(line, item))
+        return "".join(f"{wrap(part)}\n" for item in kinds[found[1]] for line in lines for part in fill(line, item))
+
+    def in_order(found):
+        return "".join(sorted(found[0].splitlines(keepends=True)))
 
     text = re.sub(r"^@each ([\w ]+)@\n(.*?)^@end@\n", block, template, flags=re.MULTILINE | re.DOTALL)
-    listed = r"(?<=^__all__ = \[\n).*?(?=^\])"
-    return re.sub(
-        listed, lambda m: "".join(sorted(m[0].splitlines(keepends=True))), text, flags=re.MULTILINE | re.DOTALL
-    )
+    return re.sub(r"(?<=^__all__ = \[\n).*?(?=^\])", in_order, text, flags=re.MULTILINE | re.DOTALL)
 
 
 def main():
     text = header()
     write(HEADER, text)
-    items = fields(text)
+    kinds = items(text)
     for template in sorted(PACKAGE.glob("*.in")):
-        write(template.with_suffix(""), expand(template.read_text(encoding="utf-8"), items))
+        write(template.with_suffix(""), expand(template.read_text(encoding="utf-8"), kinds))
 
 
 if __name__ == "__main__":

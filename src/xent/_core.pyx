@@ -268,9 +268,7 @@ cdef str first_operand(int op):
 
 
 cdef str second_operand(int op):
-    if OPERATIONS[op].target == XENT_TARGET_LABELS:
-        return "labels"
-    return "other_logits" if op_name(op).startswith("js_div") else "target"
+    return _docs.second_operand(op_name(op), OPERATIONS[op].target == XENT_TARGET_LABELS)
 
 
 cdef list OPERANDS = [(first_operand(op), second_operand(op)) for op in range(OPERATION_COUNT)]
