@@ -86,6 +86,7 @@ fuzz-sanitized: $(VENV)/test
 # Made by declare.py, and so ignored by git and by ruff unless they are named.
 STUBS := $(patsubst %.in,%,$(wildcard src/xent/*.pyi.in))
 lint: $(VENV)/lint
+	$(BIN)/python declare.py
 	$(BIN)/ruff check . $(STUBS)
 	$(BIN)/ruff format --check . $(STUBS)
 	$(BIN)/clang-format --dry-run -Werror $(C_FILES) $(CXX_FILES)
