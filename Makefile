@@ -17,7 +17,7 @@
 # make gpu     build for the GPU of this machine, test on it, measure; needs PyTorch, and reaches no registry
 # make bench-report   the plots and the README's figures from the newest whole run of each instruction set
 # make clean   remove what these made
-# Needs Python >= 3.11, a C compiler and make; PYTHON=... chooses another interpreter.
+# Needs Python >= 3.11, a C compiler, make and awk; PYTHON=... chooses another interpreter.
 
 PYTHON ?= python3
 VENV := .venv
@@ -27,12 +27,12 @@ WHEEL_VENV := .venv-wheel
 WHEEL_TESTS ?= tests/test_worked_examples.py tests/test_edges.py tests/test_kernels.py tests/test_isa.py
 
 # What the installed package is made of: a change in any of these installs it again.
-SOURCES := pyproject.toml README.md LICENSE $(wildcard setup.py MANIFEST.in) \
-	$(shell find kernels src -name '*.[ch]' -path 'kernels/*' -o -name '*.def' -o -name '*.in' -o -name functions.h \
+SOURCES := pyproject.toml README.md LICENSE $(wildcard setup.py declare.py MANIFEST.in) \
+	$(shell find kernels src -name '*.[ch]' -path 'kernels/*' -o -name '*.def' -o -name '*.awk' -o -name '*.in' \
 		-o -name '*.py' \
 		-o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name 'py.typed' -o -name '*.npz')
 CUDA_SOURCES := $(shell find cuda -name build -prune -o -type f -print)
-C_FILES := $(shell find kernels tests/embed -name '*.[ch]') src/xent/functions.h
+C_FILES := $(shell find kernels tests/embed -name '*.[ch]') src/xent/include/xent.h
 CXX_FILES := $(addprefix cuda/,arrays.h call.h dlpack.h runtime.h module.cpp) $(wildcard tests/fake_gpu/*.h tests/fake_gpu/*.cpp)
 
 # A virtual environment that has the CUDA module once keeps it.
@@ -75,7 +75,7 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-sanitize
 SANITIZED := $(CURDIR)/build/sanitized
 fuzz-sanitized: $(VENV)/test
 	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)/source
-	cp -R setup.py pyproject.toml MANIFEST.in README.md LICENSE kernels src $(SANITIZED)/source
+	cp -R setup.py declare.py pyproject.toml MANIFEST.in README.md LICENSE kernels src $(SANITIZED)/source
 	cd $(SANITIZED)/source && XENT_CUDA=0 CFLAGS='$(SANITIZE)' LDFLAGS='$(SANITIZE)' \
 		XENT_CFLAGS='-O1 -g1 --param=asan-instrumentation-with-call-threshold=0' \
 		$(abspath $(BIN)/python) -m pip install --quiet --no-deps --target $(SANITIZED)/site .
@@ -83,9 +83,12 @@ fuzz-sanitized: $(VENV)/test
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=$(SANITIZED)/site \
 		$(BIN)/python tests/fuzz.py $(FUZZ_ARGS)
 
+# Made by declare.py, and so ignored by git and by ruff unless they are named.
+STUBS := $(patsubst %.in,%,$(wildcard src/xent/*.pyi.in))
 lint: $(VENV)/lint
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/python declare.py
+	$(BIN)/ruff check . $(STUBS)
+	$(BIN)/ruff format --check . $(STUBS)
 	$(BIN)/clang-format --dry-run -Werror $(C_FILES) $(CXX_FILES)
 	$(BIN)/mypy
 	$(BIN)/stubtest --mypy-config-file pyproject.toml xent
@@ -125,6 +128,7 @@ gpu:
 
 clean:
 	rm -rf $(VENV) $(WHEEL_VENV) build dist cuda/build kernels/build src/xent/include src/xent/lib src/xent.egg-info
+	rm -f $(patsubst %.in,%,$(wildcard src/xent/*.in))
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests bench -name __pycache__ -prune -exec rm -rf {} +
 

@@ -27,9 +27,13 @@ from setuptools import Extension, setup
 from setuptools.command.build_clib import build_clib
 from setuptools.command.build_ext import build_ext
 
-SOURCES = sorted(glob("kernels/*.c"))
-HEADERS = sorted(glob("kernels/**/*.h", recursive=True) + glob("kernels/*.def"))
-INCLUDE_DIRS = ["kernels/include", "kernels"]
+# xent.h and what repeats it, before anything is compiled.
+if subprocess.run([sys.executable, "declare.py"], check=False).returncode:
+    sys.exit("declare.py could not make xent.h and the files that follow it")
+
+SOURCES = sorted(glob("kernels/*.c") + glob("kernels/*/*.c"))
+INCLUDE_DIRS = ["src/xent/include", "kernels"]
+HEADERS = sorted(glob("src/xent/include/*.h") + glob("kernels/**/*.h", recursive=True) + glob("kernels/*.def"))
 
 # Apple's clang has no OpenMP of its own: XENT_LIBOMP names the directory of one (of Homebrew's libomp, say); without it
 # the library is serial there.
@@ -57,7 +61,6 @@ HIDE = [] if sys.platform == "darwin" else ["-Wl,--exclude-libs,ALL"]
 
 LIBRARY = "libxent.a"
 SHIPPED = {
-    "kernels/include/xent.h": "include/xent.h",
     LIBRARY: f"lib/{LIBRARY}",
     "kernels/xent.pc.in": "lib/pkgconfig/xent.pc",
     "kernels/cmake/xent-config.cmake.in": "lib/cmake/xent/xent-config.cmake",
@@ -215,10 +218,10 @@ def package_dir(command):
 
 
 def ship(built, package):
-    """What C and Cython code builds with: header, static library, xent.pc and the CMake package."""
-    header = Path("kernels", "include", "xent.h")
+    """What C and Cython code builds with beside xent.h: static library, xent.pc and the CMake package."""
+    header = Path("src", "xent", "include", "xent.h").read_text(encoding="utf-8")
     numbers = [
-        re.search(rf"^#define XENT_VERSION_{part} (\d+)", header.read_text(encoding="utf-8"), re.MULTILINE)[1]
+        re.search(rf"^#define XENT_VERSION_{part} (\d+)", header, re.MULTILINE)[1]
         for part in ("MAJOR", "MINOR", "PATCH")
     ]
     libs = runtime(built / LIBRARY)

@@ -20,7 +20,7 @@
 #ifndef XENT_CUDA_H
 #define XENT_CUDA_H
 
-#include "../kernels/include/xent.h"
+#include "xent.h"
 
 #ifdef __cplusplus
 extern "C" {

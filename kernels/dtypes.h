@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-#include "include/xent.h"
+#include "xent.h"
 
 typedef enum { DTYPE_NONE, DTYPE_FLOAT, DTYPE_BOOL, DTYPE_INTEGER } dtype_kind;
 

@@ -1,5 +1,5 @@
 /* functions.c: a function for each operation and dtype, on contiguous rows: requests without options. The functions come from
- * ops.def; xent.h spells them out for its readers, and where the two differ this file does not compile. */
+ * ops.def, in xent.h by declare.awk and here by the preprocessor: where the two differ this file does not compile. */
 #include "run.h"
 
 enum { ROOM = 16384 }; /* on the stack: enough for threads to share a row of 5 million classes */

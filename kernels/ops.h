@@ -5,7 +5,7 @@
 
 #include <stdbool.h>
 
-#include "include/xent.h"
+#include "xent.h"
 
 /* What C++ may ask while it compiles. */
 #if defined(__cplusplus)

@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "include/xent.h"
+#include "xent.h"
 #include "threads.h"
 
 #if defined(_OPENMP) && (defined(__unix__) || defined(__APPLE__))

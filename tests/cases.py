@@ -365,7 +365,7 @@ def readme_table():
 
 
 def with_budgets(header):
-    """xent.h with each function's accuracy, and that of its gradient, as they are here: float's and double's."""
+    """xent.h or its template with each function's accuracy, and that of its gradient: float's and double's, as here."""
 
     def restated(comment):
         for output, lead in enumerate([r"(?:[Aa]ccuracy|Exact:)", r"of\sthe\sgradient"][: len(f4)]):
@@ -380,13 +380,14 @@ def with_budgets(header):
 
     for name in NAMES:
         f4, f8 = budget(name, "f4"), budget(name, "f8")
-        before = re.search(rf"/\*(?:(?!/\*).)*?\*/\nXENT_API xent_status xent_{name}_f32\(", header, re.DOTALL)
+        described = rf"(?:XENT_API xent_status xent_{name}_f32\(|@function {name}@)"
+        before = re.search(rf"/\*(?:(?!/\*).)*?\*/\n{described}", header, re.DOTALL)
         header = header[: before.start()] + restated(before[0]) + header[before.end() :]
     return header
 
 
 def write():
-    readme, header = ROOT / "README.md", ROOT / "kernels" / "include" / "xent.h"
+    readme, header = ROOT / "README.md", ROOT / "kernels" / "include" / "xent.h.in"
     readme.write_text(TABLE.sub(readme_table(), readme.read_text(encoding="utf-8")), encoding="utf-8")
     header.write_text(with_budgets(header.read_text(encoding="utf-8")), encoding="utf-8")
 

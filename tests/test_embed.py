@@ -10,9 +10,10 @@ from pathlib import Path
 import header
 import pytest
 
+import xent
+
 ROOT = Path(__file__).resolve().parents[1]
 KERNELS = ROOT / "kernels"
-INCLUDE = KERNELS / "include"
 EMBED = ROOT / "tests" / "embed"
 
 CC = shlex.split(os.environ.get("CC", "cc"))
@@ -62,7 +63,7 @@ def build_library(build, *settings):
 
 
 def build_program(build, compiler, *arguments, name="embed"):
-    flags = ["-std=c11", "-O2", *PEDANTIC, f"-I{INCLUDE}"]
+    flags = ["-std=c11", "-O2", *PEDANTIC, f"-I{build / 'include'}"]
     run(*compiler, *flags, EMBED / f"{name}.c", *arguments, "-o", build / name)
     return build / name
 
@@ -171,9 +172,10 @@ def test_no_address_is_made_of_nothing(library, tmp_path):
     sanitize = ["-O1", "-g", "-fsanitize=undefined", "-fno-sanitize-recover=all"]
     if not works(tmp_path, sanitize, ["clang"]):
         pytest.skip("clang cannot build or run with -fsanitize=undefined")
-    sources = [file for file in KERNELS.glob("*.c") if not file.name.startswith("isa_")]
-    objects = sorted(build.glob("isa_*.o"))
-    program = build_program(tmp_path, ["clang"], *sanitize, *sources, *objects, "-lm", name="random")
+    sources = [file for file in KERNELS.rglob("*.c") if not file.name.startswith("isa_")]
+    objects = sorted(build.rglob("isa_*.o"))
+    include = [f"-I{build / 'include'}", f"-I{KERNELS}"]
+    program = build_program(tmp_path, ["clang"], *sanitize, *include, *sources, *objects, "-lm", name="random")
     check_random_calls(5000, program)
 
 
@@ -191,8 +193,35 @@ def test_64_bit_arm(tmp_path):
 def test_header_by_itself(compiler, language):
     need(compiler[0])
     standard = {"c": "c11", "c++": "c++17"}[language]
-    options = [f"-std={standard}", *PEDANTIC, f"-I{INCLUDE}", "-fsyntax-only"]
+    options = [f"-std={standard}", *PEDANTIC, f"-I{xent.get_include()}", "-fsyntax-only"]
     run(*compiler, "-x", language, *options, EMBED / "header.c")
+
+
+def test_header_is_the_packages(library):
+    build, _ = library
+    assert (build / "include" / "xent.h").read_bytes() == Path(xent.get_include(), "xent.h").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("found", "instead", "complaint"),
+    [
+        ("@function softmax@\n", "", "ops.def has softmax, and ./include/xent.h.in does not describe it"),
+        ("@function softmax@", "@function softmin@", "./include/xent.h.in:{line}: ops.def has no operation softmin"),
+        ("@functions double f64@", "@functions f64@", "./include/xent.h.in:{line}: @functions f64@ is neither"),
+    ],
+)
+def test_header_and_list_of_operations_go_together(found, instead, complaint, tmp_path):
+    need("make", "awk")
+    text = (KERNELS / "include" / "xent.h.in").read_text(encoding="utf-8")
+    assert text.count(found) == 1
+    copy = shutil.copytree(KERNELS, tmp_path / "kernels", ignore=shutil.ignore_patterns("*.[ch]", "build"))
+    template = copy / "include" / "xent.h.in"
+    template.write_text(text.replace(found, instead), encoding="utf-8")
+    command = ["make", "-C", copy, "OPENMP=0", "build/include/xent.h"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert complaint.format(line=text[: text.index(found)].count("\n") + 1) in done.stderr
+    assert not (copy / "build" / "include" / "xent.h").exists()
 
 
 def test_symbols(library):

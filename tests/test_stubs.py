@@ -11,6 +11,7 @@ import xent
 from xent import losses
 
 PACKAGE = Path(xent.__file__).parent
+ROOT = Path(__file__).parents[1]
 
 
 def definitions(name):
@@ -50,6 +51,15 @@ def test_losses(name):
     else:
         assert set(inspect.signature(function).parameters) <= set(function.__annotations__)
     assert len(function.__doc__) > 500
+
+
+def test_what_is_made_is_no_source():
+    """What declare.py writes beside its templates is neither committed nor in an sdist."""
+    made = {template.stem for template in (ROOT / "src" / "xent").glob("*.in")}
+    if not made:
+        pytest.skip("there is no src/ beside an installed package")
+    assert {f"/src/xent/{name}" for name in made} <= set((ROOT / ".gitignore").read_text().splitlines())
+    assert {f"src/xent/{name}" for name in made} <= set((ROOT / "MANIFEST.in").read_text().split())
 
 
 def test_import_is_light():

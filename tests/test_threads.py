@@ -596,6 +596,7 @@ def team_program(directory, *flags):
         "-Wall",
         "-Wextra",
         f"-I{KERNELS}",
+        f"-I{xent.get_include()}",
         source,
         *flags,
         "-lm",

@@ -268,9 +268,7 @@ cdef str first_operand(int op):
 
 
 cdef str second_operand(int op):
-    if OPERATIONS[op].target == XENT_TARGET_LABELS:
-        return "labels"
-    return "other_logits" if op_name(op).startswith("js_div") else "target"
+    return _docs.second_operand(op_name(op), OPERATIONS[op].target == XENT_TARGET_LABELS)
 
 
 cdef list OPERANDS = [(first_operand(op), second_operand(op)) for op in range(OPERATION_COUNT)]
@@ -1283,54 +1281,22 @@ def info():
 # The library's functions, for code that is not linked with it
 
 cdef extern from "functions.h":
-    ctypedef void (*function_pointer)()
-    function_pointer row_function(int op, int dtype)
-
-# By the names that they have in kernels.pxd, with their signatures as Cython spells them: it compares them on import.
-cdef dict GENERAL = {
-    "abi_version": (<size_t>&xent_abi_version, "int (void)"),
-    "strerror": (<size_t>&xent_strerror, "char const *(xent_status)"),
-    "ops": (<size_t>&xent_ops, "xent_op_info const *(int *)"),
-    "find_op": (<size_t>&xent_find_op, "int (char const *)"),
-    "request_init": (<size_t>&xent_request_init, "void (xent_request *)"),
-    "scratch_size": (<size_t>&xent_scratch_size, "xent_status (xent_request const *, size_t *)"),
-    "run": (<size_t>&xent_run, "xent_status (xent_request *)"),
-    "state_size": (<size_t>&xent_state_size, "size_t (int)"),
-    "state_start": (<size_t>&xent_state_start, "xent_status (int, int, size_t, void *)"),
-    "state_update": (<size_t>&xent_state_update, "xent_status (xent_request *, ptrdiff_t, void *)"),
-    "state_merge": (<size_t>&xent_state_merge, "xent_status (size_t, void *, void const *)"),
-    "state_finish": (<size_t>&xent_state_finish, "xent_status (size_t, void const *, int, void *, size_t *)"),
-    "set_num_threads": (<size_t>&xent_set_num_threads, "xent_status (int)"),
-    "get_num_threads": (<size_t>&xent_get_num_threads, "int (void)"),
-    "has_openmp": (<size_t>&xent_has_openmp, "int (void)"),
-    "get_isa": (<size_t>&xent_get_isa, "char const *(void)"),
-    "set_isa": (<size_t>&xent_set_isa, "xent_status (char const *)"),
-    "isa_name": (<size_t>&xent_isa_name, "char const *(int)"),
-}
-
-
-cdef str row_signature(const xent_op_info *info, str real):
-    cdef list parts = [f"{real} const *"]
-    if info.target == XENT_TARGET_LABELS:
-        parts.append("int64_t const *")
-    elif info.target != XENT_TARGET_NONE:
-        parts.append(f"{real} const *")
-    parts += ["size_t"] if info.target == XENT_TARGET_POINT else ["size_t", "size_t"]
-    parts += [f"{real} *"] * ((info.has_value != 0) + (info.has_emit != 0))
-    return f"xent_status ({', '.join(parts)})"
+    struct function_of_xent_h:
+        const char *name
+        const char *signature
+        void (*address)()
+    const function_of_xent_h FUNCTIONS[]
+    const int FUNCTION_COUNT
 
 
 def functions():
-    """The address and the signature of each function of xent.h, by its name there without xent_."""
-    reals = {XENT_F16: ("f16", "uint16_t"), XENT_BF16: ("bf16", "uint16_t"), XENT_F32: ("f32", "float"),
-             XENT_F64: ("f64", "double")}
-    found = dict(GENERAL)
-    for op in range(OPERATION_COUNT):
-        for dtype, (suffix, real) in reals.items():
-            found[f"{op_name(op)}_{suffix}"] = (
-                <size_t>row_function(op, dtype), row_signature(&OPERATIONS[op], real)
-            )
-    return found
+    """The address and the signature of each function of xent.h, by its name there without xent_. Cython compares signatures
+    with those in kernels.pxd on import."""
+    cdef int i
+    return {
+        FUNCTIONS[i].name.decode(): (<size_t>FUNCTIONS[i].address, FUNCTIONS[i].signature.decode())
+        for i in range(FUNCTION_COUNT)
+    }
 
 
 def capsule(size_t address, bytes signature):

@@ -5,6 +5,12 @@ from typing import NamedTuple
 # The first operand, where it is not logits.
 OPERANDS = {"entropy": "probs"} | dict.fromkeys(("nll", "nll_terms", "nll_value_and_grad"), "log_probs")
 
+
+def second_operand(name: str, labels: bool) -> str:
+    """What a callable calls its second operand."""
+    return "labels" if labels else "other_logits" if name.startswith("js_div") else "target"
+
+
 # Those of the operations that work element by element.
 ELEMENTS = {"kl_pointwise": ("log_probs", "target"), "rel_entr": ("p", "q")}
 
@@ -392,7 +398,7 @@ def callable_doc(name: str, target: str, has_value: bool, has_emit: bool) -> str
     first = OPERANDS.get(name, "logits")
     operands = [f"{first} : array_like", f"    {_FIRST[first]}"]
     if target in _SECOND:
-        heading, text = _OTHER if name.startswith("js_div") else _SECOND[target]
+        heading, text = _OTHER if second_operand(name, labels=False) == "other_logits" else _SECOND[target]
         operands += [heading, f"    {text}"]
     excluded = "probability 0" if first == "probs" else "a logit of -inf with target 0"
     outs = "a pair of arrays, either of them None" if has_value and has_emit else "an array"

@@ -30,7 +30,7 @@ DTYPES = {
 
 def enumerators(enum):
     """The names of an enum of xent.h, in order; their values count from 0."""
-    text = (ROOT / "kernels" / "include" / "xent.h").read_text(encoding="utf-8")
+    text = (ROOT / "kernels" / "include" / "xent.h.in").read_text(encoding="utf-8")
     body = re.search(rf"typedef enum {enum} {{(.*?)}}", text, flags=re.DOTALL)[1]
     return re.findall(r"XENT_(\w+)", re.sub(r"/\*.*?\*/", "", body, flags=re.DOTALL))
 

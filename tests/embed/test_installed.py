@@ -152,6 +152,7 @@ def test_install_by_cmake(built_by_cmake, tmp_path, data):
     run("cmake", "--build", build, "--target", "xent_shared")
     run("cmake", "--install", build, "--prefix", tmp_path / "first")
     moved = (tmp_path / "first").rename(tmp_path / "second")
+    assert (moved / "include" / "xent.h").read_bytes() == Path(xent.get_include(), "xent.h").read_bytes()
     package = f"-Dxent_DIR={moved / 'lib' / 'somewhere' / 'cmake' / 'xent'}"
     shared = cmake(HERE / "find_package", tmp_path / "shared", package)
     static = cmake(HERE / "find_package", tmp_path / "static", package, "-DBUILD_SHARED_LIBS=OFF")

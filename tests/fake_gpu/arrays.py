@@ -28,7 +28,7 @@ def build(directory):
     if compiler is None:
         pytest.skip("a C++ compiler is not installed")
     target = Path(directory, "_cuda" + sysconfig.get_config_var("EXT_SUFFIX"))
-    includes = [HERE, ROOT / "cuda", ROOT / "kernels" / "include", ROOT / "kernels", pybind11.get_include()]
+    includes = [HERE, ROOT / "cuda", xent.get_include(), ROOT / "kernels", pybind11.get_include()]
     includes.append(sysconfig.get_paths()["include"])
     command = [compiler, "-std=c++17", "-O1", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
     command += [f"-I{i}" for i in includes]
