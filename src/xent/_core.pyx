@@ -252,7 +252,10 @@ cdef object dtype_of(Operand a):
 
 
 cdef object came_as(Operand a):
-    return dtype_of(a) if a.given is None else a.given
+    """The dtype that it was given with, with its kind."""
+    if a.device != ON_CPU:
+        return sys.modules["xent.cuda"].OnGPU(a.array)
+    return a.array.dtype if a.given is None else a.given
 
 
 cdef inline void fill(xent_view *view, Operand a, const ptrdiff_t *strides, ptrdiff_t class_stride) noexcept:
@@ -904,8 +907,9 @@ cdef Operand taken(Place place, object a, str name, Options o):
         if not is_integer(made.dtype):
             from xent import _hints
 
-            kind = made.array.dtype.kind if made.device == ON_CPU else "f" if is_float(made.dtype) else ""
-            raise TypeError(_hints.labels_dtype(o.caller, name, came_as(made), kind))
+            given = came_as(made)
+            kind = made.array.dtype.kind if made.device == ON_CPU else given.kind
+            raise TypeError(_hints.labels_dtype(o.caller, name, given, kind))
     elif not is_float(made.dtype):
         if made.device != ON_CPU:
             raise TypeError(
