@@ -713,6 +713,7 @@ MISTAKES = {
     "float labels": lambda x, f: f.cross_entropy_with_labels(x(X), x(np.zeros(2))),
     "dtype": lambda x, f: f.logsumexp(x(X), dtype="int32"),
     "pair": lambda x, f: f.cross_entropy_value_and_grad(x(X), x(X), out=x(X)),
+    "a number for a row": lambda x, f: f.cross_entropy(x(X[0]), x(np.array(1.0)), axis=None),
     "likely labels": lambda x, f: f.cross_entropy(x(X), x(np.zeros(2))),
     "a keyword of others": lambda x, f: f.logsumexp(x(X), dim=1),
     "no operand": lambda x, f: f.cross_entropy(x(X)),

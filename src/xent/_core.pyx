@@ -951,8 +951,9 @@ cdef int refuse_labels(Operand x, Operand labels, tuple batch, Options o) except
 cdef int refuse_shapes(Operand x, Operand t, const Rows *r, Options o) except -1:
     """ValueError for a target that goes with other logits, or is most likely labels: of one number a row."""
     batch = tuple([x.shape[d] for d in range(x.ndim) if not has(&r.of_x, d)])
-    if (OPERATIONS[o.op].target == XENT_TARGET_PROBS and r.of_x.count == 1 and not isinstance(o.axis, tuple)
-            and shape_of(t) == batch and t.shape[r.of_target.at[0]] != r.classes):
+    cdef bint one_axis_each = o.axis is not None and not isinstance(o.axis, tuple)
+    if (one_axis_each and OPERATIONS[o.op].target == XENT_TARGET_PROBS and shape_of(t) == batch
+            and t.shape[r.of_target.at[0]] != r.classes):
         from xent import _hints
 
         raise ValueError(_hints.one_number_a_row(o.caller, shape_of(x), shape_of(t), came_as(t)))
