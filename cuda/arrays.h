@@ -25,13 +25,6 @@ struct Dtype {
     std::string name;
     ptrdiff_t size;
     std::string typestr; /* "": __cuda_array_interface__ has none */
-
-    bool is_float() const {
-        return id >= XENT_F16 && id <= XENT_F64;
-    }
-    bool is_integer() const {
-        return id >= XENT_I8 && id <= XENT_U64;
-    }
 };
 
 struct KnownDtype {
@@ -135,23 +128,12 @@ struct Array {
     bool is_empty() const {
         return std::find(shape.begin(), shape.end(), 0) != shape.end();
     }
-    /* The bytes that it lies within. */
-    std::pair<const char *, const char *> extent() const {
-        const char *low = data, *high = data + dtype.size;
-        for (size_t d = 0; d < shape.size(); d++)
-            (strides[d] > 0 ? high : low) += (shape[d] - 1) * strides[d];
-        return {low, high};
-    }
-    bool overlaps(const Array &other) const {
-        if (device != other.device || is_empty() || other.is_empty())
-            return false;
-        const auto mine = extent(), theirs = other.extent();
-        return mine.first < theirs.second && theirs.first < mine.second;
-    }
-    /* Whether each of its elements is the other's of the same index, and no two of them are one. */
-    bool is_same_place(const Array &other) const {
-        return data == other.data && dtype.id == other.dtype.id && shape == other.shape && strides == other.strides &&
-               strides == compact(shape, dtype.size);
+    /* What xent._core fills a request with: data, shape, strides (addresses), bytes an element, dimensions, dtype, device,
+     * whether it is read-only. Valid as long as this is. */
+    py::tuple fields() const {
+        return py::make_tuple(reinterpret_cast<uintptr_t>(data), reinterpret_cast<uintptr_t>(shape.data()),
+                              reinterpret_cast<uintptr_t>(strides.data()), dtype.size, ndim(), int(dtype.id), device,
+                              read_only);
     }
 };
 

@@ -1,15 +1,89 @@
-/* module.cpp: xent._cuda, what xent.cuda needs of C++: arrays by DLPack, calls, streams. No policy: whose memory a result is
- * and which stream a call runs on is for xent.cuda to say.
+/* module.cpp: xent._cuda, what xent.cuda needs of C++: arrays by DLPack, streams, and requests, which xent._core fills, run on a
+ * GPU. No policy: whose memory a result is and which stream a call runs on is for xent.cuda to say.
  */
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include "call.h"
+#include <xent_cuda.h>
+
+#include "arrays.h"
 
 namespace {
 
 /* Never destroyed: what waits at the process's end belongs to libraries that are no longer there. */
 runtime::Waiting &waiting = *new runtime::Waiting;
+
+[[noreturn]] void fail(xent_status status, const std::string &caller) {
+    switch (status) {
+    case XENT_ERR_CUDA:
+    case XENT_ERR_DEVICE:
+        throw std::runtime_error(caller + ": " + xent_cuda_error());
+    case XENT_ERR_DTYPE:
+        throw py::type_error(caller + ": an operand has a dtype that the operation does not take on a GPU");
+    case XENT_ERR_SHAPE:
+        throw py::value_error(caller +
+                              ": the operands' strides need more than four loops over the batch; make one of them "
+                              "contiguous");
+    case XENT_ERR_OPTION:
+        throw py::value_error(caller + ": an option does not go with the operation, or its value is out of range, or "
+                                       "an array does not lie at a multiple of its element's size");
+    case XENT_ERR_REDUCTION:
+        throw py::value_error(caller + ": the reduction does not go with the operation");
+    default:
+        PyErr_SetString(PyExc_SystemError, (caller + ": status " + std::to_string(status)).c_str());
+        throw py::error_already_set();
+    }
+}
+
+/* What a request runs on. */
+struct Launch : xent_cuda_launch {
+    Launch(int device, int64_t stream, uintptr_t workspace, size_t workspace_size) {
+        xent_cuda_launch_init(this);
+        this->device = device;
+        this->stream = runtime::handle(stream);
+        this->workspace = reinterpret_cast<void *>(workspace);
+        this->workspace_size = workspace_size;
+    }
+};
+
+const xent_request *request_at(uintptr_t address) {
+    return reinterpret_cast<const xent_request *>(address);
+}
+
+size_t workspace_size(uintptr_t request, int device, const std::string &caller) {
+    size_t size = 0;
+    const xent_status status = xent_cuda_workspace_size(request_at(request), device, &size);
+    if (status != XENT_OK)
+        fail(status, caller);
+    return size;
+}
+
+void run(uintptr_t request, const Launch &launch, const std::string &caller) {
+    xent_status status;
+    {
+        py::gil_scoped_release others;
+        runtime::OnDevice guard(launch.device);
+        status = xent_cuda_run(request_at(request), &launch);
+    }
+    if (status != XENT_OK)
+        fail(status, caller);
+}
+
+/* Waits for the stream: (row, label) of the first label out of range, or None. */
+py::object bad_label(const Launch &launch, const std::string &caller) {
+    int64_t row = 0, label = 0;
+    xent_status status;
+    {
+        py::gil_scoped_release others;
+        runtime::OnDevice guard(launch.device);
+        status = xent_cuda_check_labels(&launch, &row, &label);
+    }
+    if (status == XENT_ERR_LABEL)
+        return py::make_tuple(row, label);
+    if (status != XENT_OK)
+        fail(status, caller);
+    return py::none();
+}
 
 void prepare(int device) {
     xent_status status;
@@ -54,10 +128,11 @@ void hold(int device, int64_t stream, const std::vector<const Array *> &arrays) 
 }
 
 std::vector<std::string> operations() {
-    std::vector<std::string> names;
-    for (const Operation &op : OPERATIONS)
-        names.emplace_back(op.name);
-    return names;
+    return {
+#define OP(name, R, T, V, E) #name,
+#include <ops.def>
+#undef OP
+    };
 }
 
 } // namespace
@@ -69,17 +144,23 @@ PYBIND11_MODULE(_cuda, m, py::mod_gil_not_used()) {
           "(devices, driver version, runtime version, what CUDA said if there are none)");
     m.def("device_info", &device_info, py::arg("device"));
     m.def("prepare", &prepare, py::arg("device"));
+    m.def("workspace_size", &workspace_size, py::arg("request"), py::arg("device"), py::arg("caller"));
+    m.def("run", &run, py::arg("request"), py::arg("launch"), py::arg("caller"));
+    m.def("bad_label", &bad_label, py::arg("launch"), py::arg("caller"));
     m.def("is_capturing", &runtime::is_capturing, py::arg("stream"));
     m.def("hold", &hold, py::arg("device"), py::arg("stream"), py::arg("arrays"));
     m.def("sweep", [] { waiting.sweep(); });
     m.def("drain", [] { waiting.sweep(true); });
     m.def("waiting", [] { return waiting.size(); });
 
+    py::class_<Launch>(m, "Launch", py::module_local(), "Where a request runs.")
+        .def(py::init<int, int64_t, uintptr_t, size_t>(), py::arg("device"), py::arg("stream"), py::arg("workspace"),
+             py::arg("workspace_size"));
+
     py::class_<Array>(m, "Array", py::module_local(), "An array on a GPU, taken from whoever has it.")
         .def(py::init(&import_array), py::arg("producer"), py::arg("stream"), py::arg("who"))
-        .def("overlaps", &Array::overlaps)
+        .def_property_readonly("fields", &Array::fields)
         .def_readonly("device", &Array::device)
-        .def_readonly("read_only", &Array::read_only)
         .def_property_readonly("dtype", [](const Array &a) { return a.dtype.name; })
         .def_property_readonly("shape", [](const Array &a) { return as_tuple(a.shape); })
         .def_property_readonly("strides", [](const Array &a) { return as_tuple(a.strides); })
@@ -102,42 +183,8 @@ PYBIND11_MODULE(_cuda, m, py::mod_gil_not_used()) {
         .def("__dlpack__", &Owned::dlpack, py::kw_only(), py::arg("stream") = py::none(),
              py::arg("max_version") = py::none(), py::arg("dl_device") = py::none(), py::arg("copy") = py::none())
         .def("__repr__", [](const Owned &a) {
-            return "<xent DeviceArray of " + a.view().dtype.name + ", shape " + words(a.view().shape) + ", GPU " +
-                   std::to_string(a.view().device) + ">";
+            return "<xent DeviceArray of " + a.view().dtype.name + ", shape " +
+                   py::repr(as_tuple(a.view().shape)).cast<std::string>() + ", GPU " + std::to_string(a.view().device) +
+                   ">";
         });
-
-    py::class_<Call>(m, "Call", py::module_local(), "One operation on arrays.")
-        .def(py::init([](const std::string &operation, const Array &logits, const Array *target, const Array *where,
-                         const Array *weight, const Array *pos_weight, const Array *sample_weight,
-                         const Array *temperature, std::string caller, std::string first, std::string second,
-                         bool labels, ptrdiff_t axis, bool keepdims, double label_smoothing,
-                         std::optional<int64_t> ignore_index, std::string reduction, std::optional<std::string> dtype) {
-                 const Options options{
-                     std::move(caller), std::move(first), std::move(second),    labels,          axis, keepdims,
-                     label_smoothing,   ignore_index,     std::move(reduction), std::move(dtype)};
-                 return std::make_unique<Call>(operation, options, logits, target, where, weight, pos_weight,
-                                               sample_weight, temperature);
-             }),
-             py::arg("operation"), py::arg("logits"), py::arg("target").none(true), py::kw_only(),
-             py::arg("where").none(true), py::arg("weight").none(true), py::arg("pos_weight").none(true),
-             py::arg("sample_weight").none(true), py::arg("temperature").none(true), py::arg("caller"),
-             py::arg("first"), py::arg("second"), py::arg("labels"), py::arg("axis"), py::arg("keepdims"),
-             py::arg("label_smoothing"), py::arg("ignore_index"), py::arg("reduction"), py::arg("dtype"))
-        .def_property_readonly("device", &Call::device)
-        .def("dtype", &Call::dtype, py::arg("is_value"))
-        .def_property_readonly("value_shape",
-                               [](const Call &c) -> py::object {
-                                   return c.value_shape() ? py::object(as_tuple(*c.value_shape())) : py::none();
-                               })
-        .def_property_readonly("out_shape",
-                               [](const Call &c) -> py::object {
-                                   return c.out_shape() ? py::object(as_tuple(*c.out_shape())) : py::none();
-                               })
-        .def("can_write", &Call::can_write, py::arg("array"), py::arg("is_value"))
-        .def("check_out", &Call::check_out, py::arg("array"), py::arg("is_value"))
-        .def("set_value", &Call::set_value, py::arg("array"))
-        .def("set_out", &Call::set_out, py::arg("array"))
-        .def("workspace_size", &Call::workspace_size)
-        .def("run", &Call::run, py::arg("stream"), py::arg("workspace"), py::arg("size"))
-        .def("check_labels", &Call::check_labels, py::arg("stream"), py::arg("workspace"), py::arg("size"));
 }

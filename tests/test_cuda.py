@@ -510,9 +510,22 @@ def test_labels_with_several_axes(gpu, rng):
     assert_same(result, expected)
 
 
+def test_several_axes_that_one_stride_walks(gpu):
+    """Nothing is copied, so that no library is needed that could; a mask that lies otherwise needs one."""
+    x = np.arange(24.0).reshape(2, 3, 4)
+    for axis in (None, (1, 2), (0, 1)):
+        for name in ("logsumexp", "softmax") if axis != (0, 1) else ("logsumexp",):
+            assert_same(getattr(xent, name)(arrays.Array(x), axis=axis), getattr(xent, name)(x, axis=axis))
+    shown = np.array([True, True, False])[:, None]
+    with pytest.raises(TypeError, match="__array_namespace__"):
+        xent.logsumexp(arrays.Array(x), axis=(1, 2), where=arrays.Array(shown))
+    expected = xent.logsumexp(x, axis=(1, 2), where=shown)
+    assert_same(xent.logsumexp(arrays.Standard(x), axis=(1, 2), where=arrays.Standard(shown)), expected)
+
+
 def test_several_axes_need_a_library(gpu):
     with pytest.raises(TypeError, match="__array_namespace__"):
-        xent.logsumexp(arrays.Array(X), axis=None)
+        xent.logsumexp(arrays.Array(np.arange(24.0).reshape(2, 3, 4)), axis=(0, 2))
 
 
 def test_mixed_dtypes_and_broadcasting(gpu, rng):
@@ -700,6 +713,11 @@ MISTAKES = {
     "float labels": lambda x, f: f.cross_entropy_with_labels(x(X), x(np.zeros(2))),
     "dtype": lambda x, f: f.logsumexp(x(X), dtype="int32"),
     "pair": lambda x, f: f.cross_entropy_value_and_grad(x(X), x(X), out=x(X)),
+    "a number for a row": lambda x, f: f.cross_entropy(x(X[0]), x(np.array(1.0)), axis=None),
+    "likely labels": lambda x, f: f.cross_entropy(x(X), x(np.zeros(2))),
+    "a keyword of others": lambda x, f: f.logsumexp(x(X), dim=1),
+    "no operand": lambda x, f: f.cross_entropy(x(X)),
+    "twice": lambda x, f: f.logsumexp(x(X), logits=x(X)),
     "three": lambda x, f: f.cross_entropy_value_and_grad(x(X), x(X), out=(None, None, None)),
 }
 LOSS_MISTAKES = {
@@ -707,6 +725,11 @@ LOSS_MISTAKES = {
     "pos_weight": lambda x: losses.binary_cross_entropy(x(X), x(X), pos_weight=x(np.ones((1, 3)))),
     "sample_weight": lambda x: losses.cross_entropy(x(X), x(np.array([0, 1])), sample_weight=x(np.ones(3))),
     "temperature": lambda x: losses.kl_div(x(X), x(X), temperature=x(np.ones(3))),
+    "target of one row": lambda x: losses.kl_div(x(X), x(X[0])),
+    "labels that are floats": lambda x: losses.cross_entropy(x(X), x(np.array([0.5, 1.0]))),
+    "mask of classes": lambda x: losses.js_div(x(X), x(X), where=x(X[0] > 0)),
+    "mask of too many": lambda x: losses.nll(x(X), x(np.array([0, 1])), where=x(np.ones((2, 2), bool))),
+    "mask of numbers": lambda x: losses.kl_div(x(X), x(X), where=x(X)),
     "reduction": lambda x: losses.kl_div(x(X), x(X), reduction="batchmean"),
     "ignore_index": lambda x: losses.cross_entropy(x(X), x(X), ignore_index=1),
     "bool target": lambda x: losses.cross_entropy(x(X), x(X > 1)),
@@ -734,6 +757,27 @@ def test_mistakes(gpu, mistake):
 def test_mistakes_in_losses(gpu, mistake):
     assert error_of(LOSS_MISTAKES[mistake], A) == error_of(LOSS_MISTAKES[mistake], np.asarray)
     assert not [note for note in gpu.notes() if note.startswith("run")]
+
+
+def test_what_only_some_functions_take(gpu):
+    with pytest.raises(TypeError, match=r"logsumexp\(\) has no argument 'check_labels'"):
+        xent.cuda.logsumexp(A(X), check_labels=True)
+    with pytest.raises(
+        TypeError, match=r"takes 1 positional argument, logits, but 2 were given; .*, stream are keywords"
+    ):
+        xent.cuda.logsumexp(A(X), A(X))
+
+
+def test_more_dimensions_than_there_may_be(gpu):
+    """DLPack has no limit of its own."""
+    extents = (ctypes.c_int64 * 66)(*[1] * 65, 3)
+    a = A(np.zeros(3), ndim=66, shape=extents, strides=None)
+    with pytest.raises(ValueError, match="66 dimensions are more than the 65 that there may be"):
+        xent.logsumexp(a)
+    most = A(np.zeros(3), ndim=65, shape=(ctypes.c_int64 * 65)(*[1] * 64, 3), strides=None)
+    labels = A(np.zeros(1, int), ndim=65, shape=(ctypes.c_int64 * 65)(*[1] * 63, 2, 1), strides=None)
+    with pytest.raises(ValueError, match="66 dimensions are more than the 65"):
+        xent.cross_entropy_with_labels(most, labels)
 
 
 def test_dtypes_that_are_not_computed(gpu):

@@ -1,8 +1,9 @@
 from collections.abc import Callable
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex, final
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
+from typing_extensions import disjoint_base
 
 __pyx_capi__: dict[str, object]
 __test__: dict[str, str]
@@ -17,31 +18,75 @@ class Operation(NamedTuple):
 
 TABLE: dict[str, Operation]
 
+FLOAT_NAMES: dict[int, str]
+
+@final
+class Operand:
+    array: Any
+    device: int
+    @staticmethod
+    def of_gpu(array: Any, view: Any) -> Operand: ...
+
+@final
+class Options:
+    caller: str
+    operands: tuple[str, str]
+    labels: bool
+    axis: int | tuple[int, ...] | None
+    where: Any
+    dtype: Any
+    weight: Any
+    pos_weight: Any
+    sample_weight: Any
+    temperature: Any
+    label_smoothing: float
+    ignore_index: int | None
+    reduction: str
+    stream: Any
+    check_labels: bool
+    def __init__(
+        self,
+        caller: str,
+        *,
+        operands: tuple[str, str] = ("logits", "target"),
+        labels: bool = False,
+        axis: SupportsIndex = -1,
+        where: ArrayLike | None = None,
+        dtype: DTypeLike | None = None,
+        weight: ArrayLike | None = None,
+        pos_weight: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        temperature: ArrayLike = 1.0,
+        label_smoothing: float = 0.0,
+        ignore_index: int | None = None,
+        reduction: str = "none",
+    ) -> None: ...
+
+@disjoint_base
+class Place:
+    def take(self, a: Any, name: str, o: Options) -> Operand: ...
+    def take_mask(self, where: Any, o: Options) -> Operand: ...
+    def take_weights(self, weights: Any, name: str, o: Options) -> Operand: ...
+    def take_out(self, out: Any, o: Options) -> Operand: ...
+    def empty(self, shape: tuple[int, ...], dtype: int, like: Operand | None) -> Operand: ...
+    def reshaped(self, array: Any, order: list[int], shape: tuple[int, ...]) -> Any: ...
+    def stretched(self, array: Any, shape: tuple[int, ...]) -> Any: ...
+    def check_copy(self, out: Any) -> None: ...
+    def copy(self, result: Any, out: Any) -> None: ...
+    def deliver(self, result: Any) -> Any: ...
+
+def make_callables(of_cuda: bool = False) -> dict[str, Callable[..., Any]]: ...
+def evaluate_loss(operation: str, logits: Any, target: Any, options: Options, /) -> Any: ...
 def foreign(a: object) -> bool: ...
 def layout(
-    name: str, operands: tuple[str, str], x: NDArray[Any], t: NDArray[Any] | None, labels: bool, axis: Any
+    name: str, x: NDArray[Any], t: NDArray[Any] | None, axis: Any
 ) -> tuple[tuple[int, ...], tuple[int, ...]]: ...
 def as_array(a: ArrayLike, op: str, name: str) -> NDArray[Any]: ...
 def as_numbers(a: ArrayLike, op: str, name: str) -> NDArray[Any]: ...
-def evaluate_loss(
-    name: str,
-    logits: ArrayLike,
-    target: ArrayLike,
-    *,
-    caller: str,
-    labels: bool = False,
-    axis: SupportsIndex = -1,
-    where: ArrayLike | None = None,
-    weight: NDArray[Any] | None = None,
-    sample_weight: NDArray[Any] | None = None,
-    temperature: NDArray[Any] | None = None,
-    label_smoothing: float = 0.0,
-    ignore_index: int | None = None,
-    reduction: str = "none",
-    pos_weight: NDArray[Any] | None = None,
-    operands: tuple[str, str] = ("logits", "target"),
-    dtype: DTypeLike | None = None,
-) -> Any: ...
+def as_weights(weights: Any, op: str, option: str) -> Any: ...
+def as_temperatures(temperature: Any, op: str) -> Any: ...
+def as_share(value: Any, op: str, option: str) -> float: ...
+def as_label(label: Any, op: str) -> int | None: ...
 def capsule(address: int, signature: bytes) -> object: ...
 def functions() -> dict[str, tuple[int, str]]: ...
 def get_num_threads() -> int: ...
@@ -50,7 +95,6 @@ def operand(a: Any, op: str, name: str) -> Any: ...
 def mask_of_classes(where: ArrayLike, caller: str, operand: str, ndim: int) -> NDArray[np.bool]: ...
 def place(axis: Any, ndim: int, op: str) -> int: ...
 def places(axis: Any, ndim: int, op: str) -> tuple[int, ...]: ...
-def split_out(out: Any, op: int) -> tuple[Any, Any]: ...
 def info() -> dict[str, Any]: ...
 def set_isa(name: str | None = None, /) -> None: ...
 def set_num_threads(n: SupportsIndex, /) -> None: ...

@@ -1,7 +1,8 @@
-# cython: language_level=3, freethreading_compatible=True
+# cython: language_level=3, freethreading_compatible=True, auto_pickle=False
 """The one module that calls libxent: requests from arrays, the callables xent.<name>, threads and instruction sets."""
 
 import inspect
+import math
 import operator
 import os
 import platform
@@ -12,6 +13,7 @@ import numpy as np
 
 from xent import _docs
 
+cimport cython
 cimport numpy as cnp
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_New
@@ -38,6 +40,9 @@ cdef enum:
 
 cdef int OPERATION_COUNT = 0
 cdef const xent_op_info *OPERATIONS = xent_ops(&OPERATION_COUNT)
+cdef enum:
+    ON_CPU = -1  # among the numbers of GPUs
+
 cdef char NOTHING = 0  # the address of an array without elements that has none of its own
 
 ctypedef ptrdiff_t[XENT_MAX_NDIM + 1] Extents
@@ -46,6 +51,8 @@ cdef object NDARRAY_UFUNC = np.ndarray.__array_ufunc__
 cdef object REDUCTIONS = {
     "none": XENT_NONE, "terms": XENT_NONE, "sum": XENT_SUM, "mean": XENT_MEAN, "per_class": XENT_PER_CLASS,
 }
+cdef dict FLOATS = {"float16": XENT_F16, "bfloat16": XENT_BF16, "float32": XENT_F32, "float64": XENT_F64}
+FLOAT_NAMES = {dtype: name for name, dtype in FLOATS.items()}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -135,9 +142,17 @@ cdef int float_dtype(int typenum) noexcept nogil:
     return XENT_BF16 if typenum == BFLOAT16 else XENT_NO_DTYPE
 
 
+cdef inline bint is_float(int dtype) noexcept nogil:
+    return dtype == XENT_F64 or dtype == XENT_F32 or dtype == XENT_F16 or dtype == XENT_BF16
+
+
+cdef inline bint is_integer(int dtype) noexcept nogil:
+    return dtype in (XENT_I8, XENT_I16, XENT_I32, XENT_I64, XENT_U8, XENT_U16, XENT_U32, XENT_U64)
+
+
 cdef inline int promoted(int a, int b) noexcept nogil:
     """The narrowest float that holds every value of both. NumPy has none for float16 with bfloat16; float32 does."""
-    return a if a == b else max(a, b, <int>XENT_F32)
+    return a if a == b else XENT_F64 if a == XENT_F64 or b == XENT_F64 else XENT_F32
 
 
 cdef int integer_dtype(int typenum, Py_ssize_t itemsize) noexcept nogil:
@@ -154,6 +169,14 @@ cdef int integer_dtype(int typenum, Py_ssize_t itemsize) noexcept nogil:
     return XENT_I64 if signed else XENT_U64
 
 
+cdef inline int any_dtype(int typenum, Py_ssize_t itemsize) noexcept nogil:
+    """The library's name for any of NumPy's types that it has one for."""
+    cdef int found = float_dtype(typenum)
+    if found != XENT_NO_DTYPE:
+        return found
+    return XENT_BOOL if typenum == cnp.NPY_BOOL else integer_dtype(typenum, itemsize)
+
+
 cdef inline int type_of(int dtype) noexcept nogil:
     if dtype == XENT_F64:
         return cnp.NPY_DOUBLE
@@ -167,63 +190,153 @@ cdef inline int compute_in(int dtype) noexcept nogil:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Views and shapes
+# Operands
 
-cdef inline void fill(
-    xent_view *view, ndarray a, int dtype, const ptrdiff_t *strides, ptrdiff_t class_stride
-) noexcept:
-    view.data = cnp.PyArray_DATA(a)
-    if view.data == NULL:
-        view.data = &NOTHING
-    view.dtype = <uint8_t>dtype
-    view.swapped = not cnp.PyArray_ISNOTSWAPPED(a)
+@cython.final
+@cython.freelist(16)
+cdef class Operand:
+    """An array where it lies: a view of NumPy's memory, or of a GPU's by xent._cuda's."""
+    cdef readonly object array  # as it was given, or as what had to be made of it
+    cdef object owner  # whose data, shape and strides are
+    cdef object given  # the dtype that it came with, where it is another one now
+    cdef object mask  # a masked array's, True where an element is hidden
+    cdef char *data
+    cdef const ptrdiff_t *shape
+    cdef const ptrdiff_t *strides  # in bytes
+    cdef ptrdiff_t itemsize
+    cdef int ndim
+    cdef int dtype  # XENT_NO_DTYPE: one that no operation takes
+    cdef readonly int device  # ON_CPU, or a GPU's number
+    cdef bint swapped, read_only
+
+    @staticmethod
+    def of_gpu(array, view):
+        """Of an array of a GPU's library, with xent._cuda's view of it."""
+        cdef Operand a = Operand.__new__(Operand)
+        cdef size_t data, shape, strides
+        data, shape, strides, a.itemsize, a.ndim, a.dtype, a.device, a.read_only = view.fields
+        if a.ndim > XENT_MAX_NDIM + 1:
+            raise ValueError(f"{a.ndim} dimensions are more than the {XENT_MAX_NDIM + 1} that there may be")
+        a.array, a.owner = array, view
+        a.data, a.shape, a.strides = <char *>data, <const ptrdiff_t *>shape, <const ptrdiff_t *>strides
+        return a
+
+
+cdef inline Operand of_ndarray(ndarray a):
+    cdef Operand made = Operand.__new__(Operand)
+    made.array = a
+    made.owner = a
+    made.data = cnp.PyArray_BYTES(a)
+    made.shape = <const ptrdiff_t *>cnp.PyArray_DIMS(a)
+    made.strides = <const ptrdiff_t *>cnp.PyArray_STRIDES(a)
+    made.itemsize = cnp.PyArray_ITEMSIZE(a)
+    made.ndim = cnp.PyArray_NDIM(a)
+    made.dtype = any_dtype(cnp.PyArray_TYPE(a), made.itemsize)
+    made.device = ON_CPU
+    made.swapped = not cnp.PyArray_ISNOTSWAPPED(a)
+    made.read_only = not cnp.PyArray_ISWRITEABLE(a)
+    return made
+
+
+cdef tuple as_tuple(int n, const ptrdiff_t *shape):
+    return tuple([shape[i] for i in range(n)])
+
+
+cdef tuple shape_of(Operand a):
+    return as_tuple(a.ndim, a.shape)
+
+
+cdef object dtype_of(Operand a):
+    """What messages say that it is of."""
+    return a.owner.dtype
+
+
+cdef object came_as(Operand a):
+    """The dtype that it was given with, with its kind."""
+    if a.device != ON_CPU:
+        return sys.modules["xent.cuda"].OnGPU(a.array)
+    return a.array.dtype if a.given is None else a.given
+
+
+cdef inline void fill(xent_view *view, Operand a, const ptrdiff_t *strides, ptrdiff_t class_stride) noexcept:
+    view.data = a.data if a.data != NULL else &NOTHING
+    view.dtype = <uint8_t>a.dtype
+    view.swapped = a.swapped
     view.strides = strides
     view.class_stride = class_stride
 
 
-cdef int without(ndarray a, int axis, ptrdiff_t *shape, ptrdiff_t *strides) noexcept:
-    """The extents and strides of `a` but for those of `axis` (-1: all of them); returns how many."""
-    cdef int i, n = 0
-    for i in range(cnp.PyArray_NDIM(a)):
-        if i != axis:
-            shape[n] = cnp.PyArray_DIM(a, i)
-            strides[n] = cnp.PyArray_STRIDE(a, i)
-            n += 1
-    return n
-
-
-cdef bint widen(int *ndim, ptrdiff_t *shape, int n, const ptrdiff_t *other) noexcept:
-    """Broadcast `shape` in place with `other`; False where they differ."""
-    cdef int i
-    if n > ndim[0]:
-        for i in range(ndim[0] - 1, -1, -1):
-            shape[i + n - ndim[0]] = shape[i]
-        for i in range(n - ndim[0]):
-            shape[i] = 1
-        ndim[0] = n
-    for i in range(1, n + 1):
-        if shape[ndim[0] - i] == 1:
-            shape[ndim[0] - i] = other[n - i]
-        elif other[n - i] != 1 and other[n - i] != shape[ndim[0] - i]:
-            return False
-    return True
-
-
-cdef bint stretch(int ndim, const ptrdiff_t *shape, int n, const ptrdiff_t *own, ptrdiff_t *strides) noexcept:
-    """Turn the n strides of an operand of extents `own` into those that walk `shape`; False if it cannot."""
-    cdef int i
-    if n > ndim:
-        return False
-    for i in range(1, n + 1):
-        if own[n - i] == shape[ndim - i]:
-            strides[ndim - i] = strides[n - i]
-        elif own[n - i] == 1:
-            strides[ndim - i] = 0
+cdef void extent(Operand a, char **low, char **high) noexcept:
+    """The bytes that it lies within."""
+    cdef int d
+    cdef ptrdiff_t reach
+    low[0] = a.data
+    high[0] = a.data + a.itemsize
+    for d in range(a.ndim):
+        reach = (a.shape[d] - 1) * a.strides[d]
+        if reach > 0:
+            high[0] += reach
         else:
+            low[0] += reach
+
+
+cdef bint is_empty(Operand a) noexcept:
+    cdef int d
+    for d in range(a.ndim):
+        if a.shape[d] == 0:
+            return True
+    return False
+
+
+cdef bint same_place(Operand a, Operand b) noexcept:
+    """Whether each element of one is the other's of the same index, and no two of them are one."""
+    cdef ptrdiff_t step = a.itemsize
+    cdef int d
+    if a.data != b.data or a.dtype != b.dtype or a.ndim != b.ndim:
+        return False
+    for d in range(a.ndim - 1, -1, -1):
+        if a.shape[d] != b.shape[d] or a.strides[d] != b.strides[d] or (a.shape[d] > 1 and a.strides[d] != step):
             return False
-    for i in range(ndim - n):
-        strides[i] = 0
+        step *= a.shape[d]
     return True
+
+
+cdef bint apart(Operand out, Operand a, bint elementwise) noexcept:
+    """Whether `out` can be written while `a` is read. Elementwise: also where it is the very same elements, for each is read
+    before it is written."""
+    cdef char *low
+    cdef char *high
+    cdef char *a_low
+    cdef char *a_high
+    if a is None or out.device != a.device or is_empty(out) or is_empty(a):
+        return True
+    extent(out, &low, &high)
+    extent(a, &a_low, &a_high)
+    return high <= a_low or a_high <= low or (elementwise and same_place(out, a))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Axes and shapes
+
+cdef struct Axes:
+    int count
+    int at[XENT_MAX_NDIM + 1]
+
+
+cdef struct Rows:  # of a call: which rows there are, and where the classes of each operand and of a result lie
+    int ndim  # of the batch, which is what is left of the operands without their class axes, broadcast
+    Extents shape
+    ptrdiff_t classes
+    Axes of_x, of_target, of_result
+    Extents full  # the batch with the class axes in their places
+
+
+cdef inline bint has(const Axes *axes, int d) noexcept:
+    cdef int i
+    for i in range(axes.count):
+        if axes.at[i] == d:
+            return True
+    return False
 
 
 cdef object one_axis(object axis, str op):
@@ -241,22 +354,96 @@ cpdef int place(object axis, int ndim, str op) except -1:
     return axis % ndim
 
 
-cpdef tuple places(object axis, int ndim, str op):
-    """A tuple of axes, or None for all of them, counted from the front."""
+cdef int find(Axes *axes, object axis, int ndim, str op) except -1:
+    """The axes of an operand of so many dimensions that `axis` means: one, a tuple of them, or None for all."""
+    cdef int i
     if axis is None:
-        return tuple(range(ndim))
-    found = tuple([place(a, ndim, op) for a in axis])
-    if len(set(found)) < len(found):
-        raise ValueError(f"{op}: duplicate value in axis={axis!r}")
-    return found
+        axes.count = ndim
+        for i in range(ndim):
+            axes.at[i] = i
+    elif isinstance(axis, tuple):
+        axes.count = 0
+        for one in axis:
+            i = place(one, ndim, op)
+            if has(axes, i):
+                raise ValueError(f"{op}: duplicate value in axis={axis!r}")
+            axes.at[axes.count] = i
+            axes.count += 1
+    else:
+        axes.count = 1
+        axes.at[0] = place(axis, ndim, op)
+    return 0
 
 
-cdef tuple as_tuple(int n, const ptrdiff_t *shape):
-    return tuple([shape[i] for i in range(n)])
+cdef tuple tuple_of(const Axes *axes):
+    return tuple([axes.at[i] for i in range(axes.count)])
 
 
-cdef tuple shape_of(ndarray a):
-    return as_tuple(cnp.PyArray_NDIM(a), <ptrdiff_t *>cnp.PyArray_DIMS(a))
+def places(axis, int ndim, str op):
+    """A tuple of axes, or None for all of them, counted from the front."""
+    cdef Axes found
+    find(&found, axis, ndim, op)
+    return tuple_of(&found)
+
+
+cdef bint widen(int *ndim, ptrdiff_t *shape, Operand a, const Axes *without) noexcept:
+    """Broadcast `shape` in place with that of `a` without some of its axes; False where they differ."""
+    cdef int i, d, n = a.ndim - without.count
+    if n > ndim[0]:
+        for i in range(ndim[0] - 1, -1, -1):
+            shape[i + n - ndim[0]] = shape[i]
+        for i in range(n - ndim[0]):
+            shape[i] = 1
+        ndim[0] = n
+    i = ndim[0]
+    for d in range(a.ndim - 1, -1, -1):
+        if has(without, d):
+            continue
+        i -= 1
+        if shape[i] == 1:
+            shape[i] = a.shape[d]
+        elif a.shape[d] != 1 and a.shape[d] != shape[i]:
+            return False
+    return True
+
+
+cdef bint walk(int ndim, const ptrdiff_t *shape, Operand a, const Axes *without, ptrdiff_t *strides) noexcept:
+    """The strides that walk `shape` over `a` without some of its axes; False where that does not broadcast."""
+    cdef int d, i = ndim
+    for d in range(a.ndim - 1, -1, -1):
+        if has(without, d):
+            continue
+        i -= 1
+        if i < 0:
+            return False
+        if a.shape[d] == shape[i]:
+            strides[i] = a.strides[d]
+        elif a.shape[d] == 1:
+            strides[i] = 0
+        else:
+            return False
+    for d in range(i):
+        strides[d] = 0
+    return True
+
+
+cdef bint joined(const ptrdiff_t *shape, const ptrdiff_t *strides, const Axes *axes, ptrdiff_t *stride) noexcept:
+    """Whether one stride walks the elements of several axes in their order; and which."""
+    cdef ptrdiff_t next_step = 0
+    cdef bint found = False
+    cdef int i, d
+    stride[0] = strides[axes.at[axes.count - 1]] if axes.count else 0
+    for i in range(axes.count - 1, -1, -1):
+        d = axes.at[i]
+        if shape[d] == 1:
+            continue
+        if not found:
+            stride[0] = strides[d]
+        elif strides[d] != next_step:
+            return False
+        found = True
+        next_step = strides[d] * shape[d]
+    return True
 
 
 cdef str op_name(int op):
@@ -279,7 +466,306 @@ cdef inline tuple operands_of(int op):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Running one request
+# Reading operands
+
+cdef object loaded(str module, str name):
+    """A class of a module that may not be imported: what was never loaded has no instances."""
+    return getattr(sys.modules.get(module), name, ())
+
+
+cdef bint is_masked(object a):
+    return isinstance(a, loaded("numpy.ma", "MaskedArray"))
+
+
+cdef bint is_table(object a):
+    return isinstance(a, (
+        loaded("pandas", "Series"), loaded("pandas", "DataFrame"), loaded("pandas", "Index"),
+        loaded("pandas.api.extensions", "ExtensionArray"), loaded("polars", "Series"), loaded("polars", "DataFrame"),
+    ))
+
+
+cdef str type_name(object a):
+    return f"{type(a).__module__}.{type(a).__qualname__}"
+
+
+def on_gpu(a, /):
+    """Whether an operand lives on a CUDA GPU, where xent.cuda works on it. CPU memory, and memory pinned for a device, can be
+    read here; any other device is a TypeError."""
+    if cnp.PyArray_Check(a) or cnp.PyArray_CheckAnyScalar(a) or isinstance(a, (list, tuple)):
+        return False
+    if isinstance(a, loaded("xent.cuda", "OnGPU")):
+        return True
+    device = getattr(type(a), "__dlpack_device__", None)
+    if device is None:
+        return hasattr(a, "__cuda_array_interface__")
+    kind = int(device(a)[0])
+    if kind in (1, 3, 11):
+        return False
+    if kind in (2, 13):
+        return True
+    raise TypeError(
+        f"a {type_name(a)} is on a device of DLPack's type {kind}: xent computes in CPU memory and on CUDA GPUs"
+    )
+
+
+def operand(a, str op, str name):
+    """What the losses look at: an operand on a GPU as one that stays there, any other as an ndarray."""
+    if on_gpu(a):
+        from xent import cuda
+
+        return cuda.OnGPU(a)
+    return as_array(a, op, name)
+
+
+cpdef bint foreign(object a):
+    """Whether a type brings its own __array_ufunc__ (dask, xarray, units, ...), and is not simply read as an ndarray."""
+    if cnp.PyArray_CheckExact(a):
+        return False
+    own = getattr(type(a), "__array_ufunc__", NDARRAY_UFUNC)
+    return own is not NDARRAY_UFUNC and not is_table(a) and not is_masked(a)
+
+
+def as_array(a, str op, str name):
+    """An operand as an ndarray of any dtype; of its subclasses only masked arrays stay what they are."""
+    if cnp.PyArray_CheckExact(a) or is_masked(a):
+        return a
+    if not isinstance(a, (ndarray, np.generic, list, tuple, int, float)):
+        if on_gpu(a):
+            raise TypeError(f"{op}: {name} is a {type_name(a)} on a GPU, and is needed in CPU memory")
+        from xent import _foreign
+
+        a = _foreign.read(a, op, name)
+        if is_masked(a):
+            return a
+    try:
+        return np.asarray(a)
+    except (TypeError, ValueError) as error:  # nested lists of several lengths, and what else is no array
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{op}: {name}: {error}") from error
+
+
+cdef int refuse_dtype(ndarray plain, object given, str op, str name) except -1:
+    """TypeError for what is no operand; `given`: the dtype that it came with, where it came with one."""
+    cdef int typenum = cnp.PyArray_TYPE(plain)
+    if float_dtype(typenum) == XENT_NO_DTYPE and not cnp.PyTypeNum_ISBOOL(typenum) and not cnp.PyTypeNum_ISINTEGER(typenum):
+        from xent import _hints
+
+        raise TypeError(_hints.operand_dtype(op, name, plain.dtype, given))
+    return 0
+
+
+def as_numbers(a, str op, str name):
+    """as_array(a), or TypeError for a dtype that is no operand's."""
+    given = getattr(a, "dtype", None)
+    look_for_bfloat16()
+    a = as_array(a, op, name)
+    refuse_dtype(a, given, op, name)
+    return a
+
+
+def as_weights(weights, str op, str option):
+    """Float64, in which the CPU's kernels read weights and temperatures; None and what is on a GPU are left alone."""
+    if weights is None or on_gpu(weights):
+        return weights
+    weights = as_array(weights, op, option)
+    if is_masked(weights):
+        raise TypeError(
+            f"{op}: {option} must not be masked: {option}.filled() takes the number that is meant where it is"
+        )
+    if cnp.PyArray_TYPE(weights) == cnp.NPY_DOUBLE and cnp.PyArray_ISNOTSWAPPED(weights):
+        return weights
+    if not np.can_cast(weights.dtype, np.float64, "same_kind"):
+        raise TypeError(f"{op}: {option} must be real numbers, not {weights.dtype}")
+    return weights.astype(np.float64)
+
+
+def as_temperatures(temperature, str op):
+    """Positive numbers, as_weights; on a GPU they are not looked at, which would be to wait."""
+    if temperature is None:
+        raise TypeError(f"{op}: temperature must be real numbers, not None")
+    temperature = as_weights(temperature, op, "temperature")
+    if on_gpu(temperature) or (temperature.ndim == 0 and 0.0 < float(temperature) < math.inf):
+        return temperature
+    wrong = ~((temperature > 0.0) & (temperature < np.inf))
+    if wrong.any():
+        at = tuple([int(i) for i in np.argwhere(wrong)[0]])
+        where = f" at {at if len(at) > 1 else at[0]}" if at else ""
+        raise ValueError(f"{op}: temperature must be positive and finite, got {temperature[at]}{where}")
+    return temperature
+
+
+def as_share(value, str op, str option):
+    """A number from 0 to 1 as a float."""
+    share = value
+    if type(value) is not float:
+        try:
+            if isinstance(value, (str, bytes)) or is_masked(value) or getattr(value, "ndim", 0):
+                raise TypeError
+            share = float(value)
+        except (TypeError, ValueError):
+            raise TypeError(f"{op}: {option} must be a number from 0 to 1, not {value!r:.60}") from None
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"{op}: {option} must be from 0 to 1, got {value!r}")
+    return share
+
+
+def as_label(label, str op):
+    """ignore_index as the kernels take it, an integer of 64 bits; None stays None."""
+    if label is None:
+        return None
+    try:
+        found = operator.index(label)
+    except TypeError:
+        raise TypeError(f"{op}: ignore_index must be an integer, not {label!r:.60}") from None
+    if not -(2**63) <= found < 2**63:
+        raise ValueError(f"{op}: ignore_index must be from -2**63 to 2**63 - 1, got {found}")
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Options
+
+@cython.final
+@cython.freelist(8)
+cdef class Options:
+    """What a call asks for beside its operands, checked as far as that needs none of them. An option of the losses is a field
+    and an argument here, and a field of the request that `evaluate` fills."""
+    cdef int op
+    cdef readonly str caller  # the function that was called,
+    cdef readonly tuple operands  # and its names for the operands
+    cdef bint of_loss  # and no broadcasting of a target or a mask that could be labels or a mask of rows
+    cdef readonly bint labels  # the target holds one integer a row
+    cdef readonly object axis, where, dtype, weight, pos_weight, sample_weight, temperature, ignore_index
+    cdef readonly double label_smoothing
+    cdef readonly str reduction
+    # Of a callable alone.
+    cdef bint keepdims
+    cdef object out
+    # Of one of xent.cuda.
+    cdef readonly object stream
+    cdef readonly bint check_labels
+
+    def __init__(
+        self, str caller, *, tuple operands=("logits", "target"), bint labels=False, axis=-1, where=None, dtype=None,
+        weight=None, pos_weight=None, sample_weight=None, temperature=1.0, label_smoothing=0.0, ignore_index=None,
+        str reduction="none",
+    ):
+        self.of_loss = True
+        self.caller, self.operands, self.labels = caller, operands, labels
+        self.axis = one_axis(axis, caller)
+        self.where = where
+        self.dtype = dtype
+        self.weight = as_weights(weight, caller, "weight")
+        self.pos_weight = as_weights(pos_weight, caller, "pos_weight")
+        self.sample_weight = as_weights(sample_weight, caller, "sample_weight")
+        # The kernels need not divide by the plain 1.0.
+        plain = type(temperature) is float and temperature == 1.0
+        self.temperature = None if plain else as_temperatures(temperature, caller)
+        self.label_smoothing = as_share(label_smoothing, caller, "label_smoothing")
+        self.ignore_index = as_label(ignore_index, caller)
+        self.reduction = reduction
+
+    cdef bint is_scalar(self):
+        return self.reduction == "sum" or self.reduction == "mean"
+
+
+cdef Options of_callable(int op, object axis, object keepdims, object where, object out, object dtype):
+    cdef Options o = Options.__new__(Options)
+    o.op = op
+    o.caller = op_name(op)
+    o.operands = operands_of(op)
+    o.labels = OPERATIONS[op].target == XENT_TARGET_LABELS
+    o.axis = tuple(axis) if isinstance(axis, list) else axis
+    o.keepdims = keepdims
+    o.where, o.out, o.dtype = where, out, dtype
+    o.reduction = "none"
+    return o
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Where a call runs
+
+cdef class Place:
+    """Takes operands, gives memory for results, runs a request: the CPU's, with NumPy's arrays. xent.cuda has GPUs'."""
+
+    cpdef Operand take(self, object a, str name, Options o):
+        """An operand of any dtype, that is there for as long as the call."""
+        cdef Operand made
+        cdef bint labels = o.labels and name is o.operands[1]
+        cdef bint typed = hasattr(a, "dtype")
+        given = a.dtype if typed else None
+        a = as_array(a, o.caller, name)
+        mask = None
+        if not cnp.PyArray_CheckExact(a):
+            if a.mask is not sys.modules["numpy.ma"].nomask:
+                mask = np.asarray(a.mask)
+            # What lies under a mask is not looked at, so it must not be found out of range either.
+            a = np.asarray(a.filled(0) if labels and mask is not None else a.data)
+        if labels and not typed and cnp.PyArray_SIZE(a) == 0:
+            a = a.astype(np.intp)  # NumPy makes an empty list float64
+        made = of_ndarray(a)
+        made.given, made.mask = given, mask
+        return made
+
+    cpdef Operand take_mask(self, object where, Options o):
+        where = as_array(where, o.caller, "where")
+        if not cnp.PyArray_CheckExact(where):
+            from xent import _hints
+
+            raise TypeError(_hints.masked_where(o.caller))
+        return of_ndarray(where)
+
+    cpdef Operand take_weights(self, object weights, str name, Options o):
+        """What as_weights has made of an option."""
+        return of_ndarray(weights)
+
+    cpdef Operand take_out(self, object out, Options o):
+        if not isinstance(out, np.ndarray) or is_masked(out):
+            raise TypeError(f"{o.caller}: out must be a plain array, not {type(out).__name__}")
+        return of_ndarray(np.asarray(out))
+
+    cpdef Operand empty(self, tuple shape, int dtype, Operand like):
+        """Memory for a result: of a shape, or like an operand, with its strides if that can be, so that one walk suits both."""
+        if like is not None:
+            return of_ndarray(like_array(like.array, dtype))
+        return of_ndarray(np.empty(shape, cnp.PyArray_DescrFromType(type_of(dtype))))
+
+    cpdef object reshaped(self, object array, list order, tuple shape):
+        """The array with its axes in an order, and then of a shape."""
+        return array.transpose(order).reshape(shape)
+
+    cpdef object stretched(self, object array, tuple shape):
+        return np.broadcast_to(array, shape)
+
+    cpdef object check_copy(self, object out):
+        """An error for an `out` that no result can be copied into."""
+
+    cpdef object copy(self, object result, object out):
+        np.copyto(out, result, casting="same_kind")
+
+    cpdef object deliver(self, object result):
+        """What the caller is given."""
+        return scalar_or_array(result)
+
+
+cdef Place HERE = Place()
+
+
+cdef inline object scalar_or_array(ndarray a):
+    """A NumPy scalar for an array without dimensions, as ufuncs return it."""
+    if cnp.PyArray_NDIM(a) == 0:
+        return cnp.PyArray_ToScalar(cnp.PyArray_DATA(a), a)
+    return a
+
+
+cdef ndarray like_array(ndarray a, int dtype):
+    """An array of the shape of `a`, in the order of its axes in memory."""
+    cdef cnp.dtype descr
+    if cnp.PyArray_IS_C_CONTIGUOUS(a):
+        return cnp.PyArray_EMPTY(cnp.PyArray_NDIM(a), cnp.PyArray_DIMS(a), type_of(dtype), 0)
+    descr = cnp.PyArray_DescrFromType(type_of(dtype))
+    Py_INCREF(descr)
+    return PyArray_NewLikeArray(a, cnp.NPY_KEEPORDER, <void *>descr, 0)
+
 
 cdef xent_status launch(xent_request *req) noexcept:
     cdef xent_status status
@@ -294,81 +780,52 @@ cdef xent_status launch(xent_request *req) noexcept:
     return status
 
 
-cdef int refuse(
-    xent_status status, xent_request *req, ndarray target, str caller=None, tuple operands=None
-) except -1:
-    name = caller or op_name(req.op)
-    if status != XENT_ERR_LABEL:
-        return fail(status, name.encode())
+cdef int refuse_label(str caller, str name, object label, ptrdiff_t row, xent_request *req) except -1:
+    """IndexError for the label of a row, counted over the batch."""
     from xent import _hints
 
-    batch = as_tuple(req.ndim, req.shape)
-    at = tuple([int(i) for i in np.unravel_index(req.bad_row, batch)])
-    raise IndexError(_hints.label_out_of_range(
-        name, (operands or operands_of(req.op))[1], np.broadcast_to(target, batch)[at], at, req.classes,
-        req.ignore_index if req.has_ignore_index else None,
-    ))
+    at = tuple([int(i) for i in np.unravel_index(row, as_tuple(req.ndim, req.shape))])
+    ignored = req.ignore_index if req.has_ignore_index else None
+    raise IndexError(_hints.label_out_of_range(caller, name, label, at, req.classes, ignored))
 
 
-cdef inline object scalar_or_array(ndarray a):
-    """A NumPy scalar for an array without dimensions, as ufuncs return it."""
-    if cnp.PyArray_NDIM(a) == 0:
-        return cnp.PyArray_ToScalar(cnp.PyArray_DATA(a), a)
-    return a
+cdef int refuse(xent_status status, xent_request *req, ndarray target, str caller, tuple operands) except -1:
+    """Raise what the CPU's kernels found."""
+    if status != XENT_ERR_LABEL:
+        return fail(status, caller.encode())
+    # Not the request's own, which is saturated to int64.
+    label = np.broadcast_to(target, as_tuple(req.ndim, req.shape)).flat[req.bad_row]
+    return refuse_label(caller, operands[1], label, req.bad_row, req)
 
 
-cdef ndarray like(ndarray a, int dtype):
-    """An array of the shape of `a`, in the order of its axes in memory, so that one walk suits both."""
-    cdef cnp.dtype descr
-    if cnp.PyArray_IS_C_CONTIGUOUS(a):
-        return cnp.PyArray_EMPTY(cnp.PyArray_NDIM(a), cnp.PyArray_DIMS(a), type_of(dtype), 0)
-    descr = cnp.PyArray_DescrFromType(type_of(dtype))
-    Py_INCREF(descr)
-    return PyArray_NewLikeArray(a, cnp.NPY_KEEPORDER, <void *>descr, 0)
+# ---------------------------------------------------------------------------------------------------------------------
+# The fast way: plain arrays of one shape with the classes last, and no options
+
+cdef inline void fill_array(
+    xent_view *view, ndarray a, int dtype, const ptrdiff_t *strides, ptrdiff_t class_stride
+) noexcept:
+    view.data = cnp.PyArray_DATA(a)
+    if view.data == NULL:
+        view.data = &NOTHING
+    view.dtype = <uint8_t>dtype
+    view.swapped = not cnp.PyArray_ISNOTSWAPPED(a)
+    view.strides = strides
+    view.class_stride = class_stride
 
 
-cdef inline void extent(ndarray a, char **low, char **high) noexcept:
-    """The bytes that an array lies within."""
-    cdef int d
-    cdef ptrdiff_t reach
-    low[0] = cnp.PyArray_BYTES(a)
-    high[0] = low[0] + cnp.PyArray_ITEMSIZE(a)
-    for d in range(cnp.PyArray_NDIM(a)):
-        reach = (cnp.PyArray_DIM(a, d) - 1) * cnp.PyArray_STRIDE(a, d)
-        if reach > 0:
-            high[0] += reach
-        else:
-            low[0] += reach
-
-
-cdef inline bint apart(ndarray out, ndarray a, bint elementwise) noexcept:
-    """Whether `out` can be written while `a` is read. Elementwise: also where it is the very same elements, for each is read
-    before it is written."""
-    cdef char *low
-    cdef char *high
-    cdef char *a_low
-    cdef char *a_high
-    if a is None:
-        return True
-    extent(out, &low, &high)
-    extent(a, &a_low, &a_high)
-    if high <= a_low or a_high <= low:
-        return True
-    return (elementwise and cnp.PyArray_DATA(out) == cnp.PyArray_DATA(a) and cnp.PyArray_NDIM(out) == cnp.PyArray_NDIM(a)
-            and cnp.PyArray_TYPE(out) == cnp.PyArray_TYPE(a) and cnp.PyArray_SIZE(out) == cnp.PyArray_SIZE(a)
-            and cnp.PyArray_IS_C_CONTIGUOUS(out) and cnp.PyArray_IS_C_CONTIGUOUS(a))
-
-
-cdef inline bint ready(object out, int ndim, const ptrdiff_t *shape, int dtype, ndarray x, ndarray t, bint elementwise):
+cdef bint ready(object out, int ndim, const ptrdiff_t *shape, int dtype, ndarray x, ndarray t, bint elementwise):
     """Whether the kernel can write straight into `out`; anything else is for the general way, which has the messages."""
-    return (cnp.PyArray_CheckExact(out) and cnp.PyArray_NDIM(out) == ndim
-            and memcmp(cnp.PyArray_DIMS(out), shape, ndim * sizeof(ptrdiff_t)) == 0
-            and float_dtype(cnp.PyArray_TYPE(out)) == dtype and cnp.PyArray_ISWRITEABLE(out)
-            and apart(out, x, elementwise) and apart(out, t, elementwise))
+    cdef Operand a
+    if (not cnp.PyArray_CheckExact(out) or cnp.PyArray_NDIM(out) != ndim
+            or memcmp(cnp.PyArray_DIMS(out), shape, ndim * sizeof(ptrdiff_t)) != 0
+            or float_dtype(cnp.PyArray_TYPE(out)) != dtype or not cnp.PyArray_ISWRITEABLE(out)):
+        return False
+    a = of_ndarray(out)
+    return apart(a, of_ndarray(x), elementwise) and (t is None or apart(a, of_ndarray(t), elementwise))
 
 
 cdef object fast(int op, ndarray x, ndarray t, object out):
-    """The result for operands of one shape with the classes last; None where the general way is needed."""
+    """The result; None where the general way is needed."""
     cdef const xent_op_info *info = &OPERATIONS[op]
     cdef int n = cnp.PyArray_NDIM(x) - 1
     cdef int x_dtype = float_dtype(cnp.PyArray_TYPE(x)), t_dtype, dtype = x_dtype
@@ -398,7 +855,7 @@ cdef object fast(int op, ndarray x, ndarray t, object out):
                 return None
             if (not ready((<tuple>out)[0], n, shape, dtype, x, t, False)
                     or not ready((<tuple>out)[1], n + 1, shape, dtype, x, t, True)
-                    or not apart((<tuple>out)[0], (<tuple>out)[1], False)):
+                    or not apart(of_ndarray((<tuple>out)[0]), of_ndarray((<tuple>out)[1]), False)):
                 return None
             value, emitted = <tuple>out
         elif isinstance(out, tuple) and len(<tuple>out) == 1:
@@ -416,21 +873,21 @@ cdef object fast(int op, ndarray x, ndarray t, object out):
     req.ndim = n
     req.shape = shape
     req.classes = shape[n]
-    fill(&req.logits, x, x_dtype, <ptrdiff_t *>cnp.PyArray_STRIDES(x), cnp.PyArray_STRIDE(x, n))
+    fill_array(&req.logits, x, x_dtype, <ptrdiff_t *>cnp.PyArray_STRIDES(x), cnp.PyArray_STRIDE(x, n))
     if t is not None:
-        fill(&req.target, t, t_dtype, <ptrdiff_t *>cnp.PyArray_STRIDES(t),
-             0 if info.target == XENT_TARGET_LABELS else cnp.PyArray_STRIDE(t, n))
+        fill_array(&req.target, t, t_dtype, <ptrdiff_t *>cnp.PyArray_STRIDES(t),
+                   0 if info.target == XENT_TARGET_LABELS else cnp.PyArray_STRIDE(t, n))
     if info.has_value:
         if value is None:
             value = cnp.PyArray_EMPTY(n, cnp.PyArray_DIMS(x), type_of(dtype), 0)
-        fill(&req.value, value, dtype, <ptrdiff_t *>cnp.PyArray_STRIDES(value), 0)
+        fill_array(&req.value, value, dtype, <ptrdiff_t *>cnp.PyArray_STRIDES(value), 0)
     if info.has_emit:
         if emitted is None:
-            emitted = like(x, dtype)
-        fill(&req.out, emitted, dtype, <ptrdiff_t *>cnp.PyArray_STRIDES(emitted), cnp.PyArray_STRIDE(emitted, n))
+            emitted = like_array(x, dtype)
+        fill_array(&req.out, emitted, dtype, <ptrdiff_t *>cnp.PyArray_STRIDES(emitted), cnp.PyArray_STRIDE(emitted, n))
     status = launch(&req)
     if status != XENT_OK:
-        refuse(status, &req, t)
+        refuse(status, &req, t, op_name(op), operands_of(op))
     if out is not None:
         return out
     if emitted is None:
@@ -439,535 +896,514 @@ cdef object fast(int op, ndarray x, ndarray t, object out):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Operands
+# The general way: what a call means, decided once for every place that it may run in
 
-cdef object loaded(str module, str name):
-    """A class of a module that may not be imported: what was never loaded has no instances."""
-    return getattr(sys.modules.get(module), name, ())
+cdef Operand taken(Place place, object a, str name, Options o):
+    """An operand of a dtype that the kernels read; TypeError where it has none such."""
+    cdef Operand made = place.take(a, name, o)
+    if o.labels and name is o.operands[1]:
+        if not is_integer(made.dtype):
+            from xent import _hints
+
+            given = came_as(made)
+            kind = made.array.dtype.kind if made.device == ON_CPU else given.kind
+            raise TypeError(_hints.labels_dtype(o.caller, name, given, kind))
+    elif not is_float(made.dtype):
+        if made.device != ON_CPU:
+            raise TypeError(
+                f"{o.caller}: {name} of dtype {dtype_of(made)} is not supported on a GPU; float16, bfloat16, float32 and "
+                "float64 are"
+            )
+        refuse_dtype(made.array, made.given, o.caller, name)
+        given, mask = came_as(made), made.mask
+        made = of_ndarray(made.array.astype(np.float64))
+        made.given, made.mask = given, mask
+    return made
 
 
-cdef bint is_table(object a):
-    return isinstance(a, (
-        loaded("pandas", "Series"), loaded("pandas", "DataFrame"), loaded("pandas", "Index"),
-        loaded("pandas.api.extensions", "ExtensionArray"), loaded("polars", "Series"), loaded("polars", "DataFrame"),
-    ))
+cdef Operand beside(Operand a, Operand x, str name, Options o):
+    """Another operand of a call, once it is found to be where the first one is."""
+    if a.device != x.device and not is_empty(a):
+        raise ValueError(
+            f"{o.caller}: {name} is on GPU {a.device}, the first operand on GPU {x.device}; a call runs on one of them"
+        )
+    return a
 
 
-def on_gpu(a, /):
-    """Whether an operand lives on a CUDA GPU, where xent.cuda works on it. CPU memory, and memory pinned for a device, can be
-    read here; any other device is a TypeError."""
-    if cnp.PyArray_Check(a):
-        return False
-    if isinstance(a, loaded("xent.cuda", "OnGPU")):
-        return True
-    device = getattr(type(a), "__dlpack_device__", None)
-    if device is None:
-        return hasattr(a, "__cuda_array_interface__")
-    kind = int(device(a)[0])
-    if kind in (1, 3, 11):
-        return False
-    if kind in (2, 13):
-        return True
-    raise TypeError(
-        f"a {type(a).__module__}.{type(a).__qualname__} is on a device of DLPack's type {kind}: "
-        "xent computes in CPU memory and on CUDA GPUs"
+cdef int refuse_no_axis(Operand x, Operand t, Options o) except -1:
+    """ValueError for an operand without dimensions, where each has a class axis."""
+    if x.ndim == 0 or (t is not None and t.ndim == 0):
+        without_any = o.operands[0 if x.ndim == 0 else 1]
+        raise ValueError(f"{o.caller}: {without_any} must have at least one dimension, the class axis")
+    return 0
+
+
+cdef int refuse_labels(Operand x, Operand labels, tuple batch, Options o) except -1:
+    raise ValueError(
+        f"{o.caller}: {o.operands[1]} of shape {shape_of(labels)} and dtype {dtype_of(labels)} do not match {o.operands[0]} of "
+        f"shape {shape_of(x)}: {shape_of(labels)} does not broadcast with {batch}, what is left of the latter without their "
+        "class axis"
     )
 
 
-cdef int refuse_device(object a, str op, str name) except -1:
-    """TypeError for an operand on a GPU where all that goes with it is in CPU memory."""
-    if on_gpu(a):
-        raise TypeError(
-            f"{op}: {name} is a {type(a).__module__}.{type(a).__qualname__} on a GPU, and is needed in CPU memory"
+cdef int refuse_shapes(Operand x, Operand t, const Rows *r, Options o) except -1:
+    """ValueError for a target that goes with other logits, or is most likely labels: of one number a row."""
+    batch = tuple([x.shape[d] for d in range(x.ndim) if not has(&r.of_x, d)])
+    cdef bint one_axis_each = o.axis is not None and not isinstance(o.axis, tuple)
+    if (one_axis_each and OPERATIONS[o.op].target == XENT_TARGET_PROBS and shape_of(t) == batch
+            and t.shape[r.of_target.at[0]] != r.classes):
+        from xent import _hints
+
+        raise ValueError(_hints.one_number_a_row(o.caller, shape_of(x), shape_of(t), came_as(t)))
+    raise ValueError(
+        f"{o.caller}: shapes {shape_of(x)} of {o.operands[0]} and {shape_of(t)} of {o.operands[1]} do not match "
+        f"(axis={o.axis}: the class axes must be of one length, the others must broadcast)"
+    )
+
+
+cdef int refuse_class_axis(Operand x, Operand labels, const Axes *axes, Options o) except -1:
+    """Labels with as many axes as the logits: ValueError for what can only be a one-hot encoding or a column."""
+    first, second = o.operands
+    if shape_of(labels) == shape_of(x):
+        raise ValueError(
+            f"{o.caller}: {second} of dtype {dtype_of(labels)}, integers, and of the own shape {shape_of(x)} of {first} look "
+            "like a one-hot encoding; pass one label a row, or to cross_entropy the one-hot rows as floating-point "
+            "probabilities"
+        )
+    kept = tuple([1 if has(axes, d) else x.shape[d] for d in range(x.ndim)])
+    if x.ndim > axes.count and shape_of(labels) == kept:
+        # Broadcasting would pair every label with every row.
+        raise ValueError(
+            f"{o.caller}: {second} of shape {shape_of(labels)} keep the class axis of {first} {shape_of(x)}; "
+            f"pass one label a row, as {second}.squeeze({axes.at[0] if axes.count == 1 else tuple_of(axes)}) does"
         )
     return 0
 
 
-def operand(a, str op, str name):
-    """What the losses look at: an operand on a GPU as one that stays there, any other as an ndarray."""
-    if on_gpu(a):
-        from xent import cuda
-
-        return cuda.OnGPU(a)
-    return as_array(a, op, name)
-
-
-cpdef bint foreign(object a):
-    """Whether a type brings its own __array_ufunc__ (dask, xarray, units, ...), and is not simply read as an ndarray."""
-    if cnp.PyArray_CheckExact(a):
+cdef bint same_classes(Operand x, Operand t, const Rows *r) noexcept:
+    cdef int i
+    if r.of_x.count != r.of_target.count:
         return False
-    own = getattr(type(a), "__array_ufunc__", NDARRAY_UFUNC)
-    return own is not NDARRAY_UFUNC and not is_table(a) and not isinstance(a, loaded("numpy.ma", "MaskedArray"))
+    for i in range(r.of_x.count):
+        if x.shape[r.of_x.at[i]] != t.shape[r.of_target.at[i]]:
+            return False
+    return True
 
 
-def as_array(a, str op, str name):
-    """An operand as an ndarray of any dtype; of its subclasses only masked arrays stay what they are."""
-    if cnp.PyArray_CheckExact(a) or isinstance(a, loaded("numpy.ma", "MaskedArray")):
-        return a
-    if not isinstance(a, (ndarray, np.generic, list, tuple, int, float)):
-        refuse_device(a, op, name)
-        from xent import _foreign
-
-        a = _foreign.read(a, op, name)
-        if isinstance(a, loaded("numpy.ma", "MaskedArray")):
-            return a
-    try:
-        return np.asarray(a)
-    except (TypeError, ValueError) as error:  # nested lists of several lengths, and what else is no array
-        raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{op}: {name}: {error}") from error
-
-
-cdef int refuse_dtype(ndarray plain, object given, str op, str name) except -1:
-    """TypeError for what is no operand; `given`: the dtype that it came with, where it came with one."""
-    cdef int typenum = cnp.PyArray_TYPE(plain)
-    if float_dtype(typenum) == XENT_NO_DTYPE and not cnp.PyTypeNum_ISBOOL(typenum) and not cnp.PyTypeNum_ISINTEGER(typenum):
-        from xent import _hints
-
-        raise TypeError(_hints.operand_dtype(op, name, plain.dtype, given))
+cdef int lay_out(Rows *r, Operand x, Operand t, Options o) except -1:
+    """ValueError where the operands do not go together."""
+    cdef bint rows = t is not None and not o.labels
+    cdef int i, d = 0
+    if o.axis is not None and not isinstance(o.axis, tuple):
+        refuse_no_axis(x, t if rows else None, o)
+    find(&r.of_x, o.axis, x.ndim, o.caller)
+    r.of_target.count = 0
+    if rows:
+        find(&r.of_target, o.axis, t.ndim, o.caller)
+    r.classes = 1
+    for i in range(r.of_x.count):
+        r.classes *= x.shape[r.of_x.at[i]]
+    r.ndim = 0
+    widen(&r.ndim, r.shape, x, &r.of_x)
+    if rows:
+        if not same_classes(x, t, r) or not widen(&r.ndim, r.shape, t, &r.of_target):
+            refuse_shapes(x, t, r, o)
+    elif o.labels:
+        if t.ndim != 0 and t.ndim == x.ndim:
+            refuse_class_axis(x, t, &r.of_x, o)
+        if o.axis is None and t.ndim != 0:
+            raise ValueError(
+                f"{o.caller}: axis=None takes {o.operands[0]} of shape {shape_of(x)} as one row, which has one label, of shape "
+                f"(), not {o.operands[1]} of shape {shape_of(t)}"
+            )
+        batch = as_tuple(r.ndim, r.shape)
+        if not widen(&r.ndim, r.shape, t, &r.of_target):
+            refuse_labels(x, t, batch, o)
+    check_ndim(r.ndim + r.of_x.count, o)
+    find(&r.of_result, o.axis, r.ndim + r.of_x.count, o.caller)
+    for i in range(r.of_x.count):
+        r.full[r.of_result.at[i]] = x.shape[r.of_x.at[i]]
+    for i in range(r.ndim + r.of_x.count):
+        if not has(&r.of_result, i):
+            r.full[i] = r.shape[d]
+            d += 1
     return 0
 
 
-def as_numbers(a, str op, str name):
-    """as_array(a), or TypeError for a dtype that is no operand's."""
-    given = getattr(a, "dtype", None)
-    look_for_bfloat16()
-    a = as_array(a, op, name)
-    refuse_dtype(a, given, op, name)
+cdef int lay_out_elements(Rows *r, Operand x, Operand t, Options o) except -1:
+    """No rows to reduce: the last axis of what broadcasts stands where a row's classes do."""
+    cdef int ndim = 0
+    r.of_x.count = r.of_target.count = 0
+    widen(&ndim, r.full, x, &r.of_x)
+    if not widen(&ndim, r.full, t, &r.of_target):
+        raise ValueError(f"{o.caller}: shapes {shape_of(x)} and {shape_of(t)} do not broadcast")
+    check_ndim(ndim, o)
+    r.of_result.count = 1 if ndim else 0
+    r.of_result.at[0] = r.ndim = max(ndim - 1, 0)
+    r.classes = r.full[r.ndim] if ndim else 1
+    memcpy(r.shape, r.full, r.ndim * sizeof(ptrdiff_t))
+    return 0
+
+
+cdef int check_ndim(int ndim, Options o) except -1:
+    if ndim > XENT_MAX_NDIM + 1:
+        raise ValueError(f"{o.caller}: {ndim} dimensions are more than the {XENT_MAX_NDIM + 1} that there may be")
+    return 0
+
+
+cdef tuple full_shape(const Rows *r):
+    return as_tuple(r.ndim + r.of_result.count, r.full)
+
+
+cdef tuple class_shape(const Rows *r):
+    return tuple([r.full[r.of_result.at[i]] for i in range(r.of_result.count)])
+
+
+def layout(str name, x, t, axis):
+    """(batch shape, class shape) of the operands, ndarrays, of one operation; ValueError where they do not go together."""
+    cdef Options o = of_callable(xent_find_op(name.encode()), axis, False, None, None, None)
+    cdef Rows r
+    lay_out(&r, of_ndarray(x), None if t is None else of_ndarray(t), o)
+    return as_tuple(r.ndim, r.shape), class_shape(&r)
+
+
+cdef int result_dtype(Operand x, Operand t, Options o) except -1:
+    if o.dtype is not None:
+        try:
+            wanted = np.dtype(o.dtype).name
+        except (TypeError, ValueError) as error:
+            if x.device == ON_CPU:
+                raise TypeError(f"{o.caller}: dtype: {error}") from None
+            wanted = str(o.dtype).rpartition(".")[2]  # PyTorch's own, or bfloat16 where NumPy has none
+        if wanted not in FLOATS:
+            raise TypeError(f"{o.caller}: dtype={wanted} is not supported; float16, bfloat16, float32 and float64 are")
+        return FLOATS[wanted]
+    return x.dtype if t is None or o.labels else promoted(x.dtype, t.dtype)
+
+
+cdef Operand merged(Operand a, const Axes *axes, str name, Place place, Options o):
+    """`a` with its class axes made one, the last, which costs a copy where no stride can walk them."""
+    cdef int i
+    rest = [d for d in range(a.ndim) if not has(axes, d)]
+    classes = math.prod([a.shape[axes.at[i]] for i in range(axes.count)])
+    shape = (*[a.shape[d] for d in rest], classes)
+    return place.take(place.reshaped(a.array, [*rest, *tuple_of(axes)], shape), name, o)
+
+
+cdef Operand fill_operand(
+    xent_view *view, Operand a, const Rows *r, const Axes *axes, ptrdiff_t *strides, str name, Place place, Options o
+):
+    """The view of logits or of a target; None for None. What is returned is to be kept for as long as the view."""
+    if a is None:
+        return None
+    if OPERATIONS[o.op].target == XENT_TARGET_POINT:
+        return fill_whole(view, a, r, strides, name, place, o)
+    return fill_rows(view, a, r, axes, strides, name, place, o)
+
+
+cdef Operand fill_rows(
+    xent_view *view, Operand a, const Rows *r, const Axes *axes, ptrdiff_t *strides, str name, Place place, Options o
+):
+    """An operand with class axes of its own (of labels: none)."""
+    cdef ptrdiff_t class_stride
+    cdef Axes last
+    if not joined(a.shape, a.strides, axes, &class_stride):
+        a = merged(a, axes, name, place, o)
+        last.count = 1
+        last.at[0] = a.ndim - 1
+        axes = &last
+        class_stride = a.strides[a.ndim - 1]
+    walk(r.ndim, r.shape, a, axes, strides)
+    fill(view, a, strides, class_stride)
     return a
 
 
-cdef tuple convert(object a, str op, str name, bint labels):
-    """An operand as a plain ndarray of a dtype that the kernels read, and its mask if it is a masked array."""
-    cdef ndarray plain
-    cdef bint typed = hasattr(a, "dtype")
-    given = getattr(a, "dtype", None)
-    mask = None
-    a = as_array(a, op, name)
-    if not cnp.PyArray_CheckExact(a):
-        if a.mask is not sys.modules["numpy.ma"].nomask:
-            mask = np.asarray(a.mask)
-        # What lies under a mask is not looked at, so it must not be found out of range either.
-        a = np.asarray(a.filled(0) if labels and mask is not None else a.data)
-    plain = a
-    if labels and not typed and cnp.PyArray_SIZE(plain) == 0:
-        plain = plain.astype(np.intp)  # NumPy makes an empty list float64
-    cdef int typenum = cnp.PyArray_TYPE(plain)
-    if labels:
-        if integer_dtype(typenum, cnp.PyArray_ITEMSIZE(plain)) == XENT_NO_DTYPE:
-            from xent import _hints
-
-            raise TypeError(_hints.labels_dtype(op, name, plain.dtype if given is None else given, plain.dtype.kind))
-    elif float_dtype(typenum) == XENT_NO_DTYPE:
-        refuse_dtype(plain, given, op, name)
-        plain = plain.astype(np.float64)
-    return plain, mask
+cdef Operand fill_whole(
+    xent_view *view, Operand a, const Rows *r, ptrdiff_t *strides, str name, Place place, Options o
+):
+    """An operand that broadcasts to the whole shape of the result, of a mask or of single elements."""
+    cdef Extents over
+    cdef Axes none
+    cdef ptrdiff_t class_stride
+    cdef int d, i = 0, ndim = r.ndim + r.of_result.count
+    none.count = 0
+    if not walk(ndim, r.full, a, &none, over):
+        raise ValueError(f"{o.caller}: {name} of shape {shape_of(a)} does not broadcast to {full_shape(r)}")
+    if not joined(r.full, over, &r.of_result, &class_stride):
+        a = place.take(place.stretched(a.array, full_shape(r)), name, o)
+        return fill_rows(view, a, r, &r.of_result, strides, name, place, o)
+    for d in range(ndim):
+        if not has(&r.of_result, d):
+            strides[i] = over[d]
+            i += 1
+    fill(view, a, strides, class_stride)
+    return a
 
 
-cdef ndarray as_bools(object where, str op):
-    if not cnp.PyArray_CheckExact(where):
-        where = as_array(where, op, "where")
-        if not cnp.PyArray_CheckExact(where):
-            from xent import _hints
+cdef int check_mask(Operand where, int ndim, Options o) except -1:
+    """TypeError for what is no mask; ValueError, in a loss, for one of fewer dimensions than the logits."""
+    if where.dtype != XENT_BOOL:
+        raise TypeError(f"{o.caller}: where must be bools, not {dtype_of(where)}")
+    if o.of_loss and 0 < where.ndim < ndim:
+        # A mask of rows would be stretched over the classes where there are as many of both.
+        raise ValueError(
+            f"{o.caller}: where of shape {shape_of(where)} has fewer dimensions than {o.operands[0]}, which has {ndim}. "
+            "A mask of rows is mask[:, None], one of classes mask[None, :]"
+        )
+    return 0
 
-            raise TypeError(_hints.masked_where(op))
-    if cnp.PyArray_TYPE(where) != cnp.NPY_BOOL:
-        raise TypeError(f"{op}: where must be bools, not {where.dtype}")
+
+cdef Operand fill_where(xent_view *view, Operand x, Operand t, const Rows *r, ptrdiff_t *strides, Place place, Options o):
+    """The mask, and what masked operands hide; None where everything counts."""
+    cdef Operand where = None
+    if o.where is not None:
+        where = beside(place.take_mask(o.where, o), x, "where", o)
+        check_mask(where, x.ndim, o)
+    if x.mask is not None or (t is not None and t.mask is not None):
+        where = join_masks(x, t, where, r, o)
+    if where is not None:
+        where = fill_whole(view, where, r, strides, "where", place, o)
     return where
 
 
-cdef tuple axes_of(object axis, int ndim, str op):
-    return places(axis, ndim, op) if axis is None or isinstance(axis, tuple) else (place(axis, ndim, op),)
-
-
-def layout(str name, tuple operands, ndarray x, ndarray t, bint labels, axis):
-    """(batch shape, class shape) of `operands` with one class axis or several; ValueError where they do not go together."""
-    cdef int i
-    if axis is not None and not isinstance(axis, tuple):
-        refuse_no_axis(name, operands, x, None if labels else t)
-    x_axes = axes_of(axis, x.ndim, name)
-    classes = tuple([x.shape[i] for i in x_axes])
-    batch = tuple([x.shape[i] for i in range(x.ndim) if i not in x_axes])
-    if t is None:
-        return batch, classes
-    t_axes = () if labels else axes_of(axis, t.ndim, name)
-    t_batch = tuple([t.shape[i] for i in range(t.ndim) if i not in t_axes])
-    if labels:
-        if t.ndim and t.ndim == x.ndim:
-            refuse_class_axis(name, operands, x, t, x_axes)
-        if axis is None:
-            refuse_many_labels(name, operands, x, t)
-    elif tuple([t.shape[i] for i in t_axes]) != classes:
-        refuse_shapes(name, operands, x, t, axis)
-    try:
-        return np.broadcast_shapes(batch, t_batch), classes
-    except ValueError:
-        if labels:
-            refuse_labels(name, operands, x, t, batch)
-        refuse_shapes(name, operands, x, t, axis)
-
-
-cdef ndarray join_masks(
-    str name, tuple operands, ndarray x, object x_mask, ndarray t, object t_mask, bint labels, object axis, object where
-):
-    """One `where` of the broadcast shape for masked operands: what any of the masks hides is left out."""
-    batch, classes = layout(name, operands, x, t, labels, axis)
-    depth = len(classes)
-    tail = tuple(range(-depth, 0))
-    hidden = np.False_ if x_mask is None else np.moveaxis(x_mask, axes_of(axis, x.ndim, name), tail)
-    if t_mask is not None:
+cdef Operand join_masks(Operand x, Operand t, Operand where, const Rows *r, Options o):
+    """One `where` of the whole shape for masked operands: what any of the masks hides is left out."""
+    cdef tuple full = full_shape(r)
+    tail = tuple(range(-r.of_result.count, 0))
+    hidden = np.False_ if x.mask is None else np.moveaxis(x.mask, tuple_of(&r.of_x), tail)
+    if t is not None and t.mask is not None:
         # A masked label takes its whole row out.
-        t_hidden = t_mask[(..., *([None] * depth))] if labels else np.moveaxis(t_mask, axes_of(axis, t.ndim, name), tail)
+        if o.labels:
+            t_hidden = t.mask[(..., *([None] * r.of_result.count))]
+        else:
+            t_hidden = np.moveaxis(t.mask, tuple_of(&r.of_target), tail)
         hidden = np.logical_or(hidden, t_hidden)
-    shown = np.broadcast_to(np.logical_not(hidden), batch + classes)
-    shown = np.moveaxis(shown, tail, axes_of(axis, len(batch) + depth, name))
-    if where is None:
-        return shown
-    where = as_bools(where, name)
-    try:
-        return np.logical_and(shown, np.broadcast_to(where, shown.shape))
-    except ValueError:
-        raise ValueError(f"{name}: where of shape {where.shape} does not broadcast to {shown.shape}") from None
+    shown = np.broadcast_to(np.logical_not(hidden), as_tuple(r.ndim, r.shape) + class_shape(r))
+    shown = np.moveaxis(shown, tail, tuple_of(&r.of_result))
+    if where is not None:
+        try:
+            shown = np.logical_and(shown, np.broadcast_to(where.array, full))
+        except ValueError:
+            raise ValueError(f"{o.caller}: where of shape {shape_of(where)} does not broadcast to {full}") from None
+    return of_ndarray(shown)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Results
-
-cdef ndarray check_out(object out, tuple shape, int dtype, int op):
-    """`out` as a plain array, once its type, shape and dtype are found to fit."""
-    name = op_name(op)
-    if not isinstance(out, np.ndarray) or isinstance(out, loaded("numpy.ma", "MaskedArray")):
-        raise TypeError(f"{name}: out must be a plain array, not {type(out).__name__}")
-    if out.shape != shape:
-        raise ValueError(f"{name}: out has shape {out.shape}, the result has {shape}")
-    if not out.flags.writeable:
-        raise ValueError(f"{name}: output array is read-only")
-    result = np.dtype(cnp.PyArray_DescrFromType(type_of(dtype)))
-    if not np.can_cast(result, out.dtype, "same_kind"):
-        raise TypeError(f"{name}: cannot cast {result}, the result, to {out.dtype}, out's, with rule 'same_kind'")
-    return np.asarray(out)
+cdef Operand take_weights(object weights, str name, Operand x, Place place, Options o):
+    cdef Operand a = beside(place.take_weights(weights, name, o), x, name, o)
+    if a.dtype != XENT_F64 and a.dtype != XENT_F32:
+        raise TypeError(f"{o.caller}: {name} must be float32 or float64 on a GPU, not {dtype_of(a)}")
+    return a
 
 
-cdef ndarray destination(ndarray out, tuple shape, int dtype, ndarray pattern, list arrays):
-    """Where the kernel writes: `out` itself, or a new array where there is none, or where it overlaps an operand."""
-    if out is not None and float_dtype(cnp.PyArray_TYPE(out)) != XENT_NO_DTYPE:
-        if not any([a is not None and np.may_share_memory(out, a) for a in arrays]):
-            return out
-    if pattern is not None and shape_of(pattern) == shape:
-        return like(pattern, dtype)
-    return np.empty(shape, cnp.PyArray_DescrFromType(type_of(dtype)))
+cdef Operand fill_classes(xent_view *view, object weights, str name, Operand x, const Rows *r, Place place, Options o):
+    """An option of one number a class."""
+    if weights is None:
+        return None
+    cdef Operand a = take_weights(weights, name, x, place, o)
+    if a.ndim != 1 or a.shape[0] != r.classes:
+        raise ValueError(f"{o.caller}: {name} has shape {shape_of(a)}, expected ({r.classes},), one a class")
+    fill(view, a, NULL, a.strides[0])
+    return a
 
 
-cpdef tuple split_out(object out, int op):
+cdef Operand fill_batch(
+    xent_view *view, object weights, str name, Operand x, const Rows *r, ptrdiff_t *strides, Place place, Options o
+):
+    """An option of one number a row, or one for all."""
+    cdef Axes none
+    if weights is None:
+        return None
+    cdef Operand a = take_weights(weights, name, x, place, o)
+    none.count = 0
+    if not walk(r.ndim, r.shape, a, &none, strides):
+        raise ValueError(
+            f"{o.caller}: {name} of shape {shape_of(a)} does not broadcast to {as_tuple(r.ndim, r.shape)}"
+        )
+    fill(view, a, strides, 0)
+    return a
+
+
+cdef tuple split_out(Options o):
     """(out for the value, out for the rows), of which the operation uses those that it has."""
-    cdef const xent_op_info *info = &OPERATIONS[op]
+    cdef const xent_op_info *info = &OPERATIONS[o.op]
     cdef bint pair = info.has_value and info.has_emit
+    out = o.out
     if not isinstance(out, tuple):
         if out is not None and pair:
-            raise TypeError(f"{op_name(op)}: out must be a tuple of two arrays, (value, gradient)")
+            raise TypeError(f"{o.caller}: out must be a tuple of two arrays, (value, gradient)")
         out = (out, out) if not pair else (None, None)
     elif len(out) != 1 + pair:
-        raise ValueError(f"{op_name(op)}: out must hold {1 + pair} arrays, not {len(out)}")
+        raise ValueError(f"{o.caller}: out must hold {1 + pair} arrays, not {len(out)}")
     elif not pair:
         out = out * 2
     return (out[0] if info.has_value else None), (out[1] if info.has_emit else None)
 
 
-cdef object deliver(object value, object emitted):
-    if emitted is None:
-        return value
-    return emitted if value is None else (value, emitted)
-
-
-cdef object finish(ndarray made, ndarray wanted, object given):
-    """The result to hand out: `given` where the caller brought one, filled if the kernel wrote elsewhere."""
-    if made is None:
-        return None
+cdef Operand check_out(object given, tuple shape, int dtype, Operand x, Place place, Options o):
+    """`out`, once its type, shape and dtype are found to fit; None for None."""
     if given is None:
-        return scalar_or_array(made)
-    if made is not wanted:
-        np.copyto(wanted, made, casting="same_kind")
-    return given
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The general way
-
-cdef int refuse_no_axis(str name, tuple operands, ndarray x, ndarray t) except -1:
-    """ValueError for an operand without dimensions, where each has a class axis."""
-    if cnp.PyArray_NDIM(x) == 0 or (t is not None and cnp.PyArray_NDIM(t) == 0):
-        without_any = operands[0 if cnp.PyArray_NDIM(x) == 0 else 1]
-        raise ValueError(f"{name}: {without_any} must have at least one dimension, the class axis")
-    return 0
-
-
-cdef int refuse_labels(str name, tuple operands, ndarray x, ndarray labels, tuple batch) except -1:
-    raise ValueError(
-        f"{name}: {operands[1]} of shape {shape_of(labels)} and dtype {labels.dtype} do not match {operands[0]} of shape "
-        f"{shape_of(x)}: {shape_of(labels)} does not broadcast with {batch}, what is left of the latter without their class axis"
-    )
-
-
-cdef int refuse_shapes(str name, tuple operands, ndarray x, ndarray t, object axis) except -1:
-    raise ValueError(
-        f"{name}: shapes {shape_of(x)} of {operands[0]} and {shape_of(t)} of {operands[1]} do not match "
-        f"(axis={axis}: the class axes must be of one length, the others must broadcast)"
-    )
-
-
-cdef int refuse_likely_labels(str name, ndarray x, ndarray t, object target, object axis) except -1:
-    """ValueError for a target of one number a row, where rows of classes cannot be meant: most likely it is labels. t is
-    the target as it was converted, so that its dtype need not be the one that came."""
-    cdef int at
-    if axis is None or isinstance(axis, tuple) or cnp.PyArray_NDIM(t) == 0 or t.ndim != x.ndim - 1:
-        return 0
-    at = place(axis, x.ndim, name)
-    if shape_of(t) != shape_of(x)[:at] + shape_of(x)[at + 1:] or x.shape[at] == t.shape[place(axis, t.ndim, name)]:
-        return 0
-    from xent import _hints
-
-    dtype = target.dtype if hasattr(target, "dtype") else np.asarray(target).dtype
-    raise ValueError(_hints.one_number_a_row(name, shape_of(x), shape_of(t), dtype))
-
-
-cdef int refuse_class_axis(str name, tuple operands, ndarray x, ndarray labels, tuple axes) except -1:
-    """Labels with as many axes as the logits: ValueError for what can only be a one-hot encoding or a column."""
-    cdef int i
-    if shape_of(labels) == shape_of(x):
-        raise ValueError(
-            f"{name}: {operands[1]} of dtype {labels.dtype}, integers, and of the own shape {shape_of(x)} of {operands[0]} look "
-            "like a one-hot encoding; pass one label a row, or to cross_entropy the one-hot rows as floating-point probabilities"
+        return None
+    cdef Operand out = beside(place.take_out(given, o), x, "out", o)
+    if shape_of(out) != shape:
+        raise ValueError(f"{o.caller}: out has shape {shape_of(out)}, the result has {shape}")
+    if out.read_only:
+        raise ValueError(f"{o.caller}: output array is read-only")
+    if out.device == ON_CPU:
+        fits = np.can_cast(cnp.PyArray_DescrFromType(type_of(dtype)), out.array.dtype, "same_kind")
+    else:
+        fits = is_float(out.dtype)
+    if not fits:
+        raise TypeError(
+            f"{o.caller}: cannot cast {FLOAT_NAMES[dtype]}, the result, to {dtype_of(out)}, out's, with rule 'same_kind'"
         )
-    kept = tuple([1 if i in axes else x.shape[i] for i in range(x.ndim)])
-    if x.ndim > len(axes) and shape_of(labels) == kept:
-        # Broadcasting would pair every label with every row.
-        raise ValueError(
-            f"{name}: {operands[1]} of shape {shape_of(labels)} keep the class axis of {operands[0]} {shape_of(x)}; "
-            f"pass one label a row, as {operands[1]}.squeeze({axes[0] if len(axes) == 1 else axes}) does"
-        )
-    return 0
+    return out
 
 
-cdef int refuse_many_labels(str name, tuple operands, ndarray x, ndarray labels) except -1:
-    """Labels beside axis=None, which makes one row of all the logits: ValueError for more than one."""
-    if cnp.PyArray_NDIM(labels) != 0:
-        raise ValueError(
-            f"{name}: axis=None takes {operands[0]} of shape {shape_of(x)} as one row, which has one label, of shape (), "
-            f"not {operands[1]} of shape {shape_of(labels)}"
-        )
-    return 0
-
-
-cdef int fill_class_weights(xent_view *view, ndarray weights, ptrdiff_t classes, str op, str option) except -1:
-    if weights is not None:
-        if cnp.PyArray_NDIM(weights) != 1 or cnp.PyArray_DIM(weights, 0) != classes:
-            raise ValueError(f"{op}: {option} has shape {shape_of(weights)}, expected ({classes},), one a class")
-        fill(view, weights, XENT_F64, NULL, cnp.PyArray_STRIDE(weights, 0))
-    return 0
-
-
-cdef object evaluate(
-    int op, ndarray x, ndarray t, bint labels, object axis, bint keepdims, object where, object out, int dtype,
-    ndarray class_weight, ndarray sample_weight, ndarray temperature, double smoothing, object ignore_index,
-    int reduction, ndarray pos_weight=None, str caller=None, tuple operands=None, int scalar_dtype=XENT_NO_DTYPE,
+cdef Operand destination(
+    Operand out, tuple shape, int dtype, Operand like, list read, Operand other, bint elementwise, Place place
 ):
-    """One request from operands of any strides. `labels`: t holds one integer a row; dtype: that of the result; `caller` and
-    `operands`: the function that was called and its names for x and t, where they are not the operation's own;
-    `scalar_dtype`: that of a value summed over rows, where it is another one."""
-    cdef const xent_op_info *info = &OPERATIONS[op]
-    cdef bint rows = t is not None and not labels
-    cdef int x_axis, t_axis = 0, at, n, i, ndim, x_n, t_n = 0, value_dtype
-    cdef Extents shape, full, own, x_shape, t_shape
-    cdef Extents x_strides, t_strides, value_strides, out_strides, where_strides, sample_strides, temperature_strides
-    cdef ptrdiff_t classes, where_class = 0
+    """Where the kernel writes: `out` itself, or a new array where there is none, or where the kernel cannot. `read`: the
+    operands; `elementwise`: the result may lie in the first two's own elements; `other`: the other result."""
+    cdef bint direct
+    cdef int i
+    if out is not None:
+        direct = is_float(out.dtype) and apart(out, other, False)
+        for i in range(len(read)):
+            direct = direct and apart(out, <Operand>read[i], elementwise and i < 2)
+        if direct:
+            return out
+        place.check_copy(out.array)
+    return place.empty(shape, dtype, like)
+
+
+cdef object evaluate(Options o, Operand x, Operand t, Place place):
+    """Fill one request, run it where its operands are, hand out its results."""
+    cdef const xent_op_info *info = &OPERATIONS[o.op]
+    cdef Rows r
+    cdef Extents x_strides, t_strides, where_strides, sample_strides, temperature_strides, value_strides, out_strides
     cdef xent_request req
     cdef xent_status status
-    cdef ndarray mask = None, value = None, emitted = None, value_out = None, emit_out = None
+    cdef Axes none, written
+    cdef ptrdiff_t class_stride = 0
+    cdef bint scalar = o.is_scalar(), per_class = o.reduction == "per_class", several
+    cdef int dtype, value_dtype, i
+    cdef Operand logits, target, mask, weight, pos_weight, sample_weight, temperature  # as the request has them
+    cdef Operand value = None, emitted = None, value_out = None, emit_out = None, like = None
+    cdef list read = None
 
-    if axis is None or isinstance(axis, tuple):
-        return evaluate_merged(
-            op, x, t, labels, axis, keepdims, where, out, dtype, class_weight, sample_weight, temperature, smoothing,
-            ignore_index, reduction, pos_weight, caller,
-        )
-    name = caller or op_name(op)
-    operands = operands or operands_of(op)
-    refuse_no_axis(name, operands, x, t if rows else None)
+    if o.of_loss and not o.labels and t.ndim < x.ndim:
+        # NumPy would broadcast: labels that arrive as floats become probabilities where there are as many rows as classes.
+        from xent import _hints
 
-    # Batch dimensions: what is left of each operand without its class axis, broadcast.
-    x_axis = place(axis, cnp.PyArray_NDIM(x), name)
-    classes = cnp.PyArray_DIM(x, x_axis)
-    x_n = ndim = without(x, x_axis, x_shape, x_strides)
-    memcpy(shape, x_shape, ndim * sizeof(ptrdiff_t))
-    if labels:
-        t_n = without(t, -1, t_shape, t_strides)
-        if t_n == cnp.PyArray_NDIM(x):
-            refuse_class_axis(name, operands, x, t, (x_axis,))
-        if not widen(&ndim, shape, t_n, t_shape):
-            refuse_labels(name, operands, x, t, as_tuple(x_n, x_shape))
-    elif rows:
-        t_axis = place(axis, cnp.PyArray_NDIM(t), name)
-        t_n = without(t, t_axis, t_shape, t_strides)
-        if cnp.PyArray_DIM(t, t_axis) != classes or not widen(&ndim, shape, t_n, t_shape):
-            refuse_shapes(name, operands, x, t, axis)
-    if t is not None:
-        stretch(ndim, shape, t_n, t_shape, t_strides)
-    stretch(ndim, shape, x_n, x_shape, x_strides)
-    at = place(axis, ndim + 1, name)
-    for i in range(ndim + 1):
-        full[i] = classes if i == at else shape[i - (i > at)]
+        raise ValueError(_hints.fewer_dimensions(o.caller, o.operands, shape_of(x), shape_of(t), came_as(t)))
+    if info.target == XENT_TARGET_POINT:
+        lay_out_elements(&r, x, t, o)
+    else:
+        lay_out(&r, x, t, o)
+    several = r.of_result.count > 1
+    dtype = result_dtype(x, t, o)
+    none.count = 0
 
     begin(&req)
-    req.op = op
+    req.op = o.op
     req.compute = compute_in(dtype)
-    req.ndim = ndim
-    req.shape = shape
-    req.classes = classes
-    req.reduction = reduction
-    req.label_smoothing = smoothing
-    if ignore_index is not None:
+    req.ndim = r.ndim
+    req.shape = &r.shape[0]
+    req.classes = r.classes
+    req.reduction = REDUCTIONS[o.reduction]
+    req.label_smoothing = o.label_smoothing
+    if o.ignore_index is not None:
         req.has_ignore_index = 1
-        req.ignore_index = ignore_index
-    fill(&req.logits, x, float_dtype(cnp.PyArray_TYPE(x)), x_strides, cnp.PyArray_STRIDE(x, x_axis))
-    if labels:
-        fill(&req.target, t, integer_dtype(cnp.PyArray_TYPE(t), cnp.PyArray_ITEMSIZE(t)), t_strides, 0)
-    elif rows:
-        fill(&req.target, t, float_dtype(cnp.PyArray_TYPE(t)), t_strides, cnp.PyArray_STRIDE(t, t_axis))
-    if where is not None:
-        mask = as_bools(where, name)
-        n = without(mask, -1, own, where_strides)
-        if not stretch(ndim + 1, full, n, own, where_strides):
-            raise ValueError(
-                f"{name}: where of shape {shape_of(mask)} does not broadcast to {as_tuple(ndim + 1, full)}"
-            )
-        where_class = where_strides[at]
-        for i in range(at, ndim):
-            where_strides[i] = where_strides[i + 1]
-        fill(&req.where, mask, XENT_BOOL, where_strides, where_class)
-    fill_class_weights(&req.class_weight, class_weight, classes, name, "weight")
-    fill_class_weights(&req.pos_weight, pos_weight, classes, name, "pos_weight")
-    if sample_weight is not None:
-        n = without(sample_weight, -1, own, sample_strides)
-        if not stretch(ndim, shape, n, own, sample_strides):
-            raise ValueError(
-                f"{name}: sample_weight of shape {shape_of(sample_weight)} does not broadcast "
-                f"to {as_tuple(ndim, shape)}"
-            )
-        fill(&req.sample_weight, sample_weight, XENT_F64, sample_strides, 0)
-    if temperature is not None:
-        n = without(temperature, -1, own, temperature_strides)
-        if not stretch(ndim, shape, n, own, temperature_strides):
-            raise ValueError(
-                f"{name}: temperature of shape {shape_of(temperature)} does not broadcast to {as_tuple(ndim, shape)}"
-            )
-        fill(&req.temperature, temperature, XENT_F64, temperature_strides, 0)
+        req.ignore_index = o.ignore_index
+    logits = fill_operand(&req.logits, x, &r, &r.of_x, x_strides, o.operands[0], place, o)
+    target = fill_operand(&req.target, t, &r, &r.of_target, t_strides, o.operands[1], place, o)
+    mask = fill_where(&req.where, x, t, &r, where_strides, place, o)
+    weight = fill_classes(&req.class_weight, o.weight, "weight", x, &r, place, o)
+    pos_weight = fill_classes(&req.pos_weight, o.pos_weight, "pos_weight", x, &r, place, o)
+    sample_weight = fill_batch(&req.sample_weight, o.sample_weight, "sample_weight", x, &r, sample_strides, place, o)
+    temperature = fill_batch(&req.temperature, o.temperature, "temperature", x, &r, temperature_strides, place, o)
 
     # Every check of `out` comes before the first thing written.
-    value_given, emit_given = split_out(out, op)
-    arrays = [x, t, mask, class_weight, pos_weight, sample_weight, temperature]
-    value_shape = () if reduction in (XENT_SUM, XENT_MEAN) else as_tuple(ndim, shape)
-    if keepdims:
-        value_shape = tuple([1 if i == at else full[i] for i in range(ndim + 1)])
-    emit_shape = (classes,) if reduction == XENT_PER_CLASS else as_tuple(ndim + 1, full)
-    if value_given is not None:
-        value_out = check_out(value_given, value_shape, dtype, op)
-    if emit_given is not None:
-        emit_out = check_out(emit_given, emit_shape, dtype, op)
+    value_shape = () if scalar else as_tuple(r.ndim, r.shape)
+    if o.keepdims:
+        value_shape = tuple([1 if has(&r.of_result, i) else r.full[i] for i in range(r.ndim + r.of_result.count)])
+    if not per_class and x.ndim == r.ndim + r.of_result.count and memcmp(x.shape, r.full, x.ndim * sizeof(ptrdiff_t)) == 0:
+        like = x
+    emit_shape = None
+    if like is None or several or o.out is not None:
+        emit_shape = class_shape(&r) if per_class else full_shape(&r)
+    value_given = emit_given = None
+    if o.out is not None:
+        value_given, emit_given = split_out(o)
+        value_out = check_out(value_given, value_shape, dtype, x, place, o)
+        emit_out = check_out(emit_given, emit_shape, dtype, x, place, o)
+        read = [logits, target, mask, weight, pos_weight, sample_weight, temperature]
     if info.has_value:
-        value_dtype = dtype
-        if reduction in (XENT_SUM, XENT_MEAN) and scalar_dtype != XENT_NO_DTYPE:
-            value_dtype = scalar_dtype
-        value = destination(value_out, value_shape, value_dtype, None, [*arrays, emit_out])
-        without(value, at if keepdims else -1, own, value_strides)
-        if reduction in (XENT_SUM, XENT_MEAN):
-            memset(value_strides, 0, ndim * sizeof(ptrdiff_t))
-        fill(&req.value, value, float_dtype(cnp.PyArray_TYPE(value)), value_strides, 0)
+        # A sum over rows is no longer what 16 bits hold.
+        value_dtype = compute_in(dtype) if scalar and o.dtype is None else dtype
+        value = destination(value_out, value_shape, value_dtype, None, read, emit_out, False, place)
+        if scalar:
+            memset(value_strides, 0, r.ndim * sizeof(ptrdiff_t))
+        else:
+            walk(r.ndim, r.shape, value, &r.of_result if o.keepdims else &none, value_strides)
+        fill(&req.value, value, value_strides, 0)
     if info.has_emit:
-        emitted = destination(emit_out, emit_shape, dtype, x, [*arrays, value_out])
-        if reduction == XENT_PER_CLASS:
-            memset(out_strides, 0, ndim * sizeof(ptrdiff_t))
-            n = 0
+        written = r.of_result
+        if several:
+            # Written with the class axes last, which one stride walks.
+            for i in range(written.count):
+                written.at[i] = (0 if per_class else r.ndim) + i
+            emitted = place.empty((() if per_class else as_tuple(r.ndim, r.shape)) + class_shape(&r), dtype, None)
+            if emit_given is not None:
+                place.check_copy(emit_given)
         else:
-            without(emitted, at, own, out_strides)
-            n = at
-        fill(&req.out, emitted, float_dtype(cnp.PyArray_TYPE(emitted)), out_strides, cnp.PyArray_STRIDE(emitted, n))
-
-    status = launch(&req)
-    if status != XENT_OK:
-        refuse(status, &req, t, caller, operands)
-    return deliver(finish(value, value_out, value_given), finish(emitted, emit_out, emit_given))
-
-
-cdef object evaluate_merged(
-    int op, ndarray x, ndarray t, bint labels, object axis, bint keepdims, object where, object out, int dtype,
-    ndarray class_weight, ndarray sample_weight, ndarray temperature, double smoothing, object ignore_index,
-    int reduction, ndarray pos_weight, str caller,
-):
-    """Several class axes: one axis of all their elements, which costs a copy where no stride can walk them."""
-    cdef int i
-    name = caller or op_name(op)
-    batch, class_shape = layout(name, operands_of(op), x, t, labels, axis)
-    if t is not None and not labels:
-        t = merge(t, places(axis, t.ndim, name))
-    x = merge(x, places(axis, x.ndim, name))
-    ndim = len(batch) + len(class_shape)
-    at = places(axis, ndim, name)
-    rest = iter(batch)
-    full = tuple([class_shape[at.index(i)] if i in at else next(rest) for i in range(ndim)])
-    if where is not None:
-        where = as_bools(where, name)
-        try:
-            where = np.broadcast_to(where, full)
-        except ValueError:
-            raise ValueError(f"{name}: where of shape {where.shape} does not broadcast to {full}") from None
-        where = merge(where, at)
-
-    value_given, emit_given = split_out(out, op)
-    value_out = emit_out = None
-    if value_given is not None:
-        value_shape = tuple([1 if i in at else full[i] for i in range(ndim)]) if keepdims else batch
-        value_out = check_out(value_given, value_shape, dtype, op)
-    if emit_given is not None:
-        emit_out = check_out(emit_given, full, dtype, op)
-
-    result = evaluate(
-        op, x, t, labels, -1, False, where, None, dtype, class_weight, sample_weight, temperature, smoothing,
-        ignore_index, reduction, pos_weight, caller,
-    )
-    value, emitted = None, None
-    if OPERATIONS[op].has_value:
-        value = np.asarray(result[0] if OPERATIONS[op].has_emit else result)
-        if keepdims:
-            value = np.expand_dims(value, at)
-    if OPERATIONS[op].has_emit:
-        emitted = result[1] if OPERATIONS[op].has_value else result
-        if reduction == XENT_PER_CLASS:
-            emitted = emitted.reshape(class_shape)
+            emitted = destination(emit_out, emit_shape, dtype, like, read, value, True, place)
+        if per_class:
+            written.at[0] = 0
+            memset(out_strides, 0, r.ndim * sizeof(ptrdiff_t))
         else:
-            emitted = np.moveaxis(emitted.reshape(batch + class_shape), range(len(batch), ndim), at)
-    return deliver(finish(value, value_out, value_given), finish(emitted, emit_out, emit_given))
+            walk(r.ndim, r.shape, emitted, &written, out_strides)
+        joined(emitted.shape, emitted.strides, &written, &class_stride)
+        fill(&req.out, emitted, out_strides, class_stride)
+
+    if place is HERE:
+        status = launch(&req)
+        if status != XENT_OK:
+            refuse(status, &req, t.array if t is not None else None, o.caller, o.operands)
+    else:
+        place.run(<size_t>&req, o)
+    value_made = finish(value, value_out, value_given, place)
+    order = None
+    if several and emitted is not None and not per_class:
+        # From the batch and then the classes back to the places that the axes came from.
+        order = [d for d in range(r.ndim + written.count) if not has(&r.of_result, d)] + list(tuple_of(&r.of_result))
+        order = [order.index(d) for d in range(len(order))]
+    emit_made = finish(emitted, emit_out, emit_given, place, order)
+    if place is not HERE:
+        label = place.bad_label(o)
+        if label is not None:
+            refuse_label(o.caller, o.operands[1], np.dtype(dtype_of(target)).type(label[1]), label[0], &req)
+    if emit_made is None:
+        return value_made
+    return emit_made if value_made is None else (value_made, emit_made)
 
 
-cdef ndarray merge(ndarray a, tuple axes):
-    """`a` with `axes` made one axis, the last."""
-    rest = [i for i in range(a.ndim) if i not in axes]
-    classes = 1
-    for i in axes:
-        classes *= a.shape[i]
-    return a.transpose([*rest, *axes]).reshape([*[a.shape[i] for i in rest], classes])
-
-
-cdef int result_dtype(ndarray x, ndarray t, bint labels, object dtype, str op) except -1:
-    cdef int found = float_dtype(cnp.PyArray_TYPE(x))
-    if dtype is not None:
-        try:
-            wanted = np.dtype(dtype)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"{op}: dtype: {error}") from None
-        found = float_dtype(wanted.num)
-        if found == XENT_NO_DTYPE:
-            raise TypeError(f"{op}: dtype={wanted} is not supported; float16, bfloat16, float32 and float64 are")
-    elif t is not None and not labels:
-        found = promoted(found, float_dtype(cnp.PyArray_TYPE(t)))
-    return found
+cdef object finish(Operand made, Operand out, object given, Place place, list order=None):
+    """A result to hand out: what the caller brought, filled if the kernel wrote elsewhere, or what was made. order: of the
+    axes, where they are not yet in their places."""
+    if made is None:
+        return None
+    if made is out:
+        return given
+    result = made.array
+    if given is None:
+        result = place.deliver(result)
+    if order is not None and order != sorted(order):
+        result = place.reshaped(result, order, tuple([result.shape[d] for d in order]))
+    if given is None:
+        return result
+    place.copy(result, out.array)
+    return given
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -976,53 +1412,48 @@ cdef int result_dtype(ndarray x, ndarray t, bint labels, object dtype, str op) e
 cdef object invoke(int op, object logits, object target, object axis, object keepdims, object where, object out,
                    object dtype):
     cdef bint alone = OPERATIONS[op].target == XENT_TARGET_NONE
-    cdef bint labels = OPERATIONS[op].target == XENT_TARGET_LABELS
-    cdef ndarray x, t = None
     if (where is None and dtype is None and keepdims is False and type(axis) is int and axis == -1
             and cnp.PyArray_CheckExact(logits) and (alone or cnp.PyArray_CheckExact(target))):
         result = fast(op, logits, None if alone else target, out)
         if result is not None:
             return result
-    if on_gpu(logits) or (not alone and on_gpu(target)):
-        from xent import cuda
-
-        return cuda.evaluate(
-            op_name(op), logits, None if alone else target, operands=operands_of(op),
-            labels=labels, axis=axis, keepdims=keepdims, where=where, out=out, dtype=dtype,
-        )
-    look_for_bfloat16()
-    name = op_name(op)
-    if foreign(logits) or (not alone and foreign(target)) or (where is not None and foreign(where)):
+    there = on_gpu(logits) or (not alone and on_gpu(target))
+    if not there and (foreign(logits) or (not alone and foreign(target)) or (where is not None and foreign(where))):
         from xent import _foreign
 
-        return _foreign.call(name, (logits,) if alone else (logits, target), axis, keepdims, where, out, dtype)
-    if isinstance(axis, list):
-        axis = tuple(axis)
-    x, x_mask = convert(logits, name, first_operand(op), False)
-    t_mask = None
-    if not alone:
-        t, t_mask = convert(target, name, second_operand(op), labels)
-        if OPERATIONS[op].target == XENT_TARGET_PROBS:
-            refuse_likely_labels(name, x, t, target, axis)
-    if x_mask is not None or t_mask is not None:
-        where = join_masks(name, operands_of(op), x, x_mask, t, t_mask, labels, axis, where)
-    return evaluate(
-        op, x, t, labels, axis, keepdims, where, out, result_dtype(x, t, labels, dtype, name), None, None, None, 0.0,
-        None, XENT_NONE,
-    )
+        operands = (logits,) if alone else (logits, target)
+        return _foreign.call(op_name(op), operands, axis, keepdims, where, out, dtype)
+    return call_where(there, of_callable(op, axis, keepdims, where, out, dtype), logits, target)
+
+
+cdef object call_where(bint on_a_gpu, Options o, object logits, object target):
+    """An operation where its operands are: on a GPU, or here."""
+    if on_a_gpu:
+        from xent import cuda
+
+        with cuda.Device(logits, target, o) as place:
+            return call_at(place, o, logits, target)
+    look_for_bfloat16()
+    return call_at(HERE, o, logits, target)
+
+
+cdef object call_at(Place place, Options o, object logits, object target):
+    cdef Operand x = taken(place, logits, o.operands[0], o), t = None
+    if OPERATIONS[o.op].target != XENT_TARGET_NONE:
+        t = beside(taken(place, target, o.operands[1], o), x, o.operands[1], o)
+    return evaluate(o, x, t, place)
 
 
 cdef object MISSING = object()
 
 
-cdef tuple bind(int op, tuple names, tuple given, dict named):
+cdef tuple bind(int op, tuple names, object signature, tuple given, dict named):
     """The operands of a call that does not simply give them by their places; TypeError where they are not those wanted."""
     if len(given) <= len(names) and set(named) == set(names[len(given):]):
         return (*given, *[named[name] for name in names[len(given):]])
     from xent import _hints
 
-    name = op_name(op)
-    _hints.refuse_call(name, CALLABLES[name].__signature__, len(given), named)
+    _hints.refuse_call(op_name(op), signature, len(given), named)
 
 
 cdef tuple given_of(tuple first, tuple extra):
@@ -1031,51 +1462,89 @@ cdef tuple given_of(tuple first, tuple extra):
 
 # Cython names a function in its own messages as it is written here: what does not fit is therefore taken in, and refused by
 # the name that was called.
-def _of_one(int op, tuple names):
+def _of_one(int op, tuple names, signature):
     def call(logits=MISSING, /, *extra, axis=-1, keepdims=False, where=None, out=None, dtype=None, **named):
         if logits is MISSING or extra or named:
-            (logits,) = bind(op, names, given_of((logits,), extra), named)
+            (logits,) = bind(op, names, signature, given_of((logits,), extra), named)
         return invoke(op, logits, None, axis, keepdims, where, out, dtype)
     return call
 
 
-def _of_two(int op, tuple names):
+def _of_two(int op, tuple names, signature):
     def call(logits=MISSING, target=MISSING, /, *extra, axis=-1, keepdims=False, where=None, out=None, dtype=None, **named):
         if target is MISSING or extra or named:
-            logits, target = bind(op, names, given_of((logits, target), extra), named)
+            logits, target = bind(op, names, signature, given_of((logits, target), extra), named)
         return invoke(op, logits, target, axis, keepdims, where, out, dtype)
     return call
 
 
-cdef object signature_of(tuple names, dict known):
+def _of_cuda(int op, tuple names, signature):
+    """A function of xent.cuda, which says for itself where it runs."""
+    cdef bint labels = OPERATIONS[op].target == XENT_TARGET_LABELS
+
+    def call(
+        *given, axis=-1, keepdims=False, where=None, out=None, dtype=None, stream=None, check_labels=MISSING, **named
+    ):
+        cdef Options o
+        if check_labels is not MISSING and not labels:
+            named["check_labels"] = check_labels
+        if named or len(given) != len(names):
+            given = bind(op, names, signature, given, named)
+        o = of_callable(op, axis, keepdims, where, out, dtype)
+        o.stream, o.check_labels = stream, labels and check_labels is not MISSING and check_labels
+        return call_where(True, o, given[0], given[1] if len(given) > 1 else None)
+    return call
+
+
+def _of_elements(int op, tuple names):
+    """The same without rows."""
+    def call(x1, x2, /, *, out=None, dtype=None, stream=None):
+        cdef Options o = of_callable(op, None, False, None, out, dtype)
+        o.stream, o.operands = stream, names
+        return call_where(True, o, x1, x2)
+    return call
+
+
+cdef object signature_of(tuple names, tuple more):
     """The signature that users are shown: the operands by name, the options as keywords."""
-    if names not in known:
-        kinds = inspect.Parameter
-        defaults = {"axis": -1, "keepdims": False, "where": None, "out": None, "dtype": None}
-        known[names] = inspect.Signature(
-            [kinds(name, kinds.POSITIONAL_OR_KEYWORD) for name in names]
-            + [kinds(name, kinds.KEYWORD_ONLY, default=default) for name, default in defaults.items()]
-        )
-    return known[names]
+    kinds = inspect.Parameter
+    defaults = {"axis": -1, "keepdims": False, "where": None, "out": None, "dtype": None}
+    return inspect.Signature(
+        [kinds(name, kinds.POSITIONAL_OR_KEYWORD) for name in names]
+        + [kinds(name, kinds.KEYWORD_ONLY, default=default) for name, default in [*defaults.items(), *more]]
+    )
 
 
-cdef dict make_callables():
-    """One function for each row-wise operation of the table, named and documented after it."""
+def make_callables(bint of_cuda=False):
+    """One function for each operation of the table, or for each of rows, named and documented after it: of xent.cuda, or of
+    xent, where those of elements are the ufuncs themselves."""
     cdef int op
     made, known = {}, {}
     for op in range(OPERATION_COUNT):
         name = op_name(op)
         target = OPERATIONS[op].target
-        if target == XENT_TARGET_POINT:
-            continue  # nothing to reduce: the ufunc itself is the function
         names = (first_operand(op),) if target == XENT_TARGET_NONE else operands_of(op)
-        call = (_of_one if target == XENT_TARGET_NONE else _of_two)(op, names)
-        call.__signature__ = signature_of(names, known)
+        more = ()
+        if of_cuda:
+            more = (("stream", None), ("check_labels", False))[:1 + (target == XENT_TARGET_LABELS)]
+        if target == XENT_TARGET_POINT:
+            if not of_cuda:
+                continue
+            call = _of_elements(op, _docs.ELEMENTS[name])
+        else:
+            if (names, more) not in known:
+                known[names, more] = signature_of(names, more)
+            factory = _of_cuda if of_cuda else _of_one if target == XENT_TARGET_NONE else _of_two
+            call = factory(op, names, known[names, more])
+            call.__signature__ = known[names, more]
         call.__name__ = call.__qualname__ = name
-        call.__module__ = "xent"
-        call.__doc__ = _docs.callable_doc(
-            name, TARGET_NAMES[target], bool(OPERATIONS[op].has_value), bool(OPERATIONS[op].has_emit)
-        )
+        call.__module__ = "xent.cuda" if of_cuda else "xent"
+        if of_cuda:
+            call.__doc__ = _docs.cuda_doc(name, names, TARGET_NAMES[target])
+        else:
+            call.__doc__ = _docs.callable_doc(
+                name, TARGET_NAMES[target], bool(OPERATIONS[op].has_value), bool(OPERATIONS[op].has_emit)
+            )
         made[name] = call
     return made
 
@@ -1109,58 +1578,19 @@ TABLE = make_table()
 # ---------------------------------------------------------------------------------------------------------------------
 # For xent.losses
 
-def evaluate_loss(
-    str name, logits, target, *, caller, bint labels=False, axis=-1, where=None, weight=None, sample_weight=None,
-    temperature=None, double label_smoothing=0.0, ignore_index=None, reduction="none", pos_weight=None,
-    operands=("logits", "target"), dtype=None,
-):
-    """One operation with the options of the losses; `labels`: target holds one integer a row.
-
-    `dtype`: that of all results. Without it they have the operands', but sums over rows of 16-bit operands are float32.
-    """
-    cdef int op = xent_find_op(name.encode())
-    cdef int found
-    cdef ndarray x, t
-    if on_gpu(logits) or on_gpu(target):
-        from xent import cuda
-
-        return cuda.evaluate(
-            name, logits, target, caller=caller, operands=operands, labels=labels, axis=one_axis(axis, caller),
-            where=where, weight=weight, pos_weight=pos_weight, sample_weight=sample_weight, temperature=temperature,
-            label_smoothing=label_smoothing, ignore_index=ignore_index, reduction=reduction, dtype=dtype,
-        )
-    look_for_bfloat16()
-    x, x_mask = convert(logits, caller, operands[0], False)
-    t, t_mask = convert(target, caller, operands[1], labels)
-    asked = getattr(target, "dtype", t.dtype)
-    axis = one_axis(axis, caller)
-    if not labels and t.ndim < x.ndim:
-        # NumPy would broadcast: labels that arrive as floats become probabilities where there are as many rows as classes.
-        from xent import _hints
-
-        raise ValueError(_hints.fewer_dimensions(caller, operands, shape_of(x), shape_of(t), asked))
-    if where is not None:
-        where = mask_of_classes(where, caller, operands[0], x.ndim)
-    if x_mask is not None or t_mask is not None:
-        where = join_masks(caller, operands, x, x_mask, t, t_mask, labels, axis, where)
-    found = result_dtype(x, t, labels, dtype, caller)
-    return evaluate(
-        op, x, t, labels, axis, False, where, None, found, weight, sample_weight, temperature, label_smoothing,
-        ignore_index, REDUCTIONS[reduction], pos_weight, caller, operands,
-        found if dtype is not None else compute_in(found),
-    )
+def evaluate_loss(str operation, logits, target, Options options, /):
+    """One operation with the options of a loss. Without a dtype all results have the operands', but sums over rows of 16-bit
+    operands are float32."""
+    options.op = xent_find_op(operation.encode())
+    return call_where(on_gpu(logits) or on_gpu(target), options, logits, target)
 
 
 def mask_of_classes(where, str caller, str operand, int ndim):
-    """The option `where` of a loss, whose operand has `ndim` dimensions: bools of as many, or one for all. TypeError, ValueError
-    for what is none: a mask of rows would be stretched over the classes where there are as many of both."""
-    where = as_bools(where, caller)
-    if 0 < where.ndim < ndim:
-        raise ValueError(
-            f"{caller}: where of shape {where.shape} has fewer dimensions than {operand}, which has {ndim}. A mask of rows is "
-            "mask[:, None], one of classes mask[None, :]"
-        )
-    return where
+    """The option `where` of a loss as an ndarray; its operand has `ndim` dimensions."""
+    cdef Options o = Options(caller, operands=(operand, ""))
+    cdef Operand mask = HERE.take_mask(where, o)
+    check_mask(mask, ndim, o)
+    return mask.array
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -223,7 +223,7 @@ def _of_dask(name: str, operands: Sequence[Any], axis: Any, keepdims: bool, wher
     rows = [np.zeros(1, x.dtype)] if t is None else [np.zeros(1, x.dtype), np.zeros(() if labels else 1, t.dtype)]
     made = CALLABLES[name](*rows, dtype=dtype)
     dtypes = [np.asarray(part).dtype for part in (made if isinstance(made, tuple) else (made,))]
-    batch, classes = layout(name, op.operands, _stand_in(x), None if t is None else _stand_in(t), labels, axis)
+    batch, classes = layout(name, _stand_in(x), None if t is None else _stand_in(t), axis)
     ndim, depth = len(batch) + len(classes), len(classes)
     at, tail = places(_several(axis), ndim, name), tuple(range(-depth, 0))
 

@@ -94,11 +94,8 @@ class Torch(_Allocates):
         array.record_stream(self._stream(device, stream))
         return True
 
-    def merge(self, array: Any, order: Sequence[int], shape: tuple[int, ...]) -> Any:
+    def reshaped(self, array: Any, order: Sequence[int], shape: tuple[int, ...]) -> Any:
         return array.permute(tuple(order)).reshape(shape)
-
-    def split(self, array: Any, shape: tuple[int, ...], order: Sequence[int]) -> Any:
-        return array.reshape(shape).permute(tuple(order))
 
     def copy(self, result: Any, out: Any) -> None:
         out.copy_(result)
@@ -164,11 +161,8 @@ class CuPy(_Allocates):
     def keep(self, array: Any, device: int, stream: int) -> bool:
         return False
 
-    def merge(self, array: Any, order: Sequence[int], shape: tuple[int, ...]) -> Any:
+    def reshaped(self, array: Any, order: Sequence[int], shape: tuple[int, ...]) -> Any:
         return array.transpose(tuple(order)).reshape(shape)
-
-    def split(self, array: Any, shape: tuple[int, ...], order: Sequence[int]) -> Any:
-        return array.reshape(shape).transpose(tuple(order))
 
     def copy(self, result: Any, out: Any) -> None:
         self.cupy.copyto(out, result, casting="same_kind")
@@ -241,13 +235,9 @@ class Other:
             )
         return xp
 
-    def merge(self, array: Any, order: Sequence[int], shape: tuple[int, ...]) -> Any:
+    def reshaped(self, array: Any, order: Sequence[int], shape: tuple[int, ...]) -> Any:
         xp = self._standard(array)
         return xp.reshape(xp.permute_dims(array, tuple(order)), shape)
-
-    def split(self, array: Any, shape: tuple[int, ...], order: Sequence[int]) -> Any:
-        xp = self._standard(array)
-        return xp.permute_dims(xp.reshape(array, shape), tuple(order))
 
     def check_copy(self, out: Any) -> None:
         raise TypeError(

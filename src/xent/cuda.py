@@ -31,8 +31,8 @@ import operator
 
 import numpy as np
 
-from xent import _docs, _hints
-from xent._core import TABLE, layout, on_gpu, places, split_out
+from xent import _hints
+from xent._core import FLOAT_NAMES, Operand, Options, Place, evaluate_loss, make_callables, on_gpu, places
 from xent._libraries import library_of, stream_number
 
 try:
@@ -220,21 +220,41 @@ def _dtype_name(dtype):
         return str(dtype).rpartition(".")[2]  # PyTorch's own
 
 
-class _Place:
-    """Where a call runs: the library that its results belong to, the GPU, the stream; and what it was given."""
+class Device(Place):
+    """Where a call on a GPU runs: the library that its results belong to, the device, the stream; and what was given.
 
-    def __init__(self, logits, stream, caller):
-        self.caller = caller
-        self.logits = logits
-        self.library = library_of(logits, _cuda)
-        self.device = self.library.device(logits)
+    `xent._core` says what a call means; here its operands are taken, its results allocated and its request run."""
+
+    def __init__(self, logits, target, options):
+        self.caller = options.caller
+        _require(self.caller)
+        self.logits = _bare(logits)
+        if not on_gpu(self.logits):
+            first, second = options.operands
+            there = target is not None and on_gpu(target)
+            raise TypeError(
+                f"{self.caller}: {first} is a {type(logits).__module__}.{type(logits).__qualname__} in CPU memory, "
+                + (f"{second} is on a GPU; a call runs where all of its operands are" if there else "not on a CUDA GPU")
+            )
+        self.library = library_of(self.logits, _cuda)
+        self.device = self.library.device(self.logits)
         self.current = self.library.current_stream(self.device)
-        chosen = _SETTINGS.get()[0] if stream is None else stream_number(stream)
-        self.stream = self.current if chosen is None else chosen
+        stream, check_labels = _SETTINGS.get()
+        if options.stream is not None:
+            stream = stream_number(options.stream)
+        self.stream = self.current if stream is None else stream
+        self.check_labels = options.labels and (options.check_labels or check_labels)
         self.foreign = []  # operands whose libraries do not know that this stream reads them
+        self.ready = False
 
-    def on_device(self):
-        return self.library.at(self.device)
+    def __enter__(self):
+        _cuda.sweep()
+        self.entered = self.library.at(self.device)
+        self.entered.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self.entered.__exit__(*error)
 
     def on_stream(self):
         """What is allocated here belongs to the call's stream."""
@@ -242,223 +262,102 @@ class _Place:
             return contextlib.nullcontext()
         return self.library.on(self.device, self.stream)
 
-    def is_capturing(self):
-        return _cuda.is_capturing(self.stream)
-
-    def take(self, array, what):
-        """An array as the module sees it, safe to use on the stream from now on."""
-        if array is None:
-            return None
+    def take(self, array, name, options):
+        """An array as _core sees it, safe to use on the stream from now on."""
         array = _bare(array)
         library = library_of(array, _cuda)
         # What its library runs, and when it uses the memory again, is ordered with the call if both are on one stream.
         ordered = library.HAS_STREAMS and library.current_stream(self.device) == self.stream
-        taken = _cuda.Array(array, -1 if ordered else self.stream, f"{self.caller}: {what}")
+        view = _cuda.Array(array, -1 if ordered else self.stream, f"{self.caller}: {name}")
         if not ordered:
-            self.foreign.append((library, array, taken))
-        return taken
+            self.foreign.append((library, array, view))
+        if not self.ready:
+            self.device = view.device
+            self._make_ready()
+            self.ready = True
+        return Operand.of_gpu(array, view)
 
-    def take_number(self, array, what):
-        """The same, and a plain number as an array of its own; None stays None."""
-        if isinstance(array, int | float) or (isinstance(array, np.ndarray | np.generic) and array.ndim == 0):
-            return self.own(self.library.scalar(float(array), self.device, self.stream))
-        return self.take(array, what)
+    def _make_ready(self):
+        """What has to be so before anything is queued."""
+        capturing = _cuda.is_capturing(self.stream)
+        if self.check_labels and capturing:
+            raise RuntimeError(
+                f"{self.caller}: check_labels=True waits for the GPU, which nothing can do while its stream is "
+                "captured into a graph"
+            )
+        if self.device not in _prepared:
+            if capturing:
+                raise RuntimeError(
+                    f"{self.caller}: the kernels are not loaded yet, and nothing can be while a stream is captured "
+                    f"into a graph; call xent.cuda.prepare({self.device}) before the capture"
+                )
+            prepare(self.device)
 
-    def own(self, array):
+    def take_mask(self, where, options):
+        return self.take(where, "where", options)
+
+    def take_weights(self, weights, name, options):
+        """A plain number, too, as an array of its own; of numbers a class there is none."""
+        if isinstance(weights, np.ndarray) and weights.ndim == 0 and name in ("sample_weight", "temperature"):
+            with self.on_stream():
+                return self._own(self.library.scalar(float(weights), self.device, self.stream))
+        return self.take(weights, name, options)
+
+    def take_out(self, out, options):
+        library_of(out, _cuda).check_out(out, options.caller)
+        return self.take(out, "out", options)
+
+    def _own(self, array):
         """An array that was allocated for this call, on its stream."""
-        return array._view() if isinstance(array, _cuda.DeviceArray) else _cuda.Array(array, -1, self.caller)
+        own = isinstance(array, _cuda.DeviceArray)
+        return Operand.of_gpu(array, array._view() if own else _cuda.Array(array, -1, self.caller))
 
-    def keep(self):
-        """After the launch: nobody may use the operands' memory again before the kernels are done with it."""
-        late = [taken for library, array, taken in self.foreign if not library.keep(array, self.device, self.stream)]
+    def empty(self, shape, dtype, like):
+        if like is not None:
+            like = like.array
+            shape = tuple(like.shape)
+        with self.on_stream():
+            return self._own(self.library.empty(shape, FLOAT_NAMES[dtype], self.device, self.stream, like))
+
+    def run(self, request, options):
+        """Queue the kernels of a request, which lies at an address."""
+        size = _cuda.workspace_size(request, self.device, self.caller)
+        address = 0
+        if size:
+            with self.on_stream():
+                self.memory, address = self.library.workspace(size, self.device, self.stream)
+        self.launch = _cuda.Launch(self.device, self.stream, address, size)
+        try:
+            _cuda.run(request, self.launch, self.caller)
+        finally:
+            self._keep()  # after an error, too: the kernels before it may be queued
+
+    def _keep(self):
+        """Nobody may use the operands' memory again before the kernels are done with it."""
+        late = [view for library, array, view in self.foreign if not library.keep(array, self.device, self.stream)]
         # What a graph reads has to live as long as the graph, which is its owner's business.
-        if late and not self.is_capturing():
+        if late and not _cuda.is_capturing(self.stream):
             _cuda.hold(self.device, self.stream, late)
 
+    def bad_label(self, options):
+        """(row, label) of the first label out of range, where it is asked for."""
+        return _cuda.bad_label(self.launch, self.caller) if self.check_labels else None
 
-def evaluate(op, logits, target, *, caller=None, operands=("logits", "target"), **options):
-    """One operation with its options, on operands of which one at least is on a GPU."""
-    caller = caller or op
-    _require(caller)
-    logits, target = _bare(logits), _bare(target)
-    if not on_gpu(logits):
-        raise TypeError(
-            f"{caller}: {operands[0]} is a {type(logits).__module__}.{type(logits).__qualname__} in CPU memory, "
-            f"{operands[1]} is on a GPU; a call runs where all of its operands are"
-        )
-    several = options.get("axis", -1)
-    run = _evaluate_merged if several is None or isinstance(several, (tuple, list)) else _evaluate
-    return run(op, logits, target, caller=caller, operands=operands, **options)
+    def reshaped(self, array, order, shape):
+        return library_of(array, _cuda).reshaped(array, order, shape)
 
+    def stretched(self, array, shape):
+        return library_of(array, _cuda).broadcast_to(array, shape)
 
-def _evaluate(
-    op,
-    logits,
-    target,
-    *,
-    caller,
-    operands,
-    labels=False,
-    axis=-1,
-    keepdims=False,
-    where=None,
-    out=None,
-    dtype=None,
-    weight=None,
-    pos_weight=None,
-    sample_weight=None,
-    temperature=None,
-    label_smoothing=0.0,
-    ignore_index=None,
-    reduction="none",
-    stream=None,
-    check_labels=False,
-):
-    check_labels = labels and (check_labels or _SETTINGS.get()[1])
-    outs = split_out(out, TABLE[op].number)
-    for array in outs:
-        if array is not None:
-            library_of(array, _cuda).check_out(array, op)
-    place = _Place(logits, stream, caller)
-    _cuda.sweep()
-    with place.on_device():
-        x = place.take(logits, operands[0])
-        place.device = x.device
-        _make_ready(place, check_labels)
-        t = place.take(target, operands[1])
-        given = {"where": place.take(where, "where")}
-        given["weight"] = place.take(weight, "weight")
-        given["pos_weight"] = place.take(pos_weight, "pos_weight")
-        bound = [place.take(array, "out") for array in outs]
-        with place.on_stream():
-            given["sample_weight"] = place.take_number(sample_weight, "sample_weight")
-            given["temperature"] = place.take_number(temperature, "temperature")
-            call = _cuda.Call(
-                op,
-                x,
-                t,
-                **given,
-                caller=caller,
-                first=operands[0],
-                second=operands[1],
-                labels=labels,
-                axis=operator.index(axis),
-                keepdims=bool(keepdims),
-                label_smoothing=label_smoothing,
-                ignore_index=ignore_index,
-                reduction=reduction,
-                dtype=None if dtype is None else _dtype_name(dtype),
-            )
-            results = _run(place, call, outs, bound, check_labels)
-    return results[0] if len(results) == 1 else tuple(results)
+    def check_copy(self, out):
+        self.library.check_copy(out)
 
+    def copy(self, result, out):
+        with self.on_stream():
+            self.library.copy(result, out)
 
-def _make_ready(place, check_labels):
-    """What has to be so before anything is queued."""
-    if check_labels and place.is_capturing():
-        raise RuntimeError(
-            f"{place.caller}: check_labels=True waits for the GPU, which nothing can do while its stream is captured "
-            "into a graph"
-        )
-    if place.device not in _prepared:
-        if place.is_capturing():
-            raise RuntimeError(
-                f"{place.caller}: the kernels are not loaded yet, and nothing can be while a stream is captured into a "
-                f"graph; call xent.cuda.prepare({place.device}) before the capture"
-            )
-        prepare(place.device)
-
-
-def _run(place, call, outs, bound, check_labels):
-    """Queue the kernels of a call; `outs` are the arrays to write to, or None, for its value and for its rows."""
-    library, results, copies = place.library, [], []
-    shapes = (call.value_shape, call.out_shape)
-    for is_value, shape, view in zip((True, False), shapes, bound, strict=True):
-        if shape is not None and view is not None:
-            call.check_out(view, is_value)
-    for is_value, shape, out, view in zip((True, False), shapes, outs, bound, strict=True):
-        if shape is None:
-            continue
-        result = out
-        if view is None or not call.can_write(view, is_value):
-            like = None if is_value else place.logits
-            result = library.empty(shape, call.dtype(is_value), place.device, place.stream, like)
-            view = place.own(result)
-            if out is not None:
-                library.check_copy(out)
-                copies.append((result, out))
-        (call.set_value if is_value else call.set_out)(view)
-        results.append((result, out))
-    size = call.workspace_size()
-    memory, address = library.workspace(size, place.device, place.stream) if size else (None, 0)
-    try:
-        call.run(place.stream, address, size)
-    finally:
-        place.keep()  # after an error, too: the kernels before it may be queued
-    for result, out in copies:
-        library.copy(result, out)
-    if check_labels:
-        call.check_labels(place.stream, address, size)
-    del memory  # to be used again behind what is queued
-    return [library.deliver(result, place.logits) if out is None else out for result, out in results]
-
-
-def _evaluate_merged(op, logits, target, *, axis, labels=False, keepdims=False, where=None, out=None, **options):
-    """Several class axes: one axis of all their elements, which costs a copy where no stride can walk them."""
-    info, library, caller = TABLE[op], library_of(logits, _cuda), options["caller"]
-    outs = split_out(out, info.number)
-    shape = tuple(logits.shape)
-    stand_ins = _stand_in(logits), None if target is None else _stand_in(target)
-    batch, classes = layout(caller, options["operands"], *stand_ins, labels, axis)
-    merged = _merged(library, logits, places(axis, len(shape), caller))
-    if target is not None and not labels:
-        target = _merged(library, target, places(axis, len(target.shape), caller))
-    ndim = len(batch) + len(classes)
-    at = places(axis, ndim, caller)
-    rest = iter(batch)
-    full = tuple(classes[at.index(i)] if i in at else next(rest) for i in range(ndim))
-    if where is not None:
-        where = _merged(library, library.broadcast_to(where, full), at)
-    value_shape = tuple(1 if i in at else n for i, n in enumerate(full)) if keepdims else batch
-    for array, expected in zip(outs, (value_shape, full), strict=True):
-        if array is not None:
-            library_of(array, _cuda).check_out(array, op)
-            if tuple(array.shape) != expected:
-                raise ValueError(f"{op}: out has shape {tuple(array.shape)}, the result has {expected}")
-
-    made = _evaluate(op, merged, target, labels=labels, where=where, **options)
-    made = list(made) if info.has_value and info.has_emit else [made]
-    if info.has_value:
-        made[0] = library.split(made[0], value_shape, range(len(value_shape)))
-    if info.has_emit:
-        # From the batch and then the classes back to the places that the axes came from.
-        order = [i for i in range(ndim) if i not in at] + list(at)
-        made[-1] = library.split(made[-1], batch + classes, [order.index(i) for i in range(ndim)])
-    wanted = [array for array, has in zip(outs, (info.has_value, info.has_emit), strict=True) if has]
-    place = _Place(logits, options.get("stream"), op)
-    with place.on_device(), place.on_stream():
-        for i, array in enumerate(wanted):
-            if array is not None:
-                library.check_copy(array)
-                library.copy(made[i], array)
-                made[i] = array
-    return made[0] if len(made) == 1 else tuple(made)
-
-
-def _stand_in(array):
-    """An array of the same shape in CPU memory, of no size and, where that says something, of the same dtype."""
-    dtype = str(array.dtype).rpartition(".")[2]
-    return np.broadcast_to(np.zeros((), dtype if "int" in dtype else float), tuple(array.shape))
-
-
-def _merged(library, array, axes):
-    """`array` with `axes` made one axis, the last."""
-    shape = tuple(array.shape)
-    rest = [i for i in range(len(shape)) if i not in axes]
-    classes = 1
-    for i in axes:
-        classes *= shape[i]
-    return library.merge(array, [*rest, *axes], (*[shape[i] for i in rest], classes))
+    def deliver(self, result):
+        return self.library.deliver(result, self.logits)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -518,7 +417,7 @@ def distillation(
     inner = result if dtype is not None or (labels is not None and result != _dtype_name(student.dtype)) else None
     # In float64, whose range has the logits divided by a temperature at which the limit is reached.
     extreme = scale_by_temperature_squared and isinstance(temperature, float) and not _COLD <= temperature <= _WARM
-    summed = {"caller": name, "dtype": "float64" if extreme else inner, "axis": axis, "where": where}
+    summed = {"dtype": "float64" if extreme else inner, "axis": axis, "where": where}
     summed["reduction"] = "sum" if reduction == "mean" else reduction
     variant = "_terms" if reduction in ("terms", "per_class") else "_value_and_grad" * bool(return_grad)
 
@@ -529,33 +428,38 @@ def distillation(
             at = min(max(temperature, _COLDEST), _WARMEST if variant == "" else _WARMEST_OF_DIFFERENCES)
             # Terms grow with T, and cold rows' values fall with it; all else tends to a limit.
             factor = at * (temperature if variant == "_terms" or temperature < at else at)
-        return evaluate(
+        return evaluate_loss(
             "kl_div_with_logits" + variant,
             student,
             teacher,
-            operands=("student_logits", "teacher_logits"),
-            temperature=at,
-            sample_weight=sample_weight * alpha * factor,
-            **summed,
+            Options(
+                name,
+                operands=("student_logits", "teacher_logits"),
+                temperature=at,
+                sample_weight=sample_weight * alpha * factor,
+                **summed,
+            ),
         )
 
     parts = [(soft(""), soft(variant)[1]) if extreme and return_grad else soft(variant)]
     if labels is not None:
         parts.append(
-            evaluate(
+            evaluate_loss(
                 ("cross_entropy" if variant == "_terms" else "cross_entropy_with_labels") + variant,
                 student,
                 labels,
-                operands=("student_logits", "labels"),
-                labels=True,
-                weight=weight,
-                sample_weight=sample_weight * (1.0 - alpha),
-                ignore_index=ignore_index,
-                **summed,
+                Options(
+                    name,
+                    operands=("student_logits", "labels"),
+                    labels=True,
+                    weight=weight,
+                    sample_weight=sample_weight * (1.0 - alpha),
+                    ignore_index=ignore_index,
+                    **summed,
+                ),
             )
         )
-    place = _Place(student, None, name)
-    with place.on_device(), place.on_stream():
+    with Device(student, None, Options(name)) as place, place.on_stream():
         parts = [part if return_grad else (part,) for part in parts]
         value, *gradient = [first + more[0] if more else first for first, *more in zip(*parts, strict=True)]
         if reduction == "mean":
@@ -602,94 +506,7 @@ def _counted_weight(library, sample_weight, where, shape, axis):
     return weights.sum() * (rows / max(math.prod(weights.shape), 1))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The operations, one function each, with the names of their operands
-
-
-def _of_logits(name):
-    def call(logits, *, axis=-1, keepdims=False, where=None, out=None, dtype=None, stream=None):
-        return evaluate(
-            name, logits, None, axis=axis, keepdims=keepdims, where=where, out=out, dtype=dtype, stream=stream
-        )
-
-    return call
-
-
-def _of_probs(name):
-    def call(probs, *, axis=-1, keepdims=False, where=None, out=None, dtype=None, stream=None):
-        options = {"axis": axis, "keepdims": keepdims, "where": where, "out": out, "dtype": dtype, "stream": stream}
-        return evaluate(name, probs, None, operands=("probs", ""), **options)
-
-    return call
-
-
-def _of_target(name):
-    def call(logits, target, *, axis=-1, keepdims=False, where=None, out=None, dtype=None, stream=None):
-        options = {"axis": axis, "keepdims": keepdims, "where": where, "out": out, "dtype": dtype, "stream": stream}
-        return evaluate(name, logits, target, **options)
-
-    return call
-
-
-def _of_logits_pair(name):
-    def call(logits, other_logits, *, axis=-1, keepdims=False, where=None, out=None, dtype=None, stream=None):
-        options = {"axis": axis, "keepdims": keepdims, "where": where, "out": out, "dtype": dtype, "stream": stream}
-        return evaluate(name, logits, other_logits, operands=("logits", "other_logits"), **options)
-
-    return call
-
-
-def _of_labels(name):
-    def call(
-        logits, labels, *, axis=-1, keepdims=False, where=None, out=None, dtype=None, stream=None, check_labels=False
-    ):
-        options = {"axis": axis, "keepdims": keepdims, "where": where, "out": out, "dtype": dtype, "stream": stream}
-        options |= {"labels": True, "check_labels": check_labels}
-        return evaluate(name, logits, labels, operands=("logits", "labels"), **options)
-
-    return call
-
-
-def _of_log_probs(name):
-    def call(
-        log_probs, labels, *, axis=-1, keepdims=False, where=None, out=None, dtype=None, stream=None, check_labels=False
-    ):
-        options = {"axis": axis, "keepdims": keepdims, "where": where, "out": out, "dtype": dtype, "stream": stream}
-        options |= {"labels": True, "check_labels": check_labels}
-        return evaluate(name, log_probs, labels, operands=("log_probs", "labels"), **options)
-
-    return call
-
-
-def _of_elements(name):
-    first, second = _docs.ELEMENTS[name]
-
-    def call(x1, x2, /, *, out=None, dtype=None, stream=None):
-        return evaluate(name, x1, x2, operands=(first, second), out=out, dtype=dtype, stream=stream)
-
-    return call
-
-
-_FACTORIES = {
-    ("logits", ""): _of_logits,
-    ("probs", ""): _of_probs,
-    ("logits", "target"): _of_target,
-    ("logits", "other_logits"): _of_logits_pair,
-    ("logits", "labels"): _of_labels,
-    ("log_probs", "labels"): _of_log_probs,
-}
-
-
-def _operation(name, info):
-    factory = _of_elements if info.target == "point" else _FACTORIES[info.operands]
-    call = factory(name)
-    call.__name__ = call.__qualname__ = name
-    call.__module__ = __name__
-    call.__doc__ = _docs.cuda_doc(name, info.operands, info.target)
-    return call
-
-
-_OPERATIONS = {name: _operation(name, info) for name, info in TABLE.items()}
+_OPERATIONS = make_callables(True)
 globals().update(_OPERATIONS)
 
 __all__ = [*_OPERATIONS, "device_info", "is_available", "is_built", "prepare", "using"]

@@ -35,12 +35,24 @@ to wait; inside ``xent.cuda.using(check_labels=True)`` it does.
 
 import functools
 import inspect
-import operator
 
 import numpy as np
 
 from xent import _temperatures
-from xent._core import as_array, as_numbers, evaluate_loss, mask_of_classes, on_gpu, operand, place
+from xent._core import (
+    Options,
+    as_array,
+    as_label,
+    as_numbers,
+    as_share,
+    as_temperatures,
+    as_weights,
+    evaluate_loss,
+    mask_of_classes,
+    on_gpu,
+    operand,
+    place,
+)
 
 __all__ = ["binary_cross_entropy", "cross_entropy", "distillation", "js_div", "kl_div", "nll"]
 
@@ -179,7 +191,7 @@ def cross_entropy(
     labels = kind in "iu"
     if not labels and where is None:
         _check_not_counts(name, logits, target)
-    smoothing = _as_share(name, "label_smoothing", label_smoothing)
+    smoothing = as_share(label_smoothing, name, "label_smoothing")
     if ignore_index is not None and not labels:
         raise ValueError(f"{name}: ignore_index goes with labels; the target is probabilities ({target.dtype})")
     operation = "cross_entropy"
@@ -192,16 +204,18 @@ def cross_entropy(
         operation + "_value_and_grad" * bool(return_grad),
         logits,
         target,
-        caller=name,
-        labels=labels,
-        axis=axis,
-        where=where,
-        weight=_as_weights(name, "weight", weight),
-        sample_weight=_as_weights(name, "sample_weight", sample_weight),
-        label_smoothing=smoothing,
-        ignore_index=_as_label(name, ignore_index),
-        reduction=reduction,
-        dtype=dtype,
+        Options(
+            name,
+            labels=labels,
+            axis=axis,
+            where=where,
+            weight=weight,
+            sample_weight=sample_weight,
+            label_smoothing=smoothing,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            dtype=dtype,
+        ),
     )
 
 
@@ -293,7 +307,6 @@ def kl_div(
     reduction = _checked_reduction(name, reduction, return_grad)
     if not (isinstance(target_kind, str) and target_kind in _KL_OPERATIONS):
         raise ValueError(f"{name}: target_kind must be one of {', '.join(_KL_OPERATIONS)}, got {target_kind!r}")
-    temperature = _as_temperature(name, temperature)
     if target_kind == "probs" and where is None:
         logits, target = operand(logits, name, "logits"), operand(target, name, "target")
         _check_not_counts(name, logits, target)
@@ -304,13 +317,15 @@ def kl_div(
         operation + "_value_and_grad" * bool(return_grad),
         logits,
         target,
-        caller=name,
-        axis=axis,
-        where=where,
-        sample_weight=_as_weights(name, "sample_weight", sample_weight),
-        temperature=temperature,
-        reduction=reduction,
-        dtype=dtype,
+        Options(
+            name,
+            axis=axis,
+            where=where,
+            sample_weight=sample_weight,
+            temperature=temperature,
+            reduction=reduction,
+            dtype=dtype,
+        ),
     )
 
 
@@ -393,16 +408,18 @@ def nll(
         _variant(name, reduction, return_grad),
         log_probs,
         labels,
-        caller=name,
-        operands=("log_probs", "labels"),
-        labels=True,
-        axis=axis,
-        where=where,
-        weight=_as_weights(name, "weight", weight),
-        sample_weight=_as_weights(name, "sample_weight", sample_weight),
-        ignore_index=_as_label(name, ignore_index),
-        reduction=reduction,
-        dtype=dtype,
+        Options(
+            name,
+            operands=("log_probs", "labels"),
+            labels=True,
+            axis=axis,
+            where=where,
+            weight=weight,
+            sample_weight=sample_weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            dtype=dtype,
+        ),
     )
 
 
@@ -490,14 +507,16 @@ def binary_cross_entropy(
         _variant(name, reduction, return_grad),
         logits,
         target,
-        caller=name,
-        axis=axis,
-        where=where,
-        weight=_as_weights(name, "weight", weight),
-        pos_weight=_as_weights(name, "pos_weight", pos_weight),
-        sample_weight=_as_weights(name, "sample_weight", sample_weight),
-        reduction=reduction,
-        dtype=dtype,
+        Options(
+            name,
+            axis=axis,
+            where=where,
+            weight=weight,
+            pos_weight=pos_weight,
+            sample_weight=sample_weight,
+            reduction=reduction,
+            dtype=dtype,
+        ),
     )
 
 
@@ -577,14 +596,16 @@ def js_div(
         _variant(name, reduction, return_grad),
         logits,
         other_logits,
-        caller=name,
-        operands=("logits", "other_logits"),
-        axis=axis,
-        where=where,
-        temperature=_as_temperature(name, temperature),
-        sample_weight=_as_weights(name, "sample_weight", sample_weight),
-        reduction=reduction,
-        dtype=dtype,
+        Options(
+            name,
+            operands=("logits", "other_logits"),
+            axis=axis,
+            where=where,
+            temperature=temperature,
+            sample_weight=sample_weight,
+            reduction=reduction,
+            dtype=dtype,
+        ),
     )
 
 
@@ -705,8 +726,8 @@ def distillation(
 
             raise ValueError(_hints.two_shapes(name, student, teacher))
     alpha = _checked_alpha(alpha, labels, weight, ignore_index)
-    temperature = _as_temperatures(name, temperature)
-    sample_weight = np.float64(1.0) if sample_weight is None else _as_weights(name, "sample_weight", sample_weight)
+    temperature = as_temperatures(temperature, name)
+    sample_weight = np.float64(1.0) if sample_weight is None else as_weights(sample_weight, name, "sample_weight")
     if gpu:
         from xent import cuda
 
@@ -718,9 +739,9 @@ def distillation(
             alpha=alpha,
             scale_by_temperature_squared=scale_by_temperature_squared,
             axis=axis,
-            weight=_as_weights(name, "weight", weight),
+            weight=weight,
             sample_weight=sample_weight,
-            ignore_index=_as_label(name, ignore_index),
+            ignore_index=as_label(ignore_index, name),
             where=where,
             reduction=reduction,
             return_grad=return_grad,
@@ -736,7 +757,7 @@ def distillation(
     shown = None if where is None else mask_of_classes(where, name, "student_logits", student.ndim)
     if shown is not None:
         _stretched(name, "where", shown, student.shape)
-    ignore_index = _as_label(name, ignore_index)
+    ignore_index = as_label(ignore_index, name)
     if labels is not None:
         labels = _as_labels(name, labels)
         if labels.shape != batch:
@@ -771,7 +792,7 @@ def distillation(
             soft, temperature = warm.left_over(np.float64 if real == np.float64 else np.float32)
         else:
             soft = soft * temperature**2
-    options = {"caller": name, "axis": axis, "where": shown}
+    options = {"axis": axis, "where": shown}
     options["reduction"] = "sum" if reduction == "mean" else reduction
     if labels is not None and dtype is None and student.dtype != (both := _promoted(student.dtype, teacher.dtype)):
         dtype = both  # so that the labels' part, which does not see the teacher's dtype, is not rounded to less
@@ -780,10 +801,13 @@ def distillation(
         _variant("kl_div_with_logits", reduction, return_grad),
         student,
         teacher,
-        operands=("student_logits", "teacher_logits"),
-        temperature=temperature,
-        sample_weight=np.asarray(soft),
-        **options,
+        Options(
+            name,
+            operands=("student_logits", "teacher_logits"),
+            temperature=temperature,
+            sample_weight=soft,
+            **options,
+        ),
     )
     if warm is not None:
         value, gradient = result if return_grad else (result, None)
@@ -798,12 +822,15 @@ def distillation(
             ),
             student,
             labels,
-            operands=("student_logits", "labels"),
-            labels=True,
-            weight=_as_weights(name, "weight", weight),
-            sample_weight=np.asarray(factor * (1.0 - alpha)),
-            ignore_index=ignore_index,
-            **options,
+            Options(
+                name,
+                operands=("student_logits", "labels"),
+                labels=True,
+                weight=weight,
+                sample_weight=factor * (1.0 - alpha),
+                ignore_index=ignore_index,
+                **options,
+            ),
         )
         result = tuple(map(_sum_into, result, hard)) if return_grad else _sum_into(result, hard)
     if reduction == "mean" and divisor == 0.0:
@@ -823,7 +850,7 @@ def _checked_alpha(alpha, labels, weight, ignore_index):
         return 1.0
     if alpha is None:
         raise ValueError(f"{name}: labels need alpha, the teacher's share beside them")
-    return _as_share(name, "alpha", alpha)
+    return as_share(alpha, name, "alpha")
 
 
 def _both(mask, other):
@@ -915,55 +942,6 @@ def _checked_reduction(name, reduction, return_grad):
     return reduction
 
 
-def _as_temperature(name, temperature):
-    """None for the plain 1.0, which the kernels then need not divide by."""
-    if type(temperature) is float and temperature == 1.0:
-        return None
-    return _as_temperatures(name, temperature)
-
-
-def _as_temperatures(name, temperature):
-    if temperature is None:
-        raise TypeError(f"{name}: temperature must be real numbers, not None")
-    temperature = _as_weights(name, "temperature", temperature)
-    if on_gpu(temperature):
-        return temperature  # to look would be to wait
-    wrong = ~((temperature > 0.0) & (temperature < np.inf))
-    if wrong.any():
-        at = tuple(int(i) for i in np.argwhere(wrong)[0])
-        where = f" at {at if len(at) > 1 else at[0]}" if at else ""
-        raise ValueError(f"{name}: temperature must be positive and finite, got {temperature[at]}{where}")
-    return temperature
-
-
-def _as_share(name, option, value):
-    """A number from 0 to 1 as a float."""
-    share = value
-    if type(value) is not float:
-        try:
-            if isinstance(value, (str, bytes, np.ma.MaskedArray)) or getattr(value, "ndim", 0):
-                raise TypeError
-            share = float(value)
-        except (TypeError, ValueError):
-            raise TypeError(f"{name}: {option} must be a number from 0 to 1, not {value!r:.60}") from None
-    if not 0.0 <= share <= 1.0:
-        raise ValueError(f"{name}: {option} must be from 0 to 1, got {value!r}")
-    return share
-
-
-def _as_label(name, ignore_index):
-    """ignore_index as the kernels take it, an integer of 64 bits."""
-    if ignore_index is None:
-        return None
-    try:
-        label = operator.index(ignore_index)
-    except TypeError:
-        raise TypeError(f"{name}: ignore_index must be an integer, not {ignore_index!r:.60}") from None
-    if not -(2**63) <= label < 2**63:
-        raise ValueError(f"{name}: ignore_index must be from -2**63 to 2**63 - 1, got {label}")
-    return label
-
-
 def _as_labels(name, labels):
     """Labels as an array of integers, masked or not."""
     given = getattr(labels, "dtype", None)
@@ -977,18 +955,3 @@ def _as_labels(name, labels):
             _hints.labels_dtype(name, "labels", labels.dtype if given is None else given, labels.dtype.kind)
         )
     return labels
-
-
-def _as_weights(name, option, weights):
-    """Float64, in which the kernels read weights and temperatures; on a GPU they may be float32 and are left alone."""
-    if weights is None or on_gpu(weights):
-        return weights
-    weights = as_array(weights, name, option)
-    if isinstance(weights, np.ma.MaskedArray):
-        raise TypeError(
-            f"{name}: {option} must not be masked: {option}.filled() takes the number that is meant where it is"
-        )
-    weights = np.asarray(weights)
-    if not np.can_cast(weights.dtype, np.float64, "same_kind"):
-        raise TypeError(f"{name}: {option} must be real numbers, not {weights.dtype}")
-    return weights.astype(np.float64, copy=False)

@@ -78,21 +78,19 @@ class Face:
 
         return call
 
-    def evaluate_loss(self, operation, logits, target, *, caller, operands=(), labels=False, axis=-1, **options):
+    def evaluate_loss(self, operation, logits, target, given):
         """What xent.losses hands to the CPU's kernels."""
         logits, target = np.asarray(logits), np.asarray(target)
-        options["class_weight"] = options.pop("weight", None)
-        if options["reduction"] == "terms":
-            options["reduction"] = "none"
-        batch = np.delete(logits.shape, axis)
-        where = options.get("where")
-        if where is not None:
-            options["where"] = np.moveaxis(np.broadcast_to(where, logits.shape), axis, -1)
+        options = {"class_weight": given.weight, "reduction": given.reduction.replace("terms", "none")}
+        for option in ("dtype", "pos_weight", "label_smoothing", "ignore_index"):
+            options[option] = getattr(given, option)
+        if given.where is not None:
+            options["where"] = np.moveaxis(np.broadcast_to(given.where, logits.shape), given.axis, -1)
         for option in ("sample_weight", "temperature"):
-            given = options.get(option)
-            if given is not None:
-                options[option] = np.broadcast_to(np.asarray(given, np.float64), batch)
-        return self._run(operation, logits, target, labels, axis, **options)
+            weights = getattr(given, option)
+            if weights is not None:
+                options[option] = np.broadcast_to(weights, np.delete(logits.shape, given.axis))
+        return self._run(operation, logits, target, given.labels, given.axis, **options)
 
 
 def stand_in(face, monkeypatch, *modules):
