@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -6,12 +8,21 @@ import xent
 # A package of somebody else's: built and installed elsewhere before it is looked at (make embed).
 collect_ignore = ["embed/cython_package"]
 
+# What `make test-all` runs and `make test` leaves out: other compilers, emulation, sanitizers, the CUDA kernels on the
+# processor, what needs other libraries. A test elsewhere that takes seconds says so itself: @pytest.mark.slow.
+SLOW = ("cuda", "embed", "parity", "test_embed.py", "test_cuda_device.py", "test_collected.py")
+
 # A file's tests stay in one process (make test): what keeps one busy for minutes must not be left for the end.
-FIRST = "test_embed.py"
+FIRST = ("test_embed.py", "test_accuracy.py", "test_cuda_kernels.py", "test_cuda.py")
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name != FIRST)
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here) and item.path.relative_to(here).parts[0] in SLOW:
+            item.add_marker("slow")
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
 
 
 @pytest.fixture(autouse=True)

@@ -414,6 +414,7 @@ def test_bfloat16_by_dlpack_in_losses_and_empty(rng):
     assert empty.dtype == ml_dtypes.bfloat16
 
 
+@pytest.mark.slow
 def test_torch_bfloat16():
     torch = pytest.importorskip("torch", reason="torch is not installed")
     x = torch.randn(5, 7).to(torch.bfloat16)
