@@ -1,3 +1,4 @@
+import gc
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,12 @@ def pytest_collection_modifyitems(items):
         if item.path.is_relative_to(here) and item.path.relative_to(here).parts[0] in SLOW:
             item.add_marker("slow")
     items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
+
+
+def pytest_collection_finish():
+    # Modules and tests stay: whoever looks for garbage, a hundred times in test_cuda.py alone, need not look there.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

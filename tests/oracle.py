@@ -245,11 +245,11 @@ def cross_entropy(ar, x, t):
         terms, scale = -t * d.logp, abs(t) * d.logp_scale
         spread = abs(terms)
     total = _sum(ar, t)
-    grad = total * d.p - t if not bad else _full(ar, n, np.nan)
+    grad = d.p * total - t if not bad else _full(ar, n, np.nan)
     return {
         "value": Quantity(_sum(ar, terms), _sum(ar, spread)),
         "terms": Quantity(terms, scale),
-        "grad": Quantity(grad, abs(total) * d.p + abs(t)),
+        "grad": Quantity(grad, d.p * abs(total) + abs(t)),
     }
 
 
@@ -285,7 +285,7 @@ def kl_div(ar, x, target):
     return {
         "value": Quantity(value, scale_of_value),
         "terms": Quantity(terms, scale),
-        "grad": Quantity(total * d.p - t if not bad else _full(ar, n, np.nan), abs(total) * d.p + abs(t)),
+        "grad": Quantity(d.p * total - t if not bad else _full(ar, n, np.nan), d.p * abs(total) + abs(t)),
     }
 
 
