@@ -529,6 +529,11 @@ def definition_of(name):
     return DEFINITIONS[name]
 
 
+def rng_of(name, *what):
+    """Random numbers that the variants of a definition have in common, so that they are asked for once."""
+    return np.random.default_rng(list(repr((definition_of(name)[0], *map(str, what))).encode()))
+
+
 def _row(ar, definition, x, target, dtype):
     x = np.asarray(x, dtype=np.float64)
     if definition == "softmax_family":

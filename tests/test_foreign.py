@@ -53,7 +53,18 @@ def same(got, expected, scheduler="sync"):
 
 
 @every_row
-@pytest.mark.parametrize("axis", [-1, 3, np.int64(2), (2, 3), (-1, -2), [3, 2], [np.int8(-1)], None, 2], ids=repr)
+@pytest.mark.parametrize(
+    "axis",
+    [
+        -1,
+        2,
+        (2, 3),
+        None,
+        # The same axes in other words, for each operation.
+        *(pytest.param(a, marks=pytest.mark.slow) for a in (3, np.int64(2), (-1, -2), [3, 2], [np.int8(-1)])),
+    ],
+    ids=repr,
+)
 def test_dask_axes(name, axis, rng):
     args = cube(name, rng)
     if cases.SECOND[name] == "labels":
