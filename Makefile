@@ -1,5 +1,8 @@
 # make demo    build, install into .venv, print losses and speed on real logits
-# make test    the whole test suite against the installed package
+# make test    the tests of the installed package: every operation, edge, layout, dtype and face, in minutes
+# make test-all   all that make test leaves out: the tests marked slow (the library built in other ways, by other compilers,
+#              for emulated Arm and with sanitizers; the CUDA kernels on the processor; searches), parity, wheel, embed, lint,
+#              and cuda-units where there is an nvcc
 # make wheel   a wheel for other machines into dist/, installed where nothing else is and tested away from the tree;
 #              WHEEL_TESTS='tests README.md xent' runs the whole suite there
 # make embed   the programs and packages of tests/embed, built against that wheel
@@ -13,7 +16,7 @@
 # make cuda    build with the CUDA module and install into .venv; needs nvcc (CUDA_HOME, PATH); XENT_CUDA_ARCHS="90"
 #              builds for these compute capabilities alone
 # make cuda-check  the same for capability 90, its tests, and a look at the machine code; needs no GPU
-# make cuda-units  as much of cuda-check as .ci/run has time for: some of the kernels, compiled and looked at
+# make cuda-units  as much of cuda-check as make test-all has time for: some of the kernels, compiled and looked at
 # make gpu     build for the GPU of this machine, test on it, measure; needs PyTorch, and reaches no registry
 # make bench-report   the plots and the README's figures from the newest whole run of each instruction set
 # make clean   remove what these made
@@ -38,7 +41,7 @@ CXX_FILES := $(addprefix cuda/,arrays.h dlpack.h runtime.h module.cpp) $(wildcar
 # A virtual environment that has the CUDA module once keeps it.
 WITH_CUDA = XENT_CUDA=$(if $(wildcard $(VENV)/cuda),1,0)
 
-.PHONY: all demo test wheel embed parity worst fuzz fuzz-sanitized lint bench bench-report cuda cuda-check cuda-units gpu \
+.PHONY: all demo test test-all wheel embed parity worst fuzz fuzz-sanitized lint bench bench-report cuda cuda-check cuda-units gpu \
 	clean
 all: $(VENV)/installed
 
@@ -47,21 +50,30 @@ demo: $(VENV)/installed
 
 # python -m pytest is run from here, where no directory is called xent: what is imported is the installed package. A file's
 # tests stay in one process: some share what is slow to make.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
+
+# One after the other, because each uses all processors. tests/embed is what `make embed` runs.
+test-all: $(VENV)/test $(VENV)/parity
+	XENT_PARITY=required $(PYTEST) -m slow --ignore tests/embed $(PYTEST_ARGS)
+	$(MAKE) wheel
+	$(MAKE) embed
+	$(MAKE) lint
+	$(if $(SETUP_NVCC),$(MAKE) cuda-units,@echo 'no nvcc: no CUDA kernel is compiled here' >&2)
 
 # No compiler is on the path there, and nothing of src/ beside the tests.
 wheel: $(VENV)/wheel
 	rm -rf build/away && mkdir -p build/away
 	cp -R tests kernels bench README.md pyproject.toml build/away
-	cd build/away && PATH=$(abspath $(WHEEL_VENV)/bin) $(abspath $(WHEEL_VENV)/bin/python) -m pytest $(WHEEL_TESTS)
+	cd build/away && PATH=$(abspath $(WHEEL_VENV)/bin) $(abspath $(WHEEL_VENV)/bin/python) -m pytest -m "" $(WHEEL_TESTS)
 
 embed: $(VENV)/embed
-	XENT_EMBED=required $(WHEEL_VENV)/bin/python -m pytest tests/embed tests/test_abi.py $(PYTEST_ARGS)
+	XENT_EMBED=required $(WHEEL_VENV)/bin/python -m pytest -m "" tests/embed tests/test_abi.py $(PYTEST_ARGS)
 
-# Where a library is missing this fails, and `make test` skips.
+# A part of `make test-all`. Where a library is missing this fails; pytest by itself skips.
 parity: $(VENV)/test $(VENV)/parity
-	XENT_PARITY=required $(BIN)/python -m pytest -n 2 tests/parity tests/test_losses.py::test_gradients_are_torchs $(PYTEST_ARGS)
+	XENT_PARITY=required $(BIN)/python -m pytest -n 2 -m "" tests/parity tests/test_losses.py::test_gradients_are_torchs $(PYTEST_ARGS)
 
 worst: $(VENV)/test
 	$(BIN)/python tests/worst.py $(WORST_ARGS)
@@ -108,7 +120,7 @@ cuda-check:
 	$(MAKE) cuda XENT_CUDA_ARCHS=90
 	$(MAKE) $(VENV)/test $(VENV)/cuda-check
 	$(MAKE) -C cuda BUILD=$(CURDIR)/build/cuda/90 NVCC=$(SETUP_NVCC) XENT_CUDA_ARCHS=90 PYTHON=$(CURDIR)/$(BIN)/python check
-	$(BIN)/python -m pytest tests/test_cuda.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "" tests/test_cuda.py $(PYTEST_ARGS)
 
 CUDA_UNITS := LSE-F32 KL-BF16
 cuda-units: $(VENV)/cuda-check

@@ -1,3 +1,6 @@
+import gc
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -6,12 +9,27 @@ import xent
 # A package of somebody else's: built and installed elsewhere before it is looked at (make embed).
 collect_ignore = ["embed/cython_package"]
 
+# What `make test-all` runs and `make test` leaves out: other compilers, emulation, sanitizers, the CUDA kernels on the
+# processor, what needs other libraries. A test elsewhere that takes seconds says so itself: @pytest.mark.slow.
+SLOW = ("cuda", "embed", "parity", "test_embed.py", "test_cuda_build.py", "test_cuda_device.py", "test_collected.py")
+
 # A file's tests stay in one process (make test): what keeps one busy for minutes must not be left for the end.
-FIRST = "test_embed.py"
+FIRST = ("test_embed.py", "test_accuracy.py", "test_cuda_kernels.py", "test_cuda.py")
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name != FIRST)
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here) and item.path.relative_to(here).parts[0] in SLOW:
+            item.add_marker("slow")
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
+
+
+def pytest_collection_finish():
+    # Modules and tests stay: whoever looks for garbage, a hundred times in test_cuda.py alone, need not look there.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +43,12 @@ def _leave_settings_alone():
 
 @pytest.fixture
 def rng(request):
-    # Seeded by the test's own name, so that a failure does not depend on which tests ran before it.
-    return np.random.default_rng(list(request.node.nodeid.encode()))
+    # Seeded by the test's own name, so that a failure does not depend on which tests ran before it; not by the
+    # instruction set's, so that the oracle is asked once for all of them.
+    name = request.node.nodeid
+    if "isa" in request.fixturenames:
+        name = name.replace(str(request.getfixturevalue("isa")), "", 1)
+    return np.random.default_rng(list(name.encode()))
 
 
 @pytest.fixture(params=xent.info()["isas"])

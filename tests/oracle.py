@@ -8,8 +8,17 @@ Two arithmetics run the same definitions: mpmath (60 digits and more), and the l
 tens of thousands of classes, which test_oracle.py compares with mpmath.
 """
 
+import collections
 import contextlib
+import functools
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import mpmath
 import numpy as np
@@ -124,6 +133,91 @@ def ulps(got, ref, steps=0):
 def worst(got, ref, steps=0):
     each = ulps(got, ref, steps)
     return float(each.max()) if each.size else 0.0
+
+
+# ---- answers are kept ----------------------------------------------------------------------------------------------
+
+_SOURCE = Path(__file__).read_bytes()
+_MADE_BY = repr((mpmath.__version__, np.__version__, sys.version_info[:2], np.finfo(np.longdouble).nmant))
+# From run to run, in a directory for this very oracle; `make clean` removes it, and so may anybody.
+KEPT = Path(__file__).parents[1] / "build" / "tests" / "oracle"
+_DIRECTORY = hashlib.blake2b(_SOURCE + _MADE_BY.encode(), digest_size=8).hexdigest()
+_LARGEST, _QUICKEST = 1 << 18, 0.005  # bytes, and the seconds that make it worth a file
+_IN_MEMORY = 300
+_memory = collections.OrderedDict()
+
+
+def _key(*parts):
+    """A digest of arrays, to the last bit, and of whatever else has an exact repr."""
+    digest = hashlib.blake2b(_SOURCE + _MADE_BY.encode(), digest_size=32)
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            digest.update(f"{part.dtype!r} {part.shape} ".encode() + part.tobytes())
+        else:
+            digest.update(f"{part!r} ".encode())
+    return digest.digest()
+
+
+def _to_bytes(key, refs):
+    shapes = json.dumps([ref and ref.hi.shape for ref in refs]).encode()
+    numbers = [getattr(ref, part).tobytes() for ref in refs if ref for part in ("hi", "lo", "scale")]
+    held = b"\n".join([shapes, b"".join(numbers)])
+    return hashlib.blake2b(key + held, digest_size=32).digest() + held
+
+
+def _from_bytes(key, data):
+    """None unless it is what was written for this key."""
+    if hashlib.blake2b(key + data[32:], digest_size=32).digest() != data[:32]:
+        return None
+    shapes, numbers = data[32:].split(b"\n", 1)
+    refs, numbers = [], np.frombuffer(numbers)
+    for shape in json.loads(shapes):
+        size = 0 if shape is None else int(np.prod(shape))
+        refs.append(None if shape is None else Ref(*numbers[: 3 * size].reshape(3, *shape)))
+        numbers = numbers[3 * size :]
+    return tuple(refs)
+
+
+def _read(key):
+    with contextlib.suppress(FileNotFoundError):
+        return _from_bytes(key, (KEPT / _DIRECTORY / key.hex()).read_bytes())
+
+
+def _write(key, refs):
+    directory = KEPT / _DIRECTORY
+    # Where nothing can be written, nothing is kept.
+    with contextlib.suppress(OSError):
+        if not directory.is_dir():
+            shutil.rmtree(KEPT, ignore_errors=True)  # another oracle's
+            directory.mkdir(parents=True, exist_ok=True)
+        own = directory / f"{key.hex()}.{os.getpid()}"
+        own.write_bytes(_to_bytes(key, refs))
+        own.replace(directory / key.hex())
+
+
+def _size(refs):
+    return sum(3 * ref.hi.nbytes for ref in refs if ref)
+
+
+def kept(function):
+    """A function whose tuple of Refs is computed once for the same arguments: those in memory are the last ones, those
+    in files the ones that took their time."""
+
+    @functools.wraps(function)
+    def call(*arguments, **options):
+        key = _key(function.__qualname__, *arguments, *(part for item in sorted(options.items()) for part in item))
+        refs = _memory.pop(key, None) or _read(key)
+        if refs is None:
+            start = time.process_time()
+            refs = function(*arguments, **options)
+            if time.process_time() - start > _QUICKEST and _size(refs) < _LARGEST:
+                _write(key, refs)
+        _memory[key] = refs
+        while len(_memory) > (_IN_MEMORY if _size(refs) < _LARGEST else 1):
+            _memory.popitem(last=False)
+        return tuple(ref and Ref(*map(np.copy, (ref.hi, ref.lo, ref.scale))) for ref in refs)
+
+    return call
 
 
 # ---- one row -------------------------------------------------------------------------------------------------------
@@ -245,11 +339,11 @@ def cross_entropy(ar, x, t):
         terms, scale = -t * d.logp, abs(t) * d.logp_scale
         spread = abs(terms)
     total = _sum(ar, t)
-    grad = total * d.p - t if not bad else _full(ar, n, np.nan)
+    grad = d.p * total - t if not bad else _full(ar, n, np.nan)
     return {
         "value": Quantity(_sum(ar, terms), _sum(ar, spread)),
         "terms": Quantity(terms, scale),
-        "grad": Quantity(grad, abs(total) * d.p + abs(t)),
+        "grad": Quantity(grad, d.p * abs(total) + abs(t)),
     }
 
 
@@ -285,7 +379,7 @@ def kl_div(ar, x, target):
     return {
         "value": Quantity(value, scale_of_value),
         "terms": Quantity(terms, scale),
-        "grad": Quantity(total * d.p - t if not bad else _full(ar, n, np.nan), abs(total) * d.p + abs(t)),
+        "grad": Quantity(d.p * total - t if not bad else _full(ar, n, np.nan), d.p * abs(total) + abs(t)),
     }
 
 
@@ -418,6 +512,13 @@ DEFINITIONS = {
     "js_div": ("js_div", ("value",)),
 }
 VARIANTS = {"_terms": ("terms",), "_value_and_grad": ("value", "grad")}
+# All that a definition has, in order.
+RESULTS = {
+    definition: {"softmax_family": ("lse", "logp", "p"), "entropy": ("value",), "softmax_entropy": ("value",)}.get(
+        definition, ("value", "terms", "grad")
+    )
+    for definition, _ in DEFINITIONS.values()
+}
 
 
 def definition_of(name):
@@ -426,6 +527,11 @@ def definition_of(name):
         if name.endswith(suffix):
             return DEFINITIONS[name.removesuffix(suffix)][0], outputs
     return DEFINITIONS[name]
+
+
+def rng_of(name, *what):
+    """Random numbers that the variants of a definition have in common, so that they are asked for once."""
+    return np.random.default_rng(list(repr((definition_of(name)[0], *map(str, what))).encode()))
 
 
 def _row(ar, definition, x, target, dtype):
@@ -461,9 +567,16 @@ def _row(ar, definition, x, target, dtype):
 def evaluate(name, logits, target=None, *, wide=False):
     """The outputs of operation `name` on (rows, classes) operands: one Ref an output."""
     definition, outputs = definition_of(name)
+    found = _all_outputs(definition, np.asarray(logits), None if target is None else np.asarray(target), wide)
+    return tuple(found[RESULTS[definition].index(key)] for key in outputs)
+
+
+@kept
+def _all_outputs(definition, logits, target, wide):
+    """Of a definition, because its variants are asked for with the same operands."""
     ar = Wide if wide and WIDE_IS_WIDE else Exact
-    logits = np.asarray(logits)
-    dtype = np.asarray(target).dtype if target is not None else None
+    dtype = None if target is None else target.dtype
+    outputs = RESULTS[definition]
     found = {key: ([], []) for key in outputs}
     for i, x in enumerate(logits):
         spread = np.asarray(x, dtype=np.float64)
@@ -568,6 +681,27 @@ def _times(quantity, factor):
 _infinite = np.frompyfunc(mp.isinf, 1, 1)
 
 
+REDUCTIONS = ("none", "sum", "mean", "terms", "per_class")
+
+
+def _a_loss(rows_of):
+    """xent.losses' loss of that name: (result, gradient or None), from its rows, which all reductions share."""
+
+    @kept
+    def all_reductions(name, *operands, **options):
+        rows, divisor = rows_of(*operands, **options)
+        with mp.workdps(120):
+            return tuple(ref for how in REDUCTIONS for ref in _reduce(rows, divisor, how, operands[0].shape[1]))
+
+    @functools.wraps(rows_of)
+    def loss(logits, target, *, reduction="mean", **options):
+        found = all_reductions(rows_of.__name__, np.asarray(logits), np.asarray(target), **options)
+        at = 2 * REDUCTIONS.index(reduction)
+        return found[at], found[at + 1]
+
+    return loss
+
+
 def _reduce(rows, divisor_parts, reduction, classes):
     """(result, gradient) of rows that sample_weight has multiplied already."""
     zero = mp.mpf(0)
@@ -597,6 +731,7 @@ def _reduce(rows, divisor_parts, reduction, classes):
     return split(_times(total, 1 / divisor)), split(_times(grad, 1 / divisor))
 
 
+@_a_loss
 def losses_cross_entropy(
     logits,
     target,
@@ -608,9 +743,8 @@ def losses_cross_entropy(
     where=None,
     label_smoothing=0.0,
     temperature=1.0,
-    reduction="mean",
 ):
-    """(result, gradient or None) of xent.losses.cross_entropy for (rows, classes) logits; labels are integers."""
+    """(rows, parts of the divisor) of xent.losses.cross_entropy for (rows, classes) logits; labels are integers."""
     logits, target = np.asarray(logits), np.asarray(target)
     n, classes = logits.shape
     keep, sw, temperature = _rows_of(logits, sample_weight, where, temperature)
@@ -637,9 +771,10 @@ def losses_cross_entropy(
             row = _hide(cross_entropy(Exact, x, t), keep[i])
             row["grad"] = _times(row["grad"], 1 / mp.mpf(float(temperature[i])))
             rows.append({key: _times(row[key], mp.mpf(float(sw[i]))) for key in _KEYS})
-        return _reduce(rows, divisor, reduction, classes)
+        return rows, divisor
 
 
+@_a_loss
 def losses_kl_div(
     logits,
     target,
@@ -649,9 +784,8 @@ def losses_kl_div(
     temperature=1.0,
     sample_weight=None,
     where=None,
-    reduction="mean",
 ):
-    """(result, gradient or None) of xent.losses.kl_div for (rows, classes) operands."""
+    """(rows, parts of the divisor) of xent.losses.kl_div for (rows, classes) operands."""
     logits, target = np.asarray(logits), np.asarray(target)
     n, classes = logits.shape
     keep, sw, temperature = _rows_of(logits, sample_weight, where, temperature)
@@ -673,9 +807,10 @@ def losses_kl_div(
             row = _hide(kl_div(Exact, x, t), keep[i])
             row["grad"] = _times(row["grad"], 1 / mp.mpf(float(temperature[i])))
             rows.append({key: _times(row[key], mp.mpf(float(sw[i]))) for key in _KEYS})
-        return _reduce(rows, divisor, reduction, classes)
+        return rows, divisor
 
 
+@_a_loss
 def losses_nll(
     log_probs,
     labels,
@@ -685,9 +820,8 @@ def losses_nll(
     sample_weight=None,
     ignore_index=None,
     where=None,
-    reduction="mean",
 ):
-    """(result, gradient or None) of xent.losses.nll for (rows, classes) log-probabilities; they need no rounding."""
+    """(rows, parts of the divisor) of xent.losses.nll for (rows, classes) log-probabilities; they need no rounding."""
     del compute
     n, classes = log_probs.shape
     keep, sw, _ = _rows_of(log_probs, sample_weight, where, 1.0)
@@ -702,9 +836,10 @@ def losses_nll(
         divisor.append(factor)
         row = nll(Exact, np.asarray(log_probs[i], np.float64), y if keep[i][y] else None)
         rows.append({key: _times(row[key], factor) for key in _KEYS})
-    return _reduce(rows, divisor, reduction, classes)
+    return rows, divisor
 
 
+@_a_loss
 def losses_binary_cross_entropy(
     logits,
     target,
@@ -714,9 +849,8 @@ def losses_binary_cross_entropy(
     weight=None,
     sample_weight=None,
     where=None,
-    reduction="mean",
 ):
-    """(result, gradient or None) of xent.losses.binary_cross_entropy for (rows, classes) operands."""
+    """(rows, parts of the divisor) of xent.losses.binary_cross_entropy for (rows, classes) operands."""
     del compute
     n, classes = logits.shape
     keep, sw, _ = _rows_of(logits, sample_weight, where, 1.0)
@@ -730,9 +864,10 @@ def losses_binary_cross_entropy(
         x, t = (np.where(keep[i], np.asarray(a[i], np.float64), fill) for a, fill in ((logits, -np.inf), (target, 0.0)))
         row = _hide(binary_cross_entropy(Exact, x, Exact.wrap(t), w, p), keep[i])
         rows.append({key: _times(row[key], mp.mpf(float(sw[i]))) for key in _KEYS})
-    return _reduce(rows, divisor, reduction, classes)
+    return rows, divisor
 
 
+@_a_loss
 def losses_js_div(
     logits,
     other_logits,
@@ -741,9 +876,8 @@ def losses_js_div(
     temperature=1.0,
     sample_weight=None,
     where=None,
-    reduction="mean",
 ):
-    """(result, gradient or None) of xent.losses.js_div for (rows, classes) operands."""
+    """(rows, parts of the divisor) of xent.losses.js_div for (rows, classes) operands."""
     n, classes = logits.shape
     keep, sw, temperature = _rows_of(logits, sample_weight, where, temperature)
     rows, divisor = [], []
@@ -757,4 +891,4 @@ def losses_js_div(
             row = _hide(js_div(Exact, x, y), keep[i])
             row["grad"] = _times(row["grad"], 1 / mp.mpf(float(temperature[i])))
             rows.append({key: _times(row[key], mp.mpf(float(sw[i]))) for key in _KEYS})
-        return _reduce(rows, divisor, reduction, classes)
+        return rows, divisor

@@ -577,22 +577,19 @@ def test_one_row_has_one_label(name, rng):
     """axis=None makes one row of everything, so several labels have no rows to go with."""
     f = getattr(xent, name)
     x = rng.standard_normal((2, 3))
-    for form in (
-        "np.array([1, 2])",
-        "np.array([[1], [2]])",
-        "np.array([1])",
-        "[1, 2]",
-        "np.ma.array([1, 2], mask=[0, 1])",
-    ):
-        done = run(
-            f"import numpy as np, xent\n"
-            f"try:\n    xent.{name}(np.zeros((2, 3)), {form}, axis=None)\n"
-            f"except ValueError as error:\n    print(error)"
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith(f"{name}: axis=None takes ")
-        assert "(2, 3) as one row" in done.stdout
-        assert "of shape ()" in done.stdout
+    forms = "np.array([1, 2]), np.array([[1], [2]]), np.array([1]), [1, 2], np.ma.array([1, 2], mask=[0, 1])"
+    done = run(
+        f"import numpy as np, xent\n"
+        f"for form in ({forms}):\n"
+        f"    try:\n        xent.{name}(np.zeros((2, 3)), form, axis=None)\n"
+        f"    except ValueError as error:\n        print(error)"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 5
+    for said in done.stdout.splitlines():
+        assert said.startswith(f"{name}: axis=None takes ")
+        assert "(2, 3) as one row" in said
+        assert "of shape ()" in said
     with pytest.raises(ValueError, match="one-hot"):
         f(x, np.zeros((2, 3), int), axis=None)
     for got, value in zip(call(name, (x, 4), axis=None), call(name, (x.ravel(), 4)), strict=True):

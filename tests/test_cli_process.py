@@ -21,7 +21,8 @@ import xent
 from xent import losses
 
 XENT = [sys.executable, "-m", "xent"]
-SUFFIXES = ["npy", "npz", "csv", "json"]
+# A binary format and a text; the other two are like them.
+SUFFIXES = ["npy", "json", *(pytest.param(s, marks=pytest.mark.slow) for s in ("npz", "csv"))]
 KL = "loss kl_div x.npy y.npy --target-kind logits"
 ROWS = f"{KL} --reduction none"
 
@@ -331,11 +332,11 @@ def test_unreadable_files(here):
 
 # ---- closed and full standard streams, encodings, environment ----
 
-COMMANDS = [KL, f"{KL} --json", f"{ROWS} --json", "explain x.npy y.npy", "info", "info --json", "--version", "--help",
-            "loss kl_div --help", "demo"]  # fmt: skip
+COMMANDS = [KL, f"{ROWS} --json", "--help"]
+MORE = [f"{KL} --json", "explain x.npy y.npy", "info", "info --json", "--version", "loss kl_div --help", "demo"]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS + [pytest.param(more, marks=pytest.mark.slow) for more in MORE])
 def test_closed_and_full_output(here, command):
     one_line(run(command, ">&-"), 3, "standard output: is closed")
     if command != "demo":  # which computes for a second first
@@ -395,6 +396,7 @@ def test_standard_error_is_for_words_and_output_for_values(here):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_rows_in_blocks_need_no_memory_for_all(tmp_path, monkeypatch):
     """Operands and a result of 400 MB each, in a process that may hold 300."""
     monkeypatch.chdir(tmp_path)

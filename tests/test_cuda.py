@@ -21,8 +21,8 @@ DTYPES = ["f8", "f4", "f2", "bfloat16"]
 
 
 @pytest.fixture(scope="session")
-def native(tmp_path_factory):
-    path = arrays.build(tmp_path_factory.mktemp("fake_gpu"))
+def native():
+    path = arrays.build()
     return arrays.load(path), arrays.Gpu(path)
 
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import built
 import header
 import pytest
 
@@ -55,11 +56,21 @@ def run(*command, **options):
     return done.stdout
 
 
-def build_library(build, *settings):
-    """By make; other targets than all of it may be among the settings."""
-    # What an outer make passes down (its own variables and job server) is not meant for this one.
-    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "CFLAGS")}
-    run("make", "-C", KERNELS, f"-j{os.cpu_count() or 1}", f"BUILD={build}", *settings, env=environment)
+def make_library(build, compiler, *settings):
+    """Other targets than all of it may be among the settings."""
+    settings = [f"CC={shlex.join(compiler)}", *settings]
+    run("make", "-C", KERNELS, f"-j{os.cpu_count() or 1}", f"BUILD={build}", *settings, env=built.environment())
+
+
+def built_library(name, compiler, *settings):
+    """The directory of libxent.a and libxent.so."""
+    return built.directory(
+        f"libxent-{name}",
+        lambda build: make_library(build, compiler, *settings),
+        compiler=compiler,
+        settings=settings,
+        sources=[KERNELS],
+    )
 
 
 def build_program(build, compiler, *arguments, name="embed"):
@@ -99,54 +110,52 @@ def check_random_calls(calls, program, *arguments, **options):
 def library(tmp_path_factory):
     """The directory of libxent.a and libxent.so, built as the README says."""
     need("make", CC[0])
-    build = tmp_path_factory.mktemp("libxent")
-    openmp = works(build, ["-fopenmp"])
-    build_library(build, f"CC={shlex.join(CC)}", f"OPENMP={int(openmp)}")
-    return build, openmp
+    openmp = works(tmp_path_factory.mktemp("libxent"), ["-fopenmp"])
+    return built_library("static", CC, f"OPENMP={int(openmp)}"), openmp
 
 
-def test_static_library(library):
+def test_static_library(library, tmp_path):
     build, openmp = library
-    program = build_program(build, CC, build / "libxent.a", *["-fopenmp"][:openmp], "-lm")
+    program = build_program(tmp_path, CC, build / "libxent.a", *["-fopenmp"][:openmp], "-lm")
     assert "baseline" in check_report(run(program), openmp)
 
 
-def test_little_stack(library):
+def test_little_stack(library, tmp_path):
     """128 KiB, which is what musl gives a thread: the program's own and the helpers'."""
     build, openmp = library
-    program = build_program(build, CC, build / "libxent.a", *["-fopenmp"][:openmp], "-lm")
+    program = build_program(tmp_path, CC, build / "libxent.a", *["-fopenmp"][:openmp], "-lm")
     check_report(run("sh", "-c", 'ulimit -s 128 && exec "$0"', program), openmp)
 
 
-def test_random_calls(library):
+def test_random_calls(library, tmp_path):
     build, openmp = library
     arguments = [build / "libxent.a", *["-fopenmp"][:openmp], "-lm"]
-    check_random_calls(30000, build_program(build, CC, *arguments, name="random"))
+    check_random_calls(30000, build_program(tmp_path, CC, *arguments, name="random"))
 
 
-def test_sleeping_helpers_are_woken(library):
+def test_sleeping_helpers_are_woken(library, tmp_path):
     """The archive's inner functions are hidden, not gone: a job of which one unit waits until a helper has another."""
     build, openmp = library
     if not openmp:
         pytest.skip("needs OpenMP")
     arguments = [f"-I{KERNELS}", build / "libxent.a", "-fopenmp", "-lm"]
-    assert run(build_program(build, CC, *arguments, name="wake"), 40) == "40 jobs, each with a helper\n"
+    assert run(build_program(tmp_path, CC, *arguments, name="wake"), 40) == "40 jobs, each with a helper\n"
 
 
 def test_clang(tmp_path):
     """The other compiler: its pragmas, its intrinsics and its OpenMP are not GCC's."""
     need("make", "clang")
     openmp = works(tmp_path, ["-fopenmp"], ["clang"])
-    build_library(tmp_path, "CC=clang", f"OPENMP={int(openmp)}")
-    program = build_program(tmp_path, ["clang"], tmp_path / "libxent.a", *["-fopenmp"][:openmp], "-lm")
+    build = built_library("clang", ["clang"], f"OPENMP={int(openmp)}")
+    program = build_program(tmp_path, ["clang"], build / "libxent.a", *["-fopenmp"][:openmp], "-lm")
     assert "baseline" in check_report(run(program), openmp)
 
 
 def test_shared_library_without_openmp(tmp_path):
     need("make", CC[0])
     # What is looked at is one thread and linking, so the values' own optimisation can be left out.
-    build_library(tmp_path, f"CC={shlex.join(CC)}", "CFLAGS=-O1", "OPENMP=0")
-    program = build_program(tmp_path, CC, f"-L{tmp_path}", "-lxent", f"-Wl,-rpath,{tmp_path}", "-lm")
+    build = built_library("shared", CC, "CFLAGS=-O1", "OPENMP=0")
+    program = build_program(tmp_path, CC, f"-L{build}", "-lxent", f"-Wl,-rpath,{build}", "-lm")
     assert "baseline" in check_report(run(program), openmp=False)
 
 
@@ -156,8 +165,8 @@ def test_sanitizers(tmp_path):
         pytest.skip("the compiler cannot build or run with -fsanitize=address,undefined")
     flags = [*SANITIZE, *SANITIZE_SOONER] if works(tmp_path, [*SANITIZE, *SANITIZE_SOONER]) else SANITIZE
     openmp = works(tmp_path, ["-fopenmp"])
-    build_library(tmp_path, f"CC={shlex.join(CC)}", f"CFLAGS={shlex.join(flags)}", f"OPENMP={int(openmp)}")
-    arguments = [*SANITIZE, tmp_path / "libxent.a", *["-fopenmp"][:openmp], "-lm"]
+    build = built_library("sanitized", CC, f"CFLAGS={shlex.join(flags)}", f"OPENMP={int(openmp)}")
+    arguments = [*SANITIZE, build / "libxent.a", *["-fopenmp"][:openmp], "-lm"]
     program = build_program(tmp_path, CC, *arguments)
     # The library never allocates (test_symbols), and looking for leaks needs ptrace, which containers may forbid.
     environment = os.environ | {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
@@ -181,8 +190,8 @@ def test_no_address_is_made_of_nothing(library, tmp_path):
 
 def test_64_bit_arm(tmp_path):
     need("make", ARM_CC, "aarch64-linux-gnu-ar", QEMU)
-    build_library(tmp_path, f"CC={ARM_CC}", "AR=aarch64-linux-gnu-ar")
-    arguments = [tmp_path / "libxent.a", "-fopenmp", "-lm"]
+    build = built_library("arm", [ARM_CC], "AR=aarch64-linux-gnu-ar")
+    arguments = [build / "libxent.a", "-fopenmp", "-lm"]
     program = build_program(tmp_path, [ARM_CC], *arguments)
     assert check_report(run(QEMU, "-L", ARM_ROOT, program), openmp=True) == ["neon", "baseline"]
     program = build_program(tmp_path, [ARM_CC], *arguments, name="random")
@@ -253,8 +262,7 @@ def test_install(library, tmp_path):
     """make install, and moved elsewhere: xent.pc finds its way, the program the shared library of its version."""
     build, openmp = library
     need("pkg-config", "readelf")
-    settings = [f"CC={shlex.join(CC)}", f"OPENMP={int(openmp)}"]
-    build_library(build, *settings, "install", f"DESTDIR={tmp_path / 'stage'}", "PREFIX=/opt/xent")
+    make_library(build, CC, f"OPENMP={int(openmp)}", "install", f"DESTDIR={tmp_path / 'stage'}", "PREFIX=/opt/xent")
     place = (tmp_path / "stage" / "opt" / "xent").rename(tmp_path / "moved")
     files = {str(file.relative_to(place)) for file in place.rglob("*") if not file.is_dir()}
     package = {f"lib/cmake/xent/xent-config{version}.cmake" for version in ("", "-version")}
@@ -285,8 +293,7 @@ def test_without_omp_h_the_last_line_says_so(tmp_path):
     (tmp_path / "omp.h").write_text("#error there is none\n")
     compiler = f"{shlex.join(CC)} -I{tmp_path}"
     command = ["make", "-C", str(KERNELS), f"BUILD={tmp_path}", f"CC={compiler}", str(tmp_path / "load.o")]
-    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS")}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, env=built.environment())
     assert done.returncode != 0
     assert "has no OpenMP" in done.stderr.splitlines()[-1]
     assert "OPENMP=0" in done.stderr.splitlines()[-1]

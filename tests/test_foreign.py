@@ -53,7 +53,18 @@ def same(got, expected, scheduler="sync"):
 
 
 @every_row
-@pytest.mark.parametrize("axis", [-1, 3, np.int64(2), (2, 3), (-1, -2), [3, 2], [np.int8(-1)], None, 2], ids=repr)
+@pytest.mark.parametrize(
+    "axis",
+    [
+        -1,
+        2,
+        (2, 3),
+        None,
+        # The same axes in other words, for each operation.
+        *(pytest.param(a, marks=pytest.mark.slow) for a in (3, np.int64(2), (-1, -2), [3, 2], [np.int8(-1)])),
+    ],
+    ids=repr,
+)
 def test_dask_axes(name, axis, rng):
     args = cube(name, rng)
     if cases.SECOND[name] == "labels":
@@ -414,6 +425,7 @@ def test_bfloat16_by_dlpack_in_losses_and_empty(rng):
     assert empty.dtype == ml_dtypes.bfloat16
 
 
+@pytest.mark.slow
 def test_torch_bfloat16():
     torch = pytest.importorskip("torch", reason="torch is not installed")
     x = torch.randn(5, 7).to(torch.bfloat16)

@@ -4,6 +4,7 @@ import fuzz
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_random_calls(seed):
     found = []

@@ -431,6 +431,7 @@ def test_no_labels_at_all():
 # ---- against PyTorch's automatic differentiation -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_gradients_are_torchs(rng):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     functional = torch.nn.functional

@@ -64,8 +64,8 @@ def test_a_total_within_rounding_of_one_is_one():
 
 @pytest.mark.skipif(not oracle.WIDE_IS_WIDE, reason="longdouble is float64 on this machine: mpmath is used throughout")
 @pytest.mark.parametrize("name", cases.ROW_NAMES)
-def test_longdouble_agrees_with_mpmath(name, rng):
-    operands = cases.operands(name, "random", 2, 2000, np.float64, rng)
+def test_longdouble_agrees_with_mpmath(name):
+    operands = cases.operands(name, "random", 2, 2000, np.float64, oracle.rng_of(name))
     for exact, wide in zip(oracle.evaluate(name, *operands), oracle.evaluate(name, *operands, wide=True), strict=True):
         difference = np.abs((exact.hi - wide.hi) + (exact.lo - wide.lo))
         assert (difference <= 0.02 * np.spacing(exact.scale)).all()
@@ -78,3 +78,64 @@ def test_the_metric():
     assert oracle.worst(np.array([0.0]), ref) > 1e15
     with pytest.raises(AssertionError):
         oracle.ulps(np.array([np.nan]), ref)
+
+
+# ---- what is kept from run to run ----
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """Nothing is remembered yet, and everything is worth a file."""
+    monkeypatch.setattr(oracle, "KEPT", tmp_path / "oracle")
+    monkeypatch.setattr(oracle, "_QUICKEST", -1.0)
+    monkeypatch.setattr(oracle, "_memory", type(oracle._memory)())
+    return tmp_path / "oracle" / oracle._DIRECTORY
+
+
+def ask(seed=0):
+    x, y = np.random.default_rng(seed).standard_normal((2, 3, 5))
+    refs = [*oracle.evaluate("js_div_value_and_grad", x, y), *oracle.losses_js_div(x, y, compute=np.float64)]
+    return [part for ref in refs for part in (ref.hi, ref.lo, ref.scale)]
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) and x.shape == y.shape for x, y in zip(a, b, strict=True))
+
+
+def test_answers_from_files_are_the_answers(shelf, monkeypatch):
+    first = ask()
+    assert len(list(shelf.iterdir())) == 2
+    oracle._memory.clear()
+    monkeypatch.setattr(oracle, "js_div", None)
+    assert same(ask(), first)
+
+
+@pytest.mark.parametrize("how", ["another's", "damaged", "cut short", "empty"])
+def test_files_that_are_not_the_answer_are_not_believed(how, shelf):
+    """Be they whole: a file holds only for the operands that it was written for."""
+    files = {}
+    for seed in (1, 0):
+        right = ask(seed)
+        files[seed] = sorted(set(shelf.iterdir()) - {f for fs in files.values() for f in fs})
+    for own, other in zip(files[0], files[1], strict=True):
+        data = bytearray(own.read_bytes())
+        data[-20] ^= 1
+        own.write_bytes(
+            {"another's": other.read_bytes(), "damaged": bytes(data), "cut short": bytes(data[:40]), "empty": b""}[how]
+        )
+    oracle._memory.clear()
+    assert same(ask(), right)
+
+
+def test_what_a_caller_does_to_an_answer_stays_with_him(shelf):
+    first = ask()
+    ask()[0][:] = 7
+    assert same(ask(), first)
+
+
+def test_other_sources_make_other_files(shelf, monkeypatch):
+    ask()
+    monkeypatch.setattr(oracle, "_DIRECTORY", "another")
+    oracle._memory.clear()
+    ask()
+    assert [d.name for d in shelf.parent.iterdir()] == ["another"]

@@ -1,6 +1,8 @@
 """Sums held against a reference, an operand's largest element so far, when that rises by more than exp holds: masks of
 -1e4 and -1e9, in any order of tiles, pieces, splits and merges, of either operand or both."""
 
+import functools
+
 import capi
 import cases
 import numpy as np
@@ -19,8 +21,13 @@ DEPTHS = [30.0, 88.0, 103.0, 111.0, 125.0, 160.0, 600.0, 700.0, 745.0, 1500.0, 2
 
 def divergence(groups):
     """KL(softmax(y), softmax(x)) of a row given as (how many, x, y), by mpmath: from y's log-probabilities and x's."""
+    return _divergence(tuple((n, float(x), float(y)) for n, x, y in groups))
+
+
+@functools.cache  # for all instruction sets and orders
+def _divergence(groups):
     with mp.workdps(900):
-        exact = [(n, mp.mpf(float(x)), mp.mpf(float(y))) for n, x, y in groups if n]
+        exact = [(n, mp.mpf(x), mp.mpf(y)) for n, x, y in groups if n]
         zx, zy = (mp.log(mp.fsum(n * mp.exp(g[k]) for n, *g in exact)) for k in (0, 1))
         value = mp.fsum(n * mp.exp(y - zy) * ((y - zy) - (x - zx)) for n, x, y in exact)
         return float(value)

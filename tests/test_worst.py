@@ -22,6 +22,7 @@ def test_worst_rows_so_far(case):
             assert ulps <= allowed, f"output {output}: {ulps:.3f} ULP on {where}: {json.dumps(found['row'])}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", REAL_CASES, ids=lambda c: c.id)
 def test_a_short_search(case):
     for output, (found, allowed) in enumerate(zip(worst.search(case, 8_000), case.budgets, strict=True)):

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import built
 import ml_dtypes
 import numpy as np
 
@@ -105,19 +106,28 @@ def compiler():
     return next((c for c in (os.environ.get("CXX"), "c++", "g++", "clang++") if c and shutil.which(c)), None)
 
 
-def build(directory, *targets):
-    """Makes targets of cuda/Makefile for this machine's processor, into a directory."""
-    command = ["make", "-s", f"-j{min(os.cpu_count(), 8)}", "-C", str(ROOT / "cuda"), f"BUILD={directory}"]
-    done = subprocess.run(
-        [*command, f"CXX={compiler()}", *targets], capture_output=True, text=True, check=False, env=clean_environment()
+def build(target):
+    """The directory in which cuda/Makefile has made a target for this machine's processor."""
+
+    def make(directory):
+        command = ["make", "-s", f"-j{min(os.cpu_count(), 8)}", "-C", str(ROOT / "cuda"), f"BUILD={directory}"]
+        done = subprocess.run(
+            [*command, f"CXX={compiler()}", target],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=built.environment(),
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    own = [f for f in sorted(Path(__file__).parent.iterdir()) if f.suffix in (".h", ".cpp")]
+    return built.directory(
+        f"cuda-{target}",
+        make,
+        compiler=[compiler()],
+        settings=[os.environ.get("HOST_CXXFLAGS", "")],
+        sources=[ROOT / "cuda", ROOT / "kernels", *own],
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return Path(directory)
-
-
-def clean_environment():
-    # A make that runs these tests must not hand its own flags to the one below.
-    return {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "CXXFLAGS")}
 
 
 def laid_like(strides, shape, dtype, buffer, start):

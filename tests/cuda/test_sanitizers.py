@@ -26,7 +26,7 @@ def programs(request, tmp_path_factory):
     directory = tmp_path_factory.mktemp(request.param)
     if missing(FLAGS[request.param], directory):
         pytest.skip(f"needs a C++ compiler whose programs run with {FLAGS[request.param]}")
-    return request.param, host_cuda.build(directory, f"host-{request.param}")
+    return request.param, host_cuda.build(f"host-{request.param}")
 
 
 def test_lanes(programs):

@@ -5,10 +5,12 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 from typing import ClassVar
 
+import built
 import numpy as np
 import pytest
 
@@ -21,21 +23,27 @@ ROOT = HERE.parents[1]
 # ---- the module ----------------------------------------------------------------------------------------------------
 
 
-def build(directory):
+def build():
     """The extension module, built against the fake; skips where it cannot be built."""
     pybind11 = pytest.importorskip("pybind11", reason="pybind11 is not installed")
     compiler = shutil.which(os.environ.get("CXX", "c++"))
     if compiler is None:
         pytest.skip("a C++ compiler is not installed")
-    target = Path(directory, "_cuda" + sysconfig.get_config_var("EXT_SUFFIX"))
+    name = "_cuda" + sysconfig.get_config_var("EXT_SUFFIX")
     includes = [HERE, ROOT / "cuda", xent.get_include(), ROOT / "kernels", pybind11.get_include()]
     includes.append(sysconfig.get_paths()["include"])
     command = [compiler, "-std=c++17", "-O1", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
     command += [f"-I{i}" for i in includes]
-    command += [str(ROOT / "cuda" / "module.cpp"), str(HERE / "fake_cuda.cpp"), "-o", str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
-    return target
+    command += [str(ROOT / "cuda" / "module.cpp"), str(HERE / "fake_cuda.cpp"), "-o"]
+
+    def make(directory):
+        done = subprocess.run([*command, directory / name], capture_output=True, text=True, timeout=600, check=False)
+        assert done.returncode == 0, done.stderr
+
+    own = [f for f in sorted(HERE.iterdir()) if f.suffix in (".h", ".cpp")]
+    sources = [ROOT / "cuda", ROOT / "kernels", *own]
+    settings = [*command, name, pybind11.__version__, sys.version]
+    return built.directory("fake_gpu", make, compiler=[compiler], settings=settings, sources=sources) / name
 
 
 def load(path):
