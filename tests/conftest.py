@@ -14,7 +14,14 @@ collect_ignore = ["embed/cython_package"]
 SLOW = ("cuda", "embed", "parity", "test_embed.py", "test_cuda_build.py", "test_cuda_device.py", "test_collected.py")
 
 # A file's tests stay in one process (make test): what keeps one busy for minutes must not be left for the end.
-FIRST = ("test_embed.py", "test_accuracy.py", "test_cuda_kernels.py", "test_cuda.py")
+FIRST = (
+    "test_embed.py",
+    "test_cuda_kernels.py",
+    "test_accuracy.py",
+    "test_cli_process.py",
+    "test_threads.py",
+    "test_cuda.py",
+)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
@@ -24,6 +31,31 @@ def pytest_collection_modifyitems(items):
         if item.path.is_relative_to(here) and item.path.relative_to(here).parts[0] in SLOW:
             item.add_marker("slow")
     items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
+
+
+# pytest itself counts what -m leaves out, but for the processes of xdist, which do not pass it on.
+LEFT = pytest.StashKey()
+
+
+def pytest_deselected(items):
+    config = items[0].config
+    config.stash[LEFT] = config.stash.get(LEFT, 0) + len(items)
+    getattr(config, "workeroutput", {})["left"] = config.stash[LEFT]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    node.config.stash[LEFT] = getattr(node, "workeroutput", {}).get("left", 0)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # the last line but one
+def pytest_terminal_summary(terminalreporter, config):
+    result = yield
+    if left := config.stash.get(LEFT, 0):
+        chosen = config.getoption("markexpr")
+        where = ", left to make test-all" if chosen == "not slow" else ""
+        terminalreporter.write_line(f"{left} tests deselected by -m {chosen!r}{where}")
+    return result
 
 
 def pytest_collection_finish():
