@@ -107,7 +107,7 @@ cuda-check:
 	$(MAKE) -C cuda BUILD=$(CURDIR)/build/cuda/90 NVCC=$(SETUP_NVCC) XENT_CUDA_ARCHS=90 PYTHON=$(CURDIR)/$(BIN)/python check
 	$(BIN)/python -m pytest tests/test_cuda.py $(PYTEST_ARGS)
 
-CUDA_UNITS := LSE-F32 KL-BF16
+CUDA_UNITS := LSE-F32 KL-BF16 KL_LOGS-BF16
 cuda-units: $(VENV)/cuda-check
 	$(MAKE) -C cuda BUILD=$(CURDIR)/build/cuda/units NVCC=$(SETUP_NVCC) XENT_CUDA_ARCHS=90 UNITS='$(CUDA_UNITS)' \
 		PYTHON=$(CURDIR)/$(BIN)/python check
