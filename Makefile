@@ -33,7 +33,8 @@ SOURCES := pyproject.toml README.md LICENSE $(wildcard setup.py MANIFEST.in) \
 		-o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name 'py.typed' -o -name '*.npz')
 CUDA_SOURCES := $(shell find cuda -name build -prune -o -type f -print)
 C_FILES := $(shell find kernels tests/embed -name '*.[ch]') src/xent/functions.h
-CXX_FILES := $(addprefix cuda/,arrays.h call.h dlpack.h runtime.h module.cpp) $(wildcard tests/fake_gpu/*.h tests/fake_gpu/*.cpp)
+CXX_FILES := $(shell find cuda tests/cuda -name build -prune -o -name '*.h' -print -o -name '*.cpp' -print -o -name '*.cu*' -print) \
+	$(wildcard tests/fake_gpu/*.h tests/fake_gpu/*.cpp)
 
 # A virtual environment that has the CUDA module once keeps it.
 WITH_CUDA = XENT_CUDA=$(if $(wildcard $(VENV)/cuda),1,0)
