@@ -36,7 +36,8 @@ SOURCES := pyproject.toml README.md LICENSE $(wildcard setup.py declare.py MANIF
 		-o -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name 'py.typed' -o -name '*.npz')
 CUDA_SOURCES := $(shell find cuda -name build -prune -o -type f -print)
 C_FILES := $(shell find kernels tests/embed -name '*.[ch]') src/xent/include/xent.h
-CXX_FILES := $(addprefix cuda/,arrays.h dlpack.h runtime.h module.cpp) $(wildcard tests/fake_gpu/*.h tests/fake_gpu/*.cpp)
+CXX_FILES := $(shell find cuda tests/cuda -name build -prune -o -name '*.h' -print -o -name '*.cpp' -print -o -name '*.cu*' -print) \
+	$(wildcard tests/fake_gpu/*.h tests/fake_gpu/*.cpp)
 
 # A virtual environment that has the CUDA module once keeps it.
 WITH_CUDA = XENT_CUDA=$(if $(wildcard $(VENV)/cuda),1,0)
@@ -122,7 +123,7 @@ cuda-check:
 	$(MAKE) -C cuda BUILD=$(CURDIR)/build/cuda/90 NVCC=$(SETUP_NVCC) XENT_CUDA_ARCHS=90 PYTHON=$(CURDIR)/$(BIN)/python check
 	$(BIN)/python -m pytest -m "" tests/test_cuda.py $(PYTEST_ARGS)
 
-CUDA_UNITS := LSE-F32 KL-BF16
+CUDA_UNITS := LSE-F32 KL-BF16 KL_LOGS-BF16
 cuda-units: $(VENV)/cuda-check
 	$(MAKE) -C cuda BUILD=$(CURDIR)/build/cuda/units NVCC=$(SETUP_NVCC) XENT_CUDA_ARCHS=90 UNITS='$(CUDA_UNITS)' \
 		PYTHON=$(CURDIR)/$(BIN)/python check

@@ -124,7 +124,7 @@ def toolkit(nvcc):
 
 NVCC = wanted_nvcc()
 ARCHS = wanted_archs() if NVCC else ""
-CUDA_SOURCES = sorted(glob("cuda/*.[chu]*") + glob("cuda/regimes/*"))
+CUDA_SOURCES = sorted(glob("cuda/*.[chu]*") + glob("cuda/*/*.h"))
 
 
 class BuildExtensions(build_ext):

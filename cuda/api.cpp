@@ -103,7 +103,6 @@ static xent_status copy_here(void *to, const void *from, size_t bytes, void *str
 
 #endif
 
-/* ---- a request, checked ---- */
 /* ---- a job ---- */
 static operand operand_of(const xent_view &v, bool used, int64_t classes) {
     operand o = {};
@@ -164,17 +163,19 @@ struct prepared {
 };
 
 static const op_kernels *kernels_of(int op, int stored) {
-    switch (family_of(ops[op]) * 4 + (stored - XENT_F16)) {
-#define XENT_ONE(FAMILY, M)                                                                                            \
-    case FAMILY_##FAMILY * 4 + XENT_##M - XENT_F16:                                                                    \
-        return kernels_##FAMILY##_##M(op);
-#define XENT_EACH(FAMILY) XENT_ONE(FAMILY, F16) XENT_ONE(FAMILY, BF16) XENT_ONE(FAMILY, F32) XENT_ONE(FAMILY, F64)
-        XENT_FAMILIES(XENT_EACH)
-#undef XENT_EACH
+    switch (op) {
+#define XENT_ONE(REDUCE, M)                                                                                            \
+    if (stored == XENT_##M)                                                                                            \
+        return kernels_##REDUCE##_##M(op);
+#define OP(name, REDUCE, TARGET, VALUE, EMIT)                                                                          \
+    case OP_##name:                                                                                                    \
+        XENT_ARITHMETICS(XENT_ONE, REDUCE)                                                                             \
+        break;
+#include "../kernels/ops.def"
+#undef OP
 #undef XENT_ONE
-    default:
-        return nullptr;
     }
+    return nullptr;
 }
 
 static xent_status prepare(const xent_request *req, int device, prepared *out) {
@@ -221,7 +222,7 @@ static xent_status prepare(const xent_request *req, int device, prepared *out) {
 
     const bool folds = xent_folds(op.reduce);
     const bool reads_x = folds || op.target == XENT_TARGET_POINT;
-    const bool reads_t = op.target != XENT_TARGET_NONE && op.target != XENT_TARGET_LABELS && !j.has_labels;
+    const bool reads_t = reads_target(op) && !j.has_labels;
     const operand none = {};
     const operand &x = reads_x ? j.x : none, &t = reads_t ? j.t : none, &o = per_class ? none : j.out;
     /* Quick arithmetic, where all that is as long as a row has 16 bits. */
@@ -246,7 +247,7 @@ static xent_status prepare(const xent_request *req, int device, prepared *out) {
     a.weighs = j.weight.data || j.where.data || j.has_ignore || j.weighs_by_label;
     a.scales = j.class_weight.data && op.target == XENT_TARGET_PROBS && stored != XENT_F64;
     j.weighs = j.weight.data || j.class_weight.data;
-    /* As in reduce.c: 64 eps of a divergence is at least this much in the largest class. */
+    /* As in kernels/math/js_again.h: 64 eps of a divergence is at least this much in the largest class. */
     j.js_gap =
         std::fmin(std::sqrt(512.0 * xent_dtype_eps(req->compute, req->compute == XENT_F32) * double(j.classes)), 0.1);
     out->op = &op;
@@ -368,7 +369,7 @@ static xent_status load_all() {
             s = c->load_add_up(&made_for);
     }
     for (int op = 0; op < OPERATIONS; op++)
-        for (int stored = XENT_F16; stored <= XENT_F64; stored++)
+        for (int stored : {XENT_F16, XENT_BF16, XENT_F32, XENT_F64})
             for (const kernel &k : kernels_of(op, stored)->at)
                 if (s == XENT_OK && k.load)
                     s = k.load(&made_for);

@@ -87,7 +87,8 @@ template <class G> XENT_HD void await_ranks(G &g, int *turn) {
     *turn &= ~2;
 }
 /* Each block's S to all: block b's is returned to the lanes whose place is b, modulo ranks; `none` to those whose block
- * there is not. To have read is to arrive at a meeting for which nobody waits yet: results can be written meanwhile. */
+ * there is not. A lane that has read arrives at a barrier that is waited for before the next exchange alone: results can be
+ * written meanwhile. */
 template <class S, class G> XENT_HD S exchange_ranks(G &g, const S &s, const S &none, int *turn) {
     const int from = place(g) % G::ranks;
     await_ranks(g, turn);
@@ -113,6 +114,11 @@ template <class G, class T, class F> XENT_HD T across_all(G &g, T v, int *turn, 
     if constexpr (G::parts > 1)
         v = across<G::parts>(g, exchange(g, v, turn), both);
     return v;
+}
+
+/* Lanes of one row agree; rows that meet in shared memory have to. */
+template <class G> XENT_HD bool any_beside(G &g, bool b) {
+    return G::parts > 1 && G::groups > 1 ? g.any(b) : b;
 }
 
 } // namespace xent

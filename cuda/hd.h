@@ -1,4 +1,4 @@
-/* hd.h: what both sides of the house share: numbers as they are stored, numbers as they are computed with, and exp and
+/* hd.h: what host and device share: numbers as they are stored, numbers as they are computed with, and exp and
  * log on them. Host and device run the same algebra: contraction is off (-fmad=false, -ffp-contract=off), and where a
  * product and a sum are to be rounded once this says fma(). Only the approximations of Quick arithmetic differ. */
 #ifndef XENT_CUDA_HD_H
@@ -7,6 +7,9 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+
+#include "../kernels/math/coefficients.h"
+#include "../kernels/state.h"
 
 #if defined(__CUDACC__)
 #include <cuda_bf16.h>
@@ -243,8 +246,8 @@ template <> struct fp<double> {
     static constexpr double low = 770.0;
     static constexpr double lift = 0x1p512, drop = 0x1p-512;
     static constexpr double faint = 0x1p-960;
-    static constexpr double log2e = 1.4426950408889634074;
-    static constexpr double ln2_hi = 0x1.62e42fefa2000p-1, ln2_lo = 0x1.9ef35793c7673p-41;
+    static constexpr double log2e = XENT_LOG2E;
+    static constexpr double ln2_hi = XENT_LN2_A, ln2_lo = XENT_LN2_B;
     static constexpr double ln2 = 0x1.62e42fefa39efp-1, ln2_rest = 0x1.abc9e3b39803fp-56;
     static constexpr double tiny = 0x1p-1022, untiny = 0x1p54, untiny_digits = 54.0;
 };
@@ -260,6 +263,18 @@ template <class R> XENT_HD R poly(R, R c) {
 template <class R, class... C> XENT_HD R poly(R z, R c, R d, C... rest) {
     return poly(z, fma(c, z, d), rest...);
 }
+/* A polynomial of coefficients.h, of both kinds of numbers. */
+#define XENT_POLYNOMIAL(name, COEFFICIENTS)                                                                            \
+    XENT_HD float name(float z) {                                                                                      \
+        return poly(z, COEFFICIENTS##_F32);                                                                            \
+    }                                                                                                                  \
+    XENT_HD double name(double z) {                                                                                    \
+        return poly(z, COEFFICIENTS##_F64);                                                                            \
+    }
+XENT_POLYNOMIAL(exp_poly, XENT_EXP)
+XENT_POLYNOMIAL(exp_tail, XENT_EXP_TAIL)
+XENT_POLYNOMIAL(log_poly, XENT_LOG)
+XENT_POLYNOMIAL(phi_poly, XENT_PHI)
 
 /* ---- exact sums ---- */
 /* a + b, and what it rounds away. */
@@ -278,14 +293,6 @@ template <class R> XENT_HD R quick_sum(R a, R b, R *e) {
 /* ---- exp ---- */
 /* exp(d) 2^-k for the integer k nearest d / ln 2: the argument reduced in two steps, 1 + r added with its error. *lo:
  * what the last addition rounded away. */
-XENT_HD float exp_poly(float r) {
-    return poly(r, 0.0013863779604434967f, 0.00836748257279396f, 0.041667237877845764f, 0.16666534543037415f, 0.5f);
-}
-XENT_HD double exp_poly(double r) {
-    return poly(r, 2.0914686968086876e-09, 2.5105217004720745e-08, 2.75572736431103e-07, 2.7557255400206422e-06,
-                2.4801587325547743e-05, 0.00019841269874820627, 0.0013888888888883748, 0.008333333333326136,
-                0.04166666666666667, 0.1666666666666667, 0.5);
-}
 template <class R> XENT_HD R exp_core(R d, R k, R *lo) {
     const R r1 = fma(-k, fp<R>::ln2_hi, d); /* exact */
     const R r = fma(-k, fp<R>::ln2_lo, r1), low = fma(-k, fp<R>::ln2_lo, r1 - r);
@@ -317,15 +324,6 @@ template <class R> XENT_HD R exp_any(R d, R k0) {
     return exp_any(d, k0, &lo);
 }
 /* ... as a sum of two, to about 2^-30 of it in float: what a row is divided by. */
-XENT_HD float exp_tail(float r) {
-    return poly(r, 0x1.71de3ap-19f, 0x1.a01a02p-16f, 0x1.a01a02p-13f, 0x1.6c16c2p-10f, 0x1.111112p-7f, 0x1.555556p-5f,
-                0x1.555556p-3f);
-}
-XENT_HD double exp_tail(double r) {
-    return poly(r, 2.0914686968086876e-09, 2.5105217004720745e-08, 2.75572736431103e-07, 2.7557255400206422e-06,
-                2.4801587325547743e-05, 0.00019841269874820627, 0.0013888888888883748, 0.008333333333326136,
-                0.04166666666666667, 0.1666666666666667);
-}
 template <class R> XENT_HD R exp_two(R d, R k0, R *lo) {
     const R k = fma(d, fp<R>::log2e, fp<R>::magic) - fp<R>::magic;
     const R r1 = fma(-k, fp<R>::ln2_hi, d), r = fma(-k, fp<R>::ln2_lo, r1), low = fma(-k, fp<R>::ln2_lo, r1 - r);
@@ -353,14 +351,6 @@ template <class R> XENT_HD R exp_minus_abs(R x) {
 }
 
 /* ---- log ---- */
-/* atanh's series in s^2, times 2, without its first term */
-XENT_HD float log_poly(float z) {
-    return poly(z, 0.2333161384f, 0.2855077982f, 0.4000012279f, 0.6666666865f);
-}
-XENT_HD double log_poly(double z) {
-    return poly(z, 0.14617807153417325, 0.15331611722055008, 0.1818289243253687, 0.22222211089379496,
-                0.28571428626253836, 0.3999999999989889, 0.666666666666667);
-}
 /* x = m 2^k with m in [sqrt 1/2, sqrt 2], for finite x > 0. */
 template <class R> XENT_HD R split_exponent(R x, R *k) {
     using B = typename fp<R>::bits;
@@ -405,17 +395,8 @@ template <class R> XENT_HD R log1p_unit(R e) {
 }
 
 /* exp(u) - 1 - u for -1 <= u <= 2: all of it, relative to itself. */
-XENT_HD float phi(float u) {
-    return u * u *
-           poly(u, 3.9464155e-08f, 2.5622268e-07f, 2.7355618e-06f, 2.4849911e-05f, 0.00019841551f, 0.0013888533f,
-                0.0083333375f, 0.041666675f, 0.16666667f, 0.5f);
-}
-XENT_HD double phi(double u) {
-    return u * u *
-           poly(u, 4.5052184175232455e-15, 4.279385820637104e-14, 7.671049957947263e-13, 1.1483944978440991e-11,
-                1.6057154837301077e-10, 2.0876668381516067e-09, 2.505213702535241e-08, 2.755731894710318e-07,
-                2.7557319031633147e-06, 2.48015873068507e-05, 0.00019841269841898893, 0.0013888888888870079,
-                0.008333333333332414, 0.04166666666666687, 0.1666666666666667, 0.5);
+template <class R> XENT_HD R phi(R u) {
+    return u * u * phi_poly(u);
 }
 
 /* ---- two numbers for one: what is done once a row ---- */

@@ -1,5 +1,5 @@
-/* inst.cu: the kernels of one family of operations and one dtype: compiled once for each with -DXENT_FAMILY=LSE
- * (table.h) and -DXENT_DTYPE=F32; and with -DXENT_FAMILY=COMMON for F32 and F64. */
+/* inst.cu: the kernels of the operations of one reduction, and one dtype: compiled once for each with -DXENT_REDUCE=LSE
+ * (kernels/ops.def) and -DXENT_DTYPE=F32; and with -DXENT_REDUCE=COMMON for F32 and F64. */
 #include "launch.h"
 #include "table.h"
 
@@ -16,11 +16,11 @@ template <class K> constexpr kernel kernel_of() {
 
 #define XENT_IS_COMMON_COMMON 1
 #define XENT_CONCAT(a, b) a##b
-#define XENT_IS_COMMON(family) XENT_CONCAT(XENT_IS_COMMON_, family)
+#define XENT_IS_COMMON(reduce) XENT_CONCAT(XENT_IS_COMMON_, reduce)
 
-#if XENT_IS_COMMON(XENT_FAMILY)
+#if XENT_IS_COMMON(XENT_REDUCE)
 
-const common_kernels *XENT_NAME(kernels_, XENT_FAMILY, _, XENT_DTYPE)() {
+const common_kernels *XENT_NAME(kernels_, XENT_REDUCE, _, XENT_DTYPE)() {
     using M = XENT_DTYPE;
     using add = add_up<M::real>;
     static const common_kernels all = {kernel_of<weigh_rows<M>>(),
@@ -48,7 +48,8 @@ template <int I, int REGIME> constexpr kernel at() {
     if constexpr (!exists(ops[I], REGIME))
         return {nullptr, nullptr};
     else if constexpr (REGIME == HELD_QUAD) {
-        static_assert(holds<OP, M, quad_team>(HELD_QUAD) && holds<OP, M, cluster_team>(HELD_CLUSTER), "one truth");
+        static_assert(holds<OP, M, quad_team>(HELD_QUAD) && holds<OP, M, cluster_team>(HELD_CLUSTER),
+                      "plan.h says the same");
         return kernel_of<held<OP, M, quad_team>>();
     } else if constexpr (REGIME == HELD_WARP)
         return kernel_of<held<OP, M, warp_team>>();
@@ -74,7 +75,7 @@ template <int I, int REGIME> constexpr kernel at() {
         return kernel_of<merge<OP, M, false>>();
     else if constexpr (REGIME == MERGE_JS)
         return kernel_of<merge<OP, M, true>>();
-    else
+    else if constexpr (REGIME == CLASS_SUMS)
         return kernel_of<class_sums<OP, M>>();
 }
 
@@ -89,7 +90,7 @@ template <int I, int... REGIME> const op_kernels *kernels_of(std::integer_sequen
 
 template <int I> const op_kernels *find(int op) {
     if constexpr (I < OPERATIONS) {
-        if constexpr (family_of(ops[I]) == XENT_NAME(FAMILY_, XENT_FAMILY, , )) {
+        if constexpr (ops[I].reduce == XENT_NAME(REDUCE_, XENT_REDUCE, , )) {
             if (op == I)
                 return kernels_of<I>(std::make_integer_sequence<int, REGIMES>());
         }
@@ -100,7 +101,7 @@ template <int I> const op_kernels *find(int op) {
 
 } // namespace
 
-const op_kernels *XENT_NAME(kernels_, XENT_FAMILY, _, XENT_DTYPE)(int op) {
+const op_kernels *XENT_NAME(kernels_, XENT_REDUCE, _, XENT_DTYPE)(int op) {
     return find<0>(op);
 }
 

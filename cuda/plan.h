@@ -52,22 +52,23 @@ constexpr bool exists(const op_entry &op, int regime) {
     case STREAM_WARP:
         return emits != folds;
     case STREAM_BLOCK:
+    case COLUMNS:
+    case ANY_WARP:
+    case ANY_COLUMNS:
         return emits || folds;
     case MERGE:
         return folds;
     case MERGE_JS:
         return op.reduce == REDUCE_JS;
     case CLASS_SUMS:
-        return emits && op.value == VALUE_NONE && op.reduce != REDUCE_NONE && op.emit != EMIT_LOGP && op.emit != EMIT_P;
-    default:
-        return emits || folds;
+        return emits && op.value == VALUE_NONE && (xent_options(&op) & OPTION_SAMPLE_WEIGHT); /* check.c */
     }
+    return false;
 }
 
 /* Classes that a lane of a held row has room for, and all of its lanes. */
 constexpr int64_t held_room(const op_entry &op, bool is_f64, regime r) {
-    const bool two = op.target != XENT_TARGET_NONE && op.target != XENT_TARGET_LABELS;
-    return 16 / (two ? 2 : 1) / (is_f64 ? 2 : 1) * (r == HELD_CLUSTER ? CLUSTER_DEPTH : 1);
+    return 16 / (reads_target(op) ? 2 : 1) / (is_f64 ? 2 : 1) * (r == HELD_CLUSTER ? CLUSTER_DEPTH : 1);
 }
 constexpr int64_t held_classes(const op_entry &op, bool is_f64, regime r) {
     const int64_t each = held_room(op, is_f64, r);

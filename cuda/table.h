@@ -1,52 +1,10 @@
-/* table.h: how api.cpp finds the kernels that inst.cu was compiled into, one object a family of operations and dtype.
- * */
+/* table.h: how api.cpp finds the kernels that inst.cu was compiled into, one object a reduction and dtype. */
 #ifndef XENT_CUDA_TABLE_H
 #define XENT_CUDA_TABLE_H
 
 #include "plan.h"
 
 namespace xent {
-
-/* Operations that share their reductions are compiled together. */
-#define XENT_FAMILIES(F)                                                                                               \
-    F(LSE)                                                                                                             \
-    F(CE)                                                                                                              \
-    F(KL)                                                                                                              \
-    F(PAIR)                                                                                                            \
-    F(KLPAIR)                                                                                                          \
-    F(JS)                                                                                                              \
-    F(BCE)                                                                                                             \
-    F(REST)
-
-enum family {
-#define XENT_ONE(name) FAMILY_##name,
-    XENT_FAMILIES(XENT_ONE)
-#undef XENT_ONE
-};
-
-constexpr family family_of(const op_entry &op) {
-    switch (op.reduce) {
-    case REDUCE_LSE:
-        return FAMILY_LSE;
-    case REDUCE_CE:
-        return FAMILY_CE;
-    case REDUCE_KL:
-    case REDUCE_KL_LOGS:
-        return FAMILY_KL;
-    case REDUCE_PAIR:
-    case REDUCE_PAIR_LOGS:
-        return FAMILY_PAIR;
-    case REDUCE_KL_PAIR:
-    case REDUCE_KL_PAIR_LOGS:
-        return FAMILY_KLPAIR;
-    case REDUCE_JS:
-        return FAMILY_JS;
-    case REDUCE_BCE:
-        return FAMILY_BCE;
-    default:
-        return FAMILY_REST;
-    }
-}
 
 struct kernel {
     xent_status (*launch)(const job &, int64_t blocks, void *stream); /* null: there is none */
@@ -66,10 +24,13 @@ struct common_kernels {
     xent_status (*load_add_up)(int *made_for);
 };
 
-#define XENT_ONE(FAMILY, M) const op_kernels *kernels_##FAMILY##_##M(int op);
-#define XENT_EACH(FAMILY) XENT_ONE(FAMILY, F16) XENT_ONE(FAMILY, BF16) XENT_ONE(FAMILY, F32) XENT_ONE(FAMILY, F64)
-XENT_FAMILIES(XENT_EACH)
-#undef XENT_EACH
+/* What a kernel computes in (hd.h), for operations of one reduction. */
+#define XENT_ARITHMETICS(F, REDUCE) F(REDUCE, F16) F(REDUCE, BF16) F(REDUCE, F32) F(REDUCE, F64)
+
+#define XENT_ONE(REDUCE, M) const op_kernels *kernels_##REDUCE##_##M(int op);
+#define OP(name, REDUCE, TARGET, VALUE, EMIT) XENT_ARITHMETICS(XENT_ONE, REDUCE)
+#include "../kernels/ops.def"
+#undef OP
 #undef XENT_ONE
 const common_kernels *kernels_COMMON_F32();
 const common_kernels *kernels_COMMON_F64();

@@ -25,18 +25,7 @@ typedef struct row_group {
     const struct group_result *first; /* what followed from the rows' first reduction, for those that come after it */
 } row_group;
 
-/* What follows from a row's state: the factors of its emit. Of Jensen-Shannon, x_hi and y_hi are the maxima, x_lo and y_lo the
- * difference of log sum exp(x - x_hi) and log sum exp(y - y_hi), in two parts. */
-#define XENT_FACTORS(F)                                                                                                \
-    F(x_hi)                                                                                                            \
-    F(x_lo)                                                                                                            \
-    F(y_hi) F(y_lo)                         /* log sum exp of x and of y, in two parts                        */       \
-        F(xc) F(xk) F(xd) F(yc) F(yk) F(yd) /* their references, and how far from c the maximum is            */       \
-        F(px) F(px_lo) F(py) F(g)           /* factors of E(x) (two parts), E(y), t                           */       \
-        F(poison)                           /* NaN where the row's terms are all NaN, else 0                  */       \
-        F(patch)                            /* what belongs at the label                                      */       \
-        F(gain)                             /* Jensen-Shannon: sum p log(p/m)                                 */
-
+/* What follows from a row's state (state.h). */
 typedef struct group_result {
     per_row value; /* times the sample weight */
 #define ONE(field) per_row field;

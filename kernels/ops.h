@@ -172,7 +172,7 @@ typedef struct op_entry {
 /* NULL: there is none of that number. */
 const op_entry *xent_op_at(int op);
 
-static inline int xent_options(const op_entry *op) {
+XENT_CONSTANT int xent_options(const op_entry *op) {
     return xent_reduce_of(op->reduce).options | (op->target == XENT_TARGET_LABELS ? (int)OPTIONS_OF_LABELS : 0);
 }
 

@@ -27,6 +27,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "ops.h"
+
 #define XENT_PLAIN 2048.0
 #define XENT_LOG2E 1.4426950408889634074
 /* ln 2 in two parts; the first has 40 bits, so that its product with |k| < 2^13 is exact. */
@@ -38,17 +40,18 @@
 #define XENT_KL_UNLIFT 0x1p-32
 
 /* The fields, by the part of the state (ops.h) that they belong to. KEPT: all partial states of a row have the same, once they
- * are raised to one maximum. ADDED: numbers that add up. SUM: pairs of a sum and what its additions rounded away. */
-#define XENT_STATE(KEPT, ADDED, SUM)                                                                                   \
+ * are raised to one maximum. REFERENCE: kept, too, and follows from m: cuda/ has none of its own. ADDED: numbers that add up.
+ * SUM: pairs of a sum and what its additions rounded away. */
+#define XENT_STATE_FIELDS(KEPT, REFERENCE, ADDED, SUM)                                                                 \
     KEPT(X, x.m)                                                                                                       \
     ADDED(X, x.n)                                                                                                      \
-    KEPT(X, x.ref.c)                                                                                                   \
-    KEPT(X, x.ref.k)                                                                                                   \
+    REFERENCE(X, x.ref.c)                                                                                              \
+    REFERENCE(X, x.ref.k)                                                                                              \
     SUM(X, x.r)                                                                                                        \
     KEPT(Y, y.m)                                                                                                       \
     ADDED(Y_SUM, y.n)                                                                                                  \
-    KEPT(Y, y.ref.c)                                                                                                   \
-    KEPT(Y, y.ref.k)                                                                                                   \
+    REFERENCE(Y, y.ref.c)                                                                                              \
+    REFERENCE(Y, y.ref.k)                                                                                              \
     SUM(Y_SUM, y.r)                                                                                                    \
     SUM(TB, t)                                                                                                         \
     SUM(TB, b)                                                                                                         \
@@ -57,6 +60,36 @@
     SUM(KL, kl.w)                                                                                                      \
     SUM(KL, kl.u)                                                                                                      \
     SUM(KL, kl.a)
+#define XENT_STATE(KEPT, ADDED, SUM) XENT_STATE_FIELDS(KEPT, KEPT, ADDED, SUM)
+
+/* What follows from a row's state: the factors of its emit. REFERENCE: as above.
+ *   x_hi x_lo y_hi y_lo  log sum exp of x and of y, in two parts; of Jensen-Shannon x_hi and y_hi are the maxima, x_lo and y_lo the
+ *                        difference of log sum exp(x - x_hi) and log sum exp(y - y_hi), in two parts
+ *   xc xk xd yc yk yd    their references, and how far from c the maximum is
+ *   px px_lo py g        factors of E(x) (two parts), E(y), t
+ *   poison               NaN where the row's terms are all NaN, else 0
+ *   patch                what belongs at the label
+ *   gain                 Jensen-Shannon: sum p log(p/m)
+ */
+#define XENT_FACTOR_FIELDS(F, REFERENCE)                                                                               \
+    F(x_hi)                                                                                                            \
+    F(x_lo)                                                                                                            \
+    F(y_hi)                                                                                                            \
+    F(y_lo)                                                                                                            \
+    REFERENCE(xc)                                                                                                      \
+    REFERENCE(xk)                                                                                                      \
+    REFERENCE(xd)                                                                                                      \
+    REFERENCE(yc)                                                                                                      \
+    REFERENCE(yk)                                                                                                      \
+    REFERENCE(yd)                                                                                                      \
+    F(px)                                                                                                              \
+    F(px_lo)                                                                                                           \
+    F(py)                                                                                                              \
+    F(g)                                                                                                               \
+    F(poison)                                                                                                          \
+    F(patch)                                                                                                           \
+    F(gain)
+#define XENT_FACTORS(F) XENT_FACTOR_FIELDS(F, F)
 
 /* ---- states of several rows ---- */
 enum {

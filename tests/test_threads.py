@@ -453,7 +453,7 @@ def test_fork_while_another_thread_computes():
 KERNELS = Path(__file__).resolve().parents[1] / "kernels"
 
 TEAM = r"""
-#include "parallel.c"
+#include "threads.c"
 
 #include <pthread.h>
 #include <stdio.h>

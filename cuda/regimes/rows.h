@@ -68,43 +68,17 @@ XENT_HD S fold_pieces(G &g, const job &j, const row_view<M> &v, int64_t first, i
     return s;
 }
 
-/* KL left its range: the row is folded once more, without centred sums. */
+/* The state left its range: the row is folded once more, into reductions.def's AGAIN. */
 template <class OP, class M, class G>
 XENT_HD result<M> finish_again(G &g, const job &j, const row_view<M> &v, int *turn) {
-    using S = state<xent_reduce_of(OP::reduce).again, M>;
+    using S = state<OP::again, M>;
     S s;
     bool again;
     const span own = own_classes(g, j);
-    each_tile<OP, M, ANY, 4>(g, j, v, own.begin, own.end, true, [&](int64_t, auto &t) { s.add(g, t, 1, false, turn); });
+    each_tile<OP, M, ANY, 4>(g, j, v, own.begin, own.end, true,
+                             [&](int64_t, auto &t) { fold_tiles(g, s, t, 1, false, turn); });
     s.join(g, turn);
     return finish<OP>(j, v.facts, s, &again);
-}
-
-/* Lanes of one row agree; rows that meet in shared memory have to. */
-template <class G> XENT_HD bool any_beside(G &g, bool b) {
-    return G::parts > 1 && G::groups > 1 ? g.any(b) : b;
-}
-
-/* Jensen-Shannon's second reduction; fold(add) gives all tiles to add(state, tile). Rows that are near are folded twice
- * more: once for the difference of their log sum exp. */
-template <class OP, class M, class G, class F> XENT_HD void fold_js(G &g, const job &j, result<M> *r, F fold) {
-    using J = state<REDUCE_JS_SUM, M>;
-    const auto terms = [&](bool again) {
-        const js_row<M> row = js_row_of(*r);
-        const J s = fold([&](J &p, auto &t) { p.add_js(t, row); });
-        if (again)
-            finish_js(j, s, r);
-    };
-    if (OP::value == VALUE_JS || any_beside(g, r->again != typename M::real(0)))
-        terms(r->again != typename M::real(0));
-    const bool again = r->again != typename M::real(0);
-    if (any_beside(g, again)) {
-        const js_row<M> row = js_row_of(*r);
-        const J s = fold([&](J &p, auto &t) { p.add_js_gap(t, row); });
-        if (again)
-            finish_js_gap(s, r);
-        terms(again);
-    }
 }
 
 /* From the joined state of a row to its result; all lanes of the row get it. */
@@ -112,7 +86,7 @@ template <class OP, class M, class S, class G>
 XENT_HD result<M> finish_row(G &g, const job &j, const row_view<M> &v, const S &s, int *turn) {
     bool again = false;
     result<M> r = finish<OP>(j, v.facts, s, &again);
-    if constexpr (xent_reduce_of(OP::reduce).again != REDUCE_NONE) {
+    if constexpr (OP::again != REDUCE_NONE) {
         if (any_beside(g, again)) {
             const result<M> direct = finish_again<OP, M>(g, j, v, turn);
             if (again)
@@ -122,7 +96,7 @@ XENT_HD result<M> finish_row(G &g, const job &j, const row_view<M> &v, const S &
     return r;
 }
 
-/* Numbers that a lane asks for before it needs any. */
+/* How many numbers a lane loads at once. */
 template <class OP, class M, access_kind A> constexpr int stream_tile() {
     if (A != PACKS)
         return OP::reads_t || A == ANY ? 4 : 8;
@@ -143,7 +117,7 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
         int turn = 0;
         for (int64_t first = g.block() * G::groups; first < units; first += g.blocks() * G::groups) {
             const int64_t mine = first + G::group_of(g.thread());
-            const bool live = mine < units; /* else this is company for those who are, and writes nothing */
+            const bool live = mine < units; /* else it only takes part in what lanes do together */
             one(g, j, live ? mine : units - 1, live, &turn);
         }
     }
@@ -164,8 +138,9 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
         } else {
             S s;
             if constexpr (OP::folds) {
-                s = fold_pieces<OP, M, A, N, S>(g, j, v, first, last, turn,
-                                                [&](S &p, auto &t, bool start) { p.add(g, t, 1, start, turn); });
+                s = fold_pieces<OP, M, A, N, S>(g, j, v, first, last, turn, [&](S &p, auto &t, bool start) {
+                    fold_tiles(g, p, t, 1, start, turn);
+                });
                 if (j.mode == MODE_FOLD) {
                     if (leads)
                         static_cast<typename S::packed *>(j.states)[row * j.pieces + first] = s.pack();
@@ -184,13 +159,13 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
                     return;
                 const js_row<M> facts = js_row_of(r);
                 const bool gap = j.mode == MODE_FOLD_GAP;
-                J s = fold([&](J &p, auto &t) { gap ? p.add_js_gap(t, facts) : p.add_js(t, facts); });
+                J s = fold([&](J &p, auto &t) { gap ? fold_JS_GAP(p, t, facts) : fold_JS_SUM(p, t, facts); });
                 if (leads)
                     static_cast<typename J::packed *>(j.states)[row * j.pieces + first] = s.pack();
                 return;
             }
             if (j.mode != MODE_EMIT)
-                fold_js<OP, M>(g, j, &r, fold);
+                js_fold_again<OP, M>(g, j, &r, fold);
         }
         if (j.mode == MODE_RESULTS) {
             if (leads)
@@ -291,7 +266,7 @@ template <class OP, class M, class TEAM> struct held {
             s.raise_x(mx = across_all(g, mx, turn, most));
         if constexpr (decltype(s)::leads_y)
             s.raise_y(my = across_all(g, my, turn, most));
-        s.add(g, t, int((classes + step - 1) / step), true, turn);
+        fold_tiles(g, s, t, int((classes + step - 1) / step), true, turn);
         s.join(g, turn);
         result<M> r = finish_row<OP, M>(g, j, v, s, turn);
         if constexpr (G::ranks > 1 && OP::of_exp) { /* blocks had each its own reference */
@@ -305,7 +280,7 @@ template <class OP, class M, class TEAM> struct held {
                 }
         }
         if constexpr (OP::is_js)
-            fold_js<OP, M>(g, j, &r, [&](auto add) {
+            js_fold_again<OP, M>(g, j, &r, [&](auto add) {
                 state<REDUCE_JS_SUM, M> sums;
                 XENT_UNROLL
                 for (int i = 0; i < tiles; i++)

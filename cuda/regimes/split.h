@@ -36,9 +36,9 @@ template <class OP, class M, bool AGAIN> struct merge {
             s.join(g, &turn);
             if constexpr (AGAIN) {
                 if (j.mode == MODE_FOLD_GAP)
-                    finish_js_gap(s, &r);
+                    js_finish_gap(s, &r);
                 else
-                    finish_js(j, s, &r);
+                    js_finish(j, s, &r);
             } else {
                 r = finish_row<OP, M>(g, j, v, s, &turn);
             }

@@ -4,7 +4,7 @@
 #ifndef XENT_CUDA_TILES_H
 #define XENT_CUDA_TILES_H
 
-#include "../ops.h"
+#include "../finish.h"
 
 #if !defined(__CUDA_ARCH__)
 #include <atomic>

@@ -19,7 +19,7 @@ from pathlib import Path
 USAGE = re.compile(r"Function (\S+):\n\s+(REG:.*)")
 FIRST_WITH_CLUSTERS = 90
 DOUBLES = re.compile(r"\bD(ADD|MUL|FMA|SETP|MNMX)\b")
-# A row's weight, and with a temperature a quotient for each of the elements that a lane holds: at most 731 in the two
+# A row's weight, and with a temperature a quotient for each of the elements that a lane holds: at most 731 in the
 # units that are compiled by `make cuda-units`.
 MOST_DOUBLES = 800
 WIDE = {"load": re.compile(r"\bLDG\.E(\.\w+)*\.128\b"), "store": re.compile(r"\bSTG\.E(\.\w+)*\.128\b")}

@@ -15,14 +15,15 @@ bool xent_host::clusters() {
     return true;
 }
 
-/* Only some families are compiled for this program; the others are not asked for. */
+/* Only some reductions are compiled for this program; the others are not asked for. */
 namespace xent {
-#define XENT_ONE(FAMILY, M)                                                                                            \
-    __attribute__((weak)) const op_kernels *kernels_##FAMILY##_##M(int) {                                              \
+#define XENT_ONE(REDUCE, M)                                                                                            \
+    __attribute__((weak)) const op_kernels *kernels_##REDUCE##_##M(int) {                                              \
         std::abort();                                                                                                  \
     }
-#define XENT_EACH(FAMILY) XENT_ONE(FAMILY, F16) XENT_ONE(FAMILY, BF16) XENT_ONE(FAMILY, F32) XENT_ONE(FAMILY, F64)
-XENT_FAMILIES(XENT_EACH)
+#define REDUCTION(name, PARTS, B_HOLDS, OPTIONS, COST, FEW, AGAIN, PIECES) XENT_ARITHMETICS(XENT_ONE, name)
+#include "../../kernels/reductions.def"
+XENT_ARITHMETICS(XENT_ONE, NONE)
 __attribute__((weak)) const common_kernels *kernels_COMMON_F64() {
     std::abort();
 }
@@ -31,7 +32,7 @@ __attribute__((weak)) const common_kernels *kernels_COMMON_F64() {
 namespace {
 
 int op_named(const char *name) {
-    for (int i = 0; i < xent::OPS; i++)
+    for (int i = 0; i < OPERATIONS; i++)
         if (!std::strcmp(xent::ops[i].name, name))
             return i;
     std::abort();

@@ -13,7 +13,8 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "internal.h"
+#include "threads.h"
+#include "xent.h"
 
 enum { THREADS = 2, UNITS = 3, PATIENCE = 20 };
 
