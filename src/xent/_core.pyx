@@ -43,6 +43,9 @@ cdef const xent_op_info *OPERATIONS = xent_ops(&OPERATION_COUNT)
 cdef enum:
     ON_CPU = -1  # among the numbers of GPUs
 
+cdef enum:
+    FEW = 8  # dimensions that hardly any array has more of
+
 cdef char NOTHING = 0  # the address of an array without elements that has none of its own
 
 ctypedef ptrdiff_t[XENT_MAX_NDIM + 1] Extents
@@ -208,6 +211,7 @@ cdef class Operand:
     cdef int dtype  # XENT_NO_DTYPE: one that no operation takes
     cdef readonly int device  # ON_CPU, or a GPU's number
     cdef bint swapped, read_only
+    cdef ptrdiff_t extents[2 * FEW]  # shape and strides of an ndarray, which somebody else may give another shape meanwhile
 
     @staticmethod
     def of_gpu(array, view):
@@ -222,15 +226,24 @@ cdef class Operand:
         return a
 
 
-cdef inline Operand of_ndarray(ndarray a):
+cdef Operand of_ndarray(ndarray a):
     cdef Operand made = Operand.__new__(Operand)
+    cdef int d
     made.array = a
+    if cnp.PyArray_NDIM(a) > FEW:
+        a = a.view()
     made.owner = a
-    made.data = cnp.PyArray_BYTES(a)
-    made.shape = <const ptrdiff_t *>cnp.PyArray_DIMS(a)
-    made.strides = <const ptrdiff_t *>cnp.PyArray_STRIDES(a)
-    made.itemsize = cnp.PyArray_ITEMSIZE(a)
     made.ndim = cnp.PyArray_NDIM(a)
+    made.data = cnp.PyArray_BYTES(a)
+    made.itemsize = cnp.PyArray_ITEMSIZE(a)
+    if made.ndim > FEW:
+        made.shape = <const ptrdiff_t *>cnp.PyArray_DIMS(a)
+        made.strides = <const ptrdiff_t *>cnp.PyArray_STRIDES(a)
+    else:
+        made.shape, made.strides = made.extents, made.extents + FEW
+        for d in range(made.ndim):
+            made.extents[d] = cnp.PyArray_DIM(a, d)
+            made.extents[FEW + d] = cnp.PyArray_STRIDE(a, d)
     made.dtype = any_dtype(cnp.PyArray_TYPE(a), made.itemsize)
     made.device = ON_CPU
     made.swapped = not cnp.PyArray_ISNOTSWAPPED(a)
