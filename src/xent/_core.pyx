@@ -772,7 +772,7 @@ cdef inline object scalar_or_array(ndarray a):
     return a
 
 
-cdef ndarray like_array(ndarray a, int dtype):
+cdef inline ndarray like_array(ndarray a, int dtype):
     """An array of the shape of `a`, in the order of its axes in memory."""
     cdef cnp.dtype descr
     if cnp.PyArray_IS_C_CONTIGUOUS(a):
@@ -782,7 +782,7 @@ cdef ndarray like_array(ndarray a, int dtype):
     return PyArray_NewLikeArray(a, cnp.NPY_KEEPORDER, <void *>descr, 0)
 
 
-cdef xent_status launch(xent_request *req) noexcept:
+cdef inline xent_status launch(xent_request *req) noexcept:
     cdef xent_status status
     cdef ptrdiff_t work = req.classes
     cdef int i
