@@ -50,6 +50,7 @@ cdef char NOTHING = 0  # the address of an array without elements that has none 
 
 ctypedef ptrdiff_t[XENT_MAX_NDIM + 1] Extents
 
+cdef object LAST = -1  # of which there is one object alone
 cdef object NDARRAY_UFUNC = np.ndarray.__array_ufunc__
 cdef object REDUCTIONS = {
     "none": XENT_NONE, "terms": XENT_NONE, "sum": XENT_SUM, "mean": XENT_MEAN, "per_class": XENT_PER_CLASS,
@@ -1427,7 +1428,7 @@ cdef object finish(Operand made, Operand out, object given, Place place, list or
 cdef object invoke(int op, object logits, object target, object axis, object keepdims, object where, object out,
                    object dtype):
     cdef bint alone = OPERATIONS[op].target == XENT_TARGET_NONE
-    if (where is None and dtype is None and keepdims is False and type(axis) is int and axis == -1
+    if (where is None and dtype is None and keepdims is False and axis is LAST
             and cnp.PyArray_CheckExact(logits) and (alone or cnp.PyArray_CheckExact(target))):
         result = fast(op, logits, None if alone else target, out)
         if result is not None:
