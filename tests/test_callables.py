@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+import warnings
 
 import cases
 import numpy as np
@@ -204,6 +205,22 @@ def test_out(name, rng):
     call(name, args, out=narrow[0] if len(narrow) == 1 else narrow)
     for got, value in zip(narrow, expected, strict=True):
         np.testing.assert_allclose(got, value, rtol=2e-7, atol=1e-12)
+
+
+@pytest.mark.parametrize("ndim", [2, 12])
+def test_an_array_of_another_shape_meanwhile(ndim):
+    """Whoever has the array may give it another one while the call runs Python code: nothing is read past its end."""
+
+    class Axis:
+        def __index__(self):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                x.shape = (12,)
+            return -1
+
+    x = np.arange(12.0).reshape((3,) + (1,) * (ndim - 2) + (4,))
+    expected = xent.logsumexp(x.copy())
+    np.testing.assert_array_equal(xent.logsumexp(x, axis=Axis()), expected)
 
 
 @every_row

@@ -759,6 +759,59 @@ def test_mistakes_in_losses(gpu, mistake):
     assert not [note for note in gpu.notes() if note.startswith("run")]
 
 
+def random_call(rng):
+    """(name, operands, options) of a call with axes, broadcasting, masks and layouts as they come; most are right."""
+    name = cases.ROW_NAMES[rng.integers(len(cases.ROW_NAMES))]
+    ndim = int(rng.integers(1, 5))
+    shape = tuple(map(int, rng.integers(1, 4, size=ndim)))
+    axes = tuple(int(a) for a in rng.permutation(ndim)[: rng.integers(1, ndim + 1)])
+    axis = [axes[0], axes[0] - ndim, axes, None][rng.integers(4)]
+    if axis is None:
+        axes = tuple(range(ndim))
+    elif not isinstance(axis, tuple):
+        axes = axes[:1]
+
+    def stretched(shape, share):
+        """A shape that broadcasts to this one, and now and then does not."""
+        return tuple(1 if rng.random() < share else n + (rng.random() < 0.06) for n in shape)
+
+    def laid(a):
+        return [a, np.asfortranarray(a), a[..., ::-1] if a.ndim else a][rng.integers(3)]
+
+    batch = tuple(n for d, n in enumerate(shape) if d not in axes)
+    operands = [laid(rng.random(shape))]
+    if cases.SECOND[name] == "labels":
+        operands.append(rng.integers(np.prod([shape[d] for d in axes]), size=stretched(batch, 0.2)))
+    elif xent._core.TABLE[name].operands[1]:
+        pairs = enumerate(zip(shape, stretched(shape, 0.2), strict=True))
+        operands.append(laid(rng.random([n if d in axes else m for d, (n, m) in pairs])))
+    options = {"axis": axis, "keepdims": bool(rng.random() < 0.3)}
+    if rng.random() < 0.5:
+        options["where"] = laid(rng.random(stretched(shape, 0.3)) < 0.7)
+    return name, operands, options
+
+
+def test_random_calls(gpu, rng):
+    """The CPU's bits, or its error in its words."""
+    there, refused, same = arrays.Standard, 0, 0
+    for _ in range(500):
+        name, operands, options = random_call(rng)
+        given = tuple(map(there, operands)), options | {k: there(v) for k, v in options.items() if k == "where"}
+        try:
+            expected = getattr(xent, name)(*operands, **options)
+        except ValueError:
+            wrong = [
+                error_of(lambda o, k, name=name: getattr(xent, name)(*o, **k), *call)
+                for call in ((operands, options), given)
+            ]
+            assert wrong[0] == wrong[1]
+            refused += 1
+            continue
+        assert_same(getattr(xent, name)(*given[0], **given[1]), expected)
+        same += 1
+    assert min(refused, same) > 20
+
+
 def test_what_only_some_functions_take(gpu):
     with pytest.raises(TypeError, match=r"logsumexp\(\) has no argument 'check_labels'"):
         xent.cuda.logsumexp(A(X), check_labels=True)

@@ -15,6 +15,7 @@ import pytest
 import xent
 import xent.cuda
 from xent import losses
+from xent._core import Options
 
 if not xent.cuda.is_available():
     pytest.skip(f"needs a CUDA device ({xent.cuda._why_not()})", allow_module_level=True)
@@ -101,14 +102,16 @@ class Face:
         return call
 
 
-def evaluate_loss(operation, logits, target, *, labels=False, **options):
+def evaluate_loss(operation, logits, target, given):
     """What xent.losses hands to the kernels."""
+    plain = ("operands", "labels", "axis", "dtype", "label_smoothing", "ignore_index", "reduction")
+    options = {option: getattr(given, option) for option in plain}
     for option in ("where", "weight", "pos_weight", "sample_weight", "temperature"):
-        given = options.get(option)
-        if given is not None and np.ndim(given):
-            options[option] = there(given)
-    target = np.asarray(target) if labels or np.asarray(target).dtype.kind in "iu" else floats(target)
-    return back(CPU(operation, there(floats(logits)), there(target), labels=labels, **options))
+        array = getattr(given, option)
+        if array is not None:
+            options[option] = there(array) if np.ndim(array) else array
+    target = np.asarray(target) if given.labels or np.asarray(target).dtype.kind in "iu" else floats(target)
+    return back(CPU(operation, there(floats(logits)), there(target), Options(given.caller, **options)))
 
 
 @pytest.fixture(autouse=True)

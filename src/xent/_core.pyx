@@ -43,10 +43,14 @@ cdef const xent_op_info *OPERATIONS = xent_ops(&OPERATION_COUNT)
 cdef enum:
     ON_CPU = -1  # among the numbers of GPUs
 
+cdef enum:
+    FEW = 8  # dimensions that hardly any array has more of
+
 cdef char NOTHING = 0  # the address of an array without elements that has none of its own
 
 ctypedef ptrdiff_t[XENT_MAX_NDIM + 1] Extents
 
+cdef object LAST = -1  # of which there is one object alone
 cdef object NDARRAY_UFUNC = np.ndarray.__array_ufunc__
 cdef object REDUCTIONS = {
     "none": XENT_NONE, "terms": XENT_NONE, "sum": XENT_SUM, "mean": XENT_MEAN, "per_class": XENT_PER_CLASS,
@@ -208,6 +212,7 @@ cdef class Operand:
     cdef int dtype  # XENT_NO_DTYPE: one that no operation takes
     cdef readonly int device  # ON_CPU, or a GPU's number
     cdef bint swapped, read_only
+    cdef ptrdiff_t extents[2 * FEW]  # shape and strides of an ndarray, which somebody else may give another shape meanwhile
 
     @staticmethod
     def of_gpu(array, view):
@@ -222,15 +227,24 @@ cdef class Operand:
         return a
 
 
-cdef inline Operand of_ndarray(ndarray a):
+cdef Operand of_ndarray(ndarray a):
     cdef Operand made = Operand.__new__(Operand)
+    cdef int d
     made.array = a
+    if cnp.PyArray_NDIM(a) > FEW:
+        a = a.view()
     made.owner = a
-    made.data = cnp.PyArray_BYTES(a)
-    made.shape = <const ptrdiff_t *>cnp.PyArray_DIMS(a)
-    made.strides = <const ptrdiff_t *>cnp.PyArray_STRIDES(a)
-    made.itemsize = cnp.PyArray_ITEMSIZE(a)
     made.ndim = cnp.PyArray_NDIM(a)
+    made.data = cnp.PyArray_BYTES(a)
+    made.itemsize = cnp.PyArray_ITEMSIZE(a)
+    if made.ndim > FEW:
+        made.shape = <const ptrdiff_t *>cnp.PyArray_DIMS(a)
+        made.strides = <const ptrdiff_t *>cnp.PyArray_STRIDES(a)
+    else:
+        made.shape, made.strides = made.extents, made.extents + FEW
+        for d in range(made.ndim):
+            made.extents[d] = cnp.PyArray_DIM(a, d)
+            made.extents[FEW + d] = cnp.PyArray_STRIDE(a, d)
     made.dtype = any_dtype(cnp.PyArray_TYPE(a), made.itemsize)
     made.device = ON_CPU
     made.swapped = not cnp.PyArray_ISNOTSWAPPED(a)
@@ -757,7 +771,7 @@ cdef inline object scalar_or_array(ndarray a):
     return a
 
 
-cdef ndarray like_array(ndarray a, int dtype):
+cdef inline ndarray like_array(ndarray a, int dtype):
     """An array of the shape of `a`, in the order of its axes in memory."""
     cdef cnp.dtype descr
     if cnp.PyArray_IS_C_CONTIGUOUS(a):
@@ -767,7 +781,7 @@ cdef ndarray like_array(ndarray a, int dtype):
     return PyArray_NewLikeArray(a, cnp.NPY_KEEPORDER, <void *>descr, 0)
 
 
-cdef xent_status launch(xent_request *req) noexcept:
+cdef inline xent_status launch(xent_request *req) noexcept:
     cdef xent_status status
     cdef ptrdiff_t work = req.classes
     cdef int i
@@ -1412,7 +1426,7 @@ cdef object finish(Operand made, Operand out, object given, Place place, list or
 cdef object invoke(int op, object logits, object target, object axis, object keepdims, object where, object out,
                    object dtype):
     cdef bint alone = OPERATIONS[op].target == XENT_TARGET_NONE
-    if (where is None and dtype is None and keepdims is False and type(axis) is int and axis == -1
+    if (where is None and dtype is None and keepdims is False and axis is LAST
             and cnp.PyArray_CheckExact(logits) and (alone or cnp.PyArray_CheckExact(target))):
         result = fast(op, logits, None if alone else target, out)
         if result is not None:
