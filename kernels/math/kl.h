@@ -8,11 +8,12 @@
 /* SUM: w = sum t, d = sum t (u + mean), U, A. NUMBER: the anchor's x - log t (hi + lo); the largest x and y; references of
  * exp(x) and of t; c = hi + lo + mean; E(x) factor = t exp(u). */
 #undef KL_TILE
+/* clang-format off */
 #define KL_TILE(SUM, NUMBER)                                                                                           \
-    SUM(w)                                                                                                             \
-    SUM(d)                                                                                                             \
-    SUM(u) SUM(a) NUMBER(hi) NUMBER(lo) NUMBER(most) NUMBER(top) NUMBER(xc) NUMBER(xk) NUMBER(tc) NUMBER(tk)           \
-        NUMBER(mean) NUMBER(factor) NUMBER(c) NUMBER(c_lo)
+    SUM(w) SUM(d) SUM(u) SUM(a)                                                                                        \
+    NUMBER(hi) NUMBER(lo) NUMBER(most) NUMBER(top) NUMBER(xc) NUMBER(xk) NUMBER(tc) NUMBER(tk)                         \
+    NUMBER(mean) NUMBER(factor) NUMBER(c) NUMBER(c_lo)
+/* clang-format on */
 typedef struct FN(kl_tile) {
 #define SUM(field) FN(sum) field;
 #define NUMBER(field) V field;
