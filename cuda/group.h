@@ -58,7 +58,7 @@ template <class G> XENT_HD int place(const G &g) {
 template <class G> XENT_HD int lane(const G &g) {
     return G::part_of(g.thread()) * G::width + place(g);
 }
-/* The one lane that writes what there is one of a row. */
+/* The lane that writes what a row has one of. */
 template <class G> XENT_HD bool leads(const G &g) {
     if constexpr (G::ranks > 1)
         return lane(g) == 0 && g.rank() == 0;
@@ -102,7 +102,7 @@ template <class S, class G> XENT_HD S exchange_ranks(G &g, const S &s, const S &
     return theirs;
 }
 
-/* v of all lanes together: both(a, b) is associative enough, and the same as both(b, a) to the bit. */
+/* v of N lanes combined, in a fixed tree; both(a, b) has to be both(b, a) to the bit. */
 template <int N, class G, class T, class F> XENT_HD T across(G &g, T v, F both) {
     XENT_UNROLL
     for (int d = 1; d < N; d *= 2)
@@ -116,7 +116,8 @@ template <class G, class T, class F> XENT_HD T across_all(G &g, T v, int *turn, 
     return v;
 }
 
-/* Lanes of one row agree; rows that meet in shared memory have to. */
+/* b, on which the lanes of a row agree; where rows of a block meet in shared memory they have to go the same way: whether it is
+ * true of any of them. */
 template <class G> XENT_HD bool any_beside(G &g, bool b) {
     return G::parts > 1 && G::groups > 1 ? g.any(b) : b;
 }

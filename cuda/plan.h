@@ -21,7 +21,7 @@ enum regime {
     STREAM_QUAD,  /* four lanes a row, tile by tile */
     STREAM_WARP,
     STREAM_BLOCK,
-    COLUMNS,  /* classes that are no neighbours: side by side with the rows that may be */
+    COLUMNS, /* classes that are apart in memory, where neighbouring rows may be adjacent: these take turns in a warp */
     ANY_WARP, /* options that act class by class, or mixed dtypes */
     ANY_COLUMNS,
     MERGE,
@@ -34,9 +34,11 @@ using quad_team = team<4, 128>;
 using warp_team = team<WARP, 256>;
 using block_team = team<256, 256>;
 using large_team = team<512, 512>;
-template <bool F64> using held_block = std::conditional_t<F64, block_team, large_team>; /* by their registers */
+template <bool F64>
+using held_block =
+    std::conditional_t<F64, block_team, large_team>; /* as many lanes as their registers leave room for */
 using column_team = team<16, 128, 8>;
-using cluster_team = team<256, 256, 1, 8>; /* two blocks a multiprocessor, of rows at different places of the code */
+using cluster_team = team<256, 256, 1, 8>; /* a multiprocessor has two blocks: one reads while the other computes */
 
 /* Whether an operation has kernels of a regime. */
 constexpr bool exists(const op_entry &op, int regime) {
@@ -201,7 +203,7 @@ constexpr plan make_plan(const facts &f) {
     p.row_pieces = shared  ? pieces_of_cluster(op, f.is_f64, f.classes)
                    : folds ? pieces_of(f.classes)
                            : pieces{1, f.classes};
-    /* Few rows leave multiprocessors idle; and only a block has a lane for every piece. */
+    /* Few rows would leave multiprocessors idle; and teams smaller than a block have no lane for every piece. */
     p.split = p.row_pieces.count > 1 && !shared && (p.rows != STREAM_BLOCK || f.rows < 2 * int64_t(f.multiprocessors));
     const int64_t units = p.split ? f.rows * p.row_pieces.count : f.rows, at_a_time = rows_of(p.rows);
     const int64_t each = shared ? p.row_pieces.count : 1; /* a grid is a whole number of clusters */

@@ -49,7 +49,7 @@ template <class OP, class M> struct class_sums {
     }
 };
 
-/* ... of all chunks. */
+/* Adds up the chunks' sums of each class. */
 template <class M> struct class_totals {
     using args = job;
     using shape = class_block;

@@ -68,7 +68,7 @@ XENT_HD S fold_pieces(G &g, const job &j, const row_view<M> &v, int64_t first, i
     return s;
 }
 
-/* The state left its range: the row is folded once more, into reductions.def's AGAIN. */
+/* The state left its range: the row is folded once more, into the reduction that the list has for that. */
 template <class OP, class M, class G>
 XENT_HD result<M> finish_again(G &g, const job &j, const row_view<M> &v, int *turn) {
     using S = state<OP::again, M>;
@@ -188,7 +188,7 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
     }
 };
 
-/* Numbers of a row that a lane holds, in tiles: so few that enough lanes find room. */
+/* What a lane holds of a row: so many tiles of so many numbers that a block has registers for all its lanes. */
 template <class OP, class M> constexpr int held_tile() {
     return OP::reads_t && sizeof(typename M::real) == 8 ? 4 : 8;
 }

@@ -21,7 +21,7 @@ enum access_kind { PACKS, STRIDED, ANY };
 XENT_HD unsigned past16(const char *p) {
     return unsigned(reinterpret_cast<uintptr_t>(p) & 15u);
 }
-/* A device ends the kernel where it is off one; so does the host. */
+/* On a device an access of 16 bytes that is not aligned ends the kernel; so it does here. */
 XENT_HD void on_boundary(const char *p) {
     if (past16(p) != 0)
         __builtin_trap();
@@ -30,7 +30,7 @@ XENT_HD void on_boundary(const char *p) {
 struct alignas(16) words {
     uint32_t w[4];
 };
-XENT_HD words load16(const char *p) { /* touched once: first to leave the caches */
+XENT_HD words load16(const char *p) { /* read once: the first to be evicted from caches */
 #if defined(__CUDA_ARCH__)
     const uint4 v = __ldcs(reinterpret_cast<const uint4 *>(p));
     return {{v.x, v.y, v.z, v.w}};
