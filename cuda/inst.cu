@@ -45,38 +45,14 @@ template <class OP, class M, class TEAM> constexpr bool holds(regime r) {
 template <int I, int REGIME> constexpr kernel at() {
     using OP = op_of<I>;
     using M = XENT_DTYPE;
+    static_assert(!exists(ops[I], HELD_QUAD) ||
+                      (holds<OP, M, quad_team>(HELD_QUAD) && holds<OP, M, cluster_team>(HELD_CLUSTER)),
+                  "plan.h says the same");
     if constexpr (!exists(ops[I], REGIME))
         return {nullptr, nullptr};
-    else if constexpr (REGIME == HELD_QUAD) {
-        static_assert(holds<OP, M, quad_team>(HELD_QUAD) && holds<OP, M, cluster_team>(HELD_CLUSTER),
-                      "plan.h says the same");
-        return kernel_of<held<OP, M, quad_team>>();
-    } else if constexpr (REGIME == HELD_WARP)
-        return kernel_of<held<OP, M, warp_team>>();
-    else if constexpr (REGIME == HELD_BLOCK)
-        return kernel_of<held<OP, M, held_block<sizeof(M::real) == 8>>>();
-    else if constexpr (REGIME == HELD_CLUSTER)
-        return kernel_of<held<OP, M, cluster_team>>();
-    else if constexpr (REGIME == STREAM_QUAD && OP::reduce == REDUCE_LABEL && !OP::emits)
-        return kernel_of<stream<OP, M, quad_team, ANY>>();
-    else if constexpr (REGIME == STREAM_QUAD)
-        return kernel_of<stream<OP, M, quad_team, PACKS>>();
-    else if constexpr (REGIME == STREAM_WARP)
-        return kernel_of<stream<OP, M, warp_team, PACKS>>();
-    else if constexpr (REGIME == STREAM_BLOCK)
-        return kernel_of<stream<OP, M, block_team, PACKS>>();
-    else if constexpr (REGIME == COLUMNS)
-        return kernel_of<stream<OP, M, column_team, STRIDED>>();
-    else if constexpr (REGIME == ANY_WARP)
-        return kernel_of<stream<OP, M, warp_team, ANY>>();
-    else if constexpr (REGIME == ANY_COLUMNS)
-        return kernel_of<stream<OP, M, column_team, ANY>>();
-    else if constexpr (REGIME == MERGE)
-        return kernel_of<merge<OP, M, false>>();
-    else if constexpr (REGIME == MERGE_JS)
-        return kernel_of<merge<OP, M, true>>();
-    else if constexpr (REGIME == CLASS_SUMS)
-        return kernel_of<class_sums<OP, M>>();
+#define XENT_ONE(name, ...) else if constexpr (REGIME == name) return kernel_of<__VA_ARGS__>();
+    XENT_REGIMES(XENT_ONE)
+#undef XENT_ONE
 }
 
 template <int I, int... REGIME> const op_kernels *kernels_of(std::integer_sequence<int, REGIME...>) {

@@ -13,23 +13,6 @@
 
 namespace xent {
 
-enum regime {
-    HELD_QUAD, /* four lanes a row, in registers */
-    HELD_WARP,
-    HELD_BLOCK,
-    HELD_CLUSTER, /* ... of a cluster's blocks */
-    STREAM_QUAD,  /* four lanes a row, tile by tile */
-    STREAM_WARP,
-    STREAM_BLOCK,
-    COLUMNS, /* classes that are apart in memory, where neighbouring rows may be adjacent: these take turns in a warp */
-    ANY_WARP, /* options that act class by class, or mixed dtypes */
-    ANY_COLUMNS,
-    MERGE,
-    MERGE_JS,
-    CLASS_SUMS,
-    REGIMES
-};
-
 using quad_team = team<4, 128>;
 using warp_team = team<WARP, 256>;
 using block_team = team<256, 256>;
@@ -39,6 +22,35 @@ using held_block =
     std::conditional_t<F64, block_team, large_team>; /* as many lanes as their registers leave room for */
 using column_team = team<16, 128, 8>;
 using cluster_team = team<256, 256, 1, 8>; /* a multiprocessor has two blocks: one reads while the other computes */
+
+/* The regimes, with their kernels of an operation OP and an arithmetic M.
+ *   HELD_...    a row in registers: of four lanes, a warp, a block, or a cluster's blocks
+ *   STREAM_...  a row tile by tile; what is neither folded nor emitted is a number at the label
+ *   COLUMNS     classes that are apart in memory, where neighbouring rows may be adjacent: these take turns in a warp
+ *   ANY_...     options that act class by class, or mixed dtypes
+ *   MERGE...    the states of a row's pieces joined, MERGE_JS: of Jensen-Shannon's second reduction
+ *   CLASS_SUMS  terms summed over rows */
+#define XENT_REGIMES(F)                                                                                                \
+    F(HELD_QUAD, held<OP, M, quad_team>)                                                                               \
+    F(HELD_WARP, held<OP, M, warp_team>)                                                                               \
+    F(HELD_BLOCK, held<OP, M, held_block<sizeof(M::real) == 8>>)                                                       \
+    F(HELD_CLUSTER, held<OP, M, cluster_team>)                                                                         \
+    F(STREAM_QUAD, stream<OP, M, quad_team, OP::folds || OP::emits ? PACKS : ANY>)                                     \
+    F(STREAM_WARP, stream<OP, M, warp_team, PACKS>)                                                                    \
+    F(STREAM_BLOCK, stream<OP, M, block_team, PACKS>)                                                                  \
+    F(COLUMNS, stream<OP, M, column_team, STRIDED>)                                                                    \
+    F(ANY_WARP, stream<OP, M, warp_team, ANY>)                                                                         \
+    F(ANY_COLUMNS, stream<OP, M, column_team, ANY>)                                                                    \
+    F(MERGE, merge<OP, M, false>)                                                                                      \
+    F(MERGE_JS, merge<OP, M, true>)                                                                                    \
+    F(CLASS_SUMS, class_sums<OP, M>)
+
+enum regime {
+#define XENT_ONE(name, ...) name,
+    XENT_REGIMES(XENT_ONE)
+#undef XENT_ONE
+        REGIMES
+};
 
 /* Whether an operation has kernels of a regime. */
 constexpr bool exists(const op_entry &op, int regime) {
