@@ -74,7 +74,7 @@ def built_library(name, compiler, *settings):
 
 
 def build_program(build, compiler, *arguments, name="embed"):
-    flags = ["-std=c11", "-O2", *PEDANTIC, f"-I{build / 'include'}"]
+    flags = ["-std=c11", "-O2", *PEDANTIC, f"-I{xent.get_include()}"]
     run(*compiler, *flags, EMBED / f"{name}.c", *arguments, "-o", build / name)
     return build / name
 
@@ -292,7 +292,7 @@ def test_without_omp_h_the_last_line_says_so(tmp_path):
     need("make", CC[0])
     (tmp_path / "omp.h").write_text("#error there is none\n")
     compiler = f"{shlex.join(CC)} -I{tmp_path}"
-    command = ["make", "-C", str(KERNELS), f"BUILD={tmp_path}", f"CC={compiler}", str(tmp_path / "load.o")]
+    command = ["make", "-C", str(KERNELS), f"BUILD={tmp_path}", f"CC={compiler}", str(tmp_path / "storage.o")]
     done = subprocess.run(command, capture_output=True, text=True, env=built.environment())
     assert done.returncode != 0
     assert "has no OpenMP" in done.stderr.splitlines()[-1]
@@ -303,8 +303,8 @@ def test_build_again_only_what_changed(tmp_path):
     need("make", CC[0])
 
     def built(*settings):
-        run("make", "-C", KERNELS, f"BUILD={tmp_path}", f"CC={shlex.join(CC)}", *settings, tmp_path / "load.o")
-        return (tmp_path / "load.o").stat().st_mtime_ns
+        run("make", "-C", KERNELS, f"BUILD={tmp_path}", f"CC={shlex.join(CC)}", *settings, tmp_path / "storage.o")
+        return (tmp_path / "storage.o").stat().st_mtime_ns
 
     first = built()
     assert built() == first
