@@ -82,22 +82,6 @@ static void make_empty(operand *o, bool wanted) {
     o->rs = NULL;
 }
 
-/* int64 and int32 labels, the usual ones, have loops of their own. */
-void xent_load_labels(const char *p, ptrdiff_t step, const operand *t, ptrdiff_t count, int64_t *y) {
-    if (t->dtype == XENT_I64 && !t->swapped)
-        for (ptrdiff_t i = 0; i < count; i++)
-            memcpy(&y[i], p + i * step, sizeof y[i]);
-    else if (t->dtype == XENT_I32 && !t->swapped)
-        for (ptrdiff_t i = 0; i < count; i++) {
-            int32_t v;
-            memcpy(&v, p + i * step, sizeof v);
-            y[i] = v;
-        }
-    else
-        for (ptrdiff_t i = 0; i < count; i++)
-            y[i] = xent_load_label(p + i * step, t->dtype, t->swapped);
-}
-
 ptrdiff_t xent_count_where(const xent_job *job, ptrdiff_t off, bool any) {
     const operand *w = &job->at[OPERAND_WHERE];
     ptrdiff_t n = 0;

@@ -4,6 +4,7 @@
 
 #include "check.h"
 #include "state.h"
+#include "storage.h"
 
 enum { OPERAND_X, OPERAND_T, OPERAND_VALUE, OPERAND_OUT, OPERAND_WHERE, OPERAND_WEIGHT, OPERAND_TEMPERATURE, OPERANDS };
 
@@ -100,8 +101,23 @@ xent_status xent_read_job(xent_request *req, xent_job *job);
 /* The same of a piece of rows, whose labels may be of other pieces. */
 xent_status xent_read_piece(xent_request *piece, xent_job *job);
 
-/* Labels at p and following, `step` bytes apart. */
-void xent_load_labels(const char *p, ptrdiff_t step, const operand *t, ptrdiff_t count, int64_t *y);
+/* Labels at p and following, `step` bytes apart. int64 and int32 labels, the usual ones, have loops of their own. Inline: rows of
+ * few classes ask for one at a time. */
+static inline void xent_load_labels(const char *p, ptrdiff_t step, const operand *t, ptrdiff_t count, int64_t *y) {
+    if (t->dtype == XENT_I64 && !t->swapped)
+        for (ptrdiff_t i = 0; i < count; i++)
+            memcpy(&y[i], p + i * step, sizeof y[i]);
+    else if (t->dtype == XENT_I32 && !t->swapped)
+        for (ptrdiff_t i = 0; i < count; i++) {
+            int32_t v;
+            memcpy(&v, p + i * step, sizeof v);
+            y[i] = v;
+        }
+    else
+        for (ptrdiff_t i = 0; i < count; i++)
+            y[i] = xent_load_label(p + i * step, t->dtype, t->swapped);
+}
+
 /* How many classes of the row at `off` its mask selects; any: 1 where there is one. */
 ptrdiff_t xent_count_where(const xent_job *job, ptrdiff_t off, bool any);
 
