@@ -25,7 +25,7 @@ enum {
     PARTS_OF_PAIR = PART_X | PART_Y | PART_Y_SUM
 };
 
-/* What an operation may be given besides its operands. */
+/* What an operation may be given besides its operands; ignore_index goes with labels (check.h). */
 enum {
     OPTION_WHERE = 1,
     OPTION_TEMPERATURE = 2,
@@ -33,13 +33,12 @@ enum {
     OPTION_CLASS_WEIGHT = 8,
     OPTION_POS_WEIGHT = 16,
     OPTION_LABEL_SMOOTHING = 32,
-    OPTION_IGNORE_INDEX = 64,
-    OPTION_ONE_HOT = 128, /* labels in place of target probabilities, and ignore_index with them */
+    OPTION_ONE_HOT = 64, /* labels in place of target probabilities */
     OPTIONS_OF_CE = OPTION_WHERE | OPTION_TEMPERATURE | OPTION_SAMPLE_WEIGHT | OPTION_CLASS_WEIGHT |
         OPTION_LABEL_SMOOTHING | OPTION_ONE_HOT,
     OPTIONS_OF_BCE = OPTION_WHERE | OPTION_TEMPERATURE | OPTION_SAMPLE_WEIGHT | OPTION_CLASS_WEIGHT | OPTION_POS_WEIGHT,
     OPTIONS_OF_KL = OPTION_WHERE | OPTION_TEMPERATURE | OPTION_SAMPLE_WEIGHT,
-    OPTIONS_OF_LABELS = OPTION_SAMPLE_WEIGHT | OPTION_CLASS_WEIGHT | OPTION_IGNORE_INDEX
+    OPTIONS_OF_LABELS = OPTION_SAMPLE_WEIGHT | OPTION_CLASS_WEIGHT
 };
 
 typedef enum { MASS_NOTHING, MASS_X, MASS_T, MASS_Y } mass_kind;

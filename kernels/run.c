@@ -354,23 +354,24 @@ xent_status xent_scratch_size(const xent_request *req, size_t *size) {
     return XENT_OK;
 }
 
+/* The job of a request, and the instruction set in use. */
+static xent_status begin(const xent_request *req, xent_job *job, const isa_entry **isa) {
+    *isa = xent_current_isa();
+    return *isa ? xent_make_job(req, job) : XENT_ERR_ISA;
+}
+
 xent_status xent_run(xent_request *req) {
-    const isa_entry *isa = xent_current_isa();
+    const isa_entry *isa;
     xent_job job;
-    xent_status status;
-    if (!isa)
-        return XENT_ERR_ISA;
-    status = xent_make_job(req, &job);
-    if (status != XENT_OK)
-        return status;
+    xent_status status = begin(req, &job, &isa);
     /* before labels and weights are read: callers may ask for the size only then */
-    if (scratch_of(&job, req) > (req->scratch ? req->scratch_size : 0))
+    if (status == XENT_OK && scratch_of(&job, req) > (req->scratch ? req->scratch_size : 0))
         return XENT_ERR_SCRATCH;
-    status = xent_read_job(req, &job);
-    if (status != XENT_OK)
-        return status;
-    do_job(&job, req, isa, NULL);
-    return XENT_OK;
+    if (status == XENT_OK)
+        status = xent_read_job(req, &job);
+    if (status == XENT_OK)
+        do_job(&job, req, isa, NULL);
+    return status;
 }
 
 /* ---- without scratch, or with less ---- */
@@ -380,12 +381,9 @@ void xent_do_with_what_there_is(xent_job *job, xent_request *req, const isa_entr
 }
 
 xent_status xent_run_with_what_there_is(xent_request *req) {
-    const isa_entry *isa = xent_current_isa();
+    const isa_entry *isa;
     xent_job job;
-    xent_status status;
-    if (!isa)
-        return XENT_ERR_ISA;
-    status = xent_make_job(req, &job);
+    xent_status status = begin(req, &job, &isa);
     if (status == XENT_OK)
         status = xent_read_job(req, &job);
     if (status == XENT_OK)

@@ -30,6 +30,8 @@ def included(path):
 
 
 def test_no_file_includes_one_that_includes_it():
+    if not (ROOT / "cuda").is_dir():
+        pytest.skip("there is no cuda/ beside an installed package")
     files = [
         p
         for folder in ("kernels", "cuda")

@@ -4,11 +4,13 @@ import fuzz
 import pytest
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
-def test_random_calls(seed):
+@pytest.mark.parametrize(
+    ("seed", "calls"),
+    [(0, 150), *[pytest.param(seed, 500, marks=pytest.mark.slow) for seed in range(3)]],
+)
+def test_random_calls(seed, calls):
     found = []
-    for number in range(500):
+    for number in range(calls):
         try:
             fuzz.one(seed, number)
         except fuzz.Wrong as wrong:

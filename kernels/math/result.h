@@ -21,7 +21,6 @@ typedef struct FN(ending) {
     const xent_job *job;
     reduce_kind kind;
     xent_target target;
-    value_kind value;
     bool rough; /* a float row's state in double, whose last bits do not matter */
     const FN(state) * s;
     const FN(row) * row;

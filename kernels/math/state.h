@@ -105,7 +105,7 @@ INLINE V FN(moved)(M which, V d, V mass) {
 static void FN(raise_x)(reduce_kind kind, FN(state) * s, V m) {
     const V none = vset(-INF);
     M known = mand(mlt(s->x.m, m), mlt(none, s->x.m));
-    V d = vif(known, vsub(m, s->x.m)), f = FN(raise)(&s->x, m), mass;
+    V d = vif(known, vsub(m, s->x.m)), f = FN(raise)(&s->x, m), mass = vset((R)0);
     switch (xent_reduce_of(kind).b_holds) {
     case MASS_NOTHING:
         return;
@@ -117,7 +117,6 @@ static void FN(raise_x)(reduce_kind kind, FN(state) * s, V m) {
         mass = FN(value)(s->t);
         break;
     case MASS_Y:
-    default:
         known = mand(known, mlt(none, s->y.m));
         mass = vadd(FN(value)(s->y.r), vmul(s->y.n, FN(vexp_ref)(s->y.m, s->y.ref)));
         break;

@@ -55,11 +55,10 @@ INLINE bool FN(few_emit)(const xent_job *job, const row_group *g, int at, const 
          .os = step,
          .kept = xent_emit_of(emit).of_exp,
          .keep = keep};
-    if (stream) {
+    if (stream) { /* a constant in each */
         w.stream = true;
         FN(emit_tile)(emit, &w);
     } else {
-        w.stream = false;
         FN(emit_tile)(emit, &w);
     }
     if (target == XENT_TARGET_LABELS) {

@@ -21,7 +21,7 @@ INLINE FN(finished)
     const V zero = vset((R)0), one = vset((R)1), none = vset(-INF);
     const int parts = xent_parts(kind);
     const bool emits = emit != EMIT_NONE || kind == REDUCE_JS, of_y = parts & PART_Y_SUM;
-    FN(ending) e = {.job = job, .kind = kind, .target = target, .value = value, .rough = rough, .s = s, .row = row};
+    FN(ending) e = {.job = job, .kind = kind, .target = target, .rough = rough, .s = s, .row = row};
     FN(finished) f;
     e.total = one;
     e.py = zero;
