@@ -40,9 +40,9 @@ INLINE FN(finished)
     } else if (target == XENT_TARGET_LOG_PROBS) { /* 2^k where c is 0, exactly */
         V low = vset((R)-8000), high = vset((R)8000), c = vmin(high, vmax(low, s->y.ref.c)), k = s->y.ref.k;
         e.py = FN(vexp2ref)(c, vsub(zero, k));
-        /* unlifted first: a float has no 2^-32 of the smallest targets */
+        /* unlifted first: a float has no 2^-32 of the smallest targets. 1 / inv would have rounded twice more. */
         V w = vmul(FN(value)(s->kl.w), vset((R)XENT_KL_UNLIFT));
-        e.total = vif(mne(s->y.m, none), of_y ? vdiv(e.py, e.y.inv) : vmul(e.py, w));
+        e.total = vif(mne(s->y.m, none), parts & PART_KL ? vmul(e.py, w) : vdiv(e.py, e.y.inv));
     } else if (target == XENT_TARGET_PROBS) {
         e.total = FN(value)(parts & PART_KL ? s->kl.w : s->t);
     }
