@@ -66,7 +66,7 @@ def operation(function, docs):
         "first": docs["OPERANDS"].get(name, "logits"),
         "second": docs["second_operand"](name, labels) if labels or " *t," in function["linked"] else None,
         "check_labels": "check_labels" if labels else None,
-        "result": 2 if "grad)" in function["linked"] else int("out)" in function["linked"]),
+        "result": int("*value)" not in function["linked"]) + ("*value, " in function["linked"]),
     }
 
 

@@ -96,10 +96,10 @@ XENT_HD result<M> finish(const job &j, const row_facts<M> &row, const state<K, M
         return r;
 
     double factor = row.weight;
-    if constexpr (OP::gradient) {
+    if constexpr (OP::order > 0) {
         const double divisor = j.total_weight ? get_sum<R>(j.total_weight, 0).value() : j.divisor;
         factor = divisor != 0.0 ? ratio(factor, divisor) * j.grad_scale : fp<double>::nan;
-        if (j.temperature.data)
+        for (int n = 0; n < OP::order && j.temperature.data; n++)
             factor = divided<false>(factor, row.temperature, ratio(1.0, row.temperature));
     }
     if (sizeof(R) == 4 && !fits_float(factor)) {
@@ -115,7 +115,7 @@ XENT_HD result<M> finish(const job &j, const row_facts<M> &row, const state<K, M
         split_lse(e.y, r.my, &r.y_hi, &r.y_lo);
     if constexpr (OP::is_js)
         factors_of_js(e, r);
-#define XENT_ONE(name, gradient, of_exp)                                                                               \
+#define XENT_ONE(name, order, of_exp)                                                                               \
     if constexpr (OP::emit == EMIT_##name)                                                                             \
         factors_##name(e, r);
     XENT_EMITS(XENT_ONE)
@@ -140,7 +140,7 @@ XENT_HD void emit(const result<M> &r, tile<typename M::real, N> &v, bool held, t
     const writing<OP, M, N> w = {r, v};
     XENT_UNROLL
     for (int i = 0; i < N; i++) {
-#define XENT_ONE(name, gradient, of_exp)                                                                               \
+#define XENT_ONE(name, order, of_exp)                                                                               \
     if constexpr (OP::emit == EMIT_##name)                                                                             \
         out[i] = emit_##name(w, i);
         XENT_EMITS(XENT_ONE)

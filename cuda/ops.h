@@ -37,8 +37,8 @@ template <int I> struct op_of {
     static constexpr bool shapes = target == XENT_TARGET_PROBS && (xent_options(&ops[I]) & OPTION_ONE_HOT);
     /* Classes that are excluded, or past the end, have x = 0; else -inf: they add nothing. */
     static constexpr bool zero_x = reduce == REDUCE_ENT || point;
-    /* What is emitted is a gradient. */
-    static constexpr bool gradient = xent_emit_of(emit).is_gradient;
+    /* Of the derivative that is emitted. */
+    static constexpr int order = xent_emit_of(emit).order;
     /* The emit is E times a factor. */
     static constexpr bool of_exp = xent_emit_of(emit).of_exp;
 };

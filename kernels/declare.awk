@@ -23,8 +23,8 @@ function declare(name, type, suffix,    parts, count, i, line, indent) {
     line = line (target[name] == "POINT" ? ", size_t n" : ", size_t rows, size_t classes")
     if (value[name] != "NONE")
         line = line ", " type " *value"
-    if (emit[name] != "NONE")
-        line = line ", " type (value[name] == "NONE" ? " *out" : " *grad")
+    if (emit[name] != "NONE") # beside a value, by what ..._value_and_NAME ends with
+        line = line ", " type " *" (value[name] == "NONE" ? "out" : substr(name, match(name, /[a-z]+$/)))
     count = split(line, parts, ", ")
 
     line = "XENT_API xent_status xent_" name "_" suffix "("

@@ -6,12 +6,15 @@
 
 /* row_group's scale and after. */
 static void scale_rows(const xent_job *job, row_group *g) {
-    const bool gradient = xent_emit_of(job->op->emit).is_gradient, tempered = job->at[OPERAND_TEMPERATURE].data != NULL;
+    const int order = xent_emit_of(job->op->emit).order;
+    const bool tempered = job->at[OPERAND_TEMPERATURE].data != NULL;
     g->any_after = false;
     for (int l = 0; l < g->rows; l++) {
         double s = g->weight[l], size;
-        if (gradient)
-            s = s / job->divisor * job->grad_scale / (tempered ? g->temperature[l] : 1.0);
+        if (order > 0)
+            s = s / job->divisor * job->grad_scale;
+        for (int n = 0; n < order && tempered; n++)
+            s /= g->temperature[l];
         size = fabs(s);
         const bool after = job->is_f32 && size < INFINITY && (size > 0x1p60 || size < 0x1p-60) && size != 0.0;
         g->scale[l] = after ? 1.0 : s;

@@ -95,7 +95,7 @@ XENT_CONSTANT bool xent_folds(reduce_kind kind) {
 /* ---- values and emits ---- */
 /* One value a row. LABEL: of cross-entropy with labels. */
 #define XENT_VALUES(F) F(LSE) F(ENT) F(SENT) F(CE) F(LABEL) F(KL) F(NLL) F(BCE) F(JS)
-/* One number a class: F(name, is_gradient, of_exp). */
+/* One number a class: F(name, order, of_exp). */
 #define XENT_EMITS(F)                                                                                                  \
     F(LOGP, 0, 0)                                                                                                      \
     F(P, 0, 1)                                                                                                         \
@@ -120,24 +120,24 @@ typedef enum {
 
 typedef enum {
     EMIT_NONE,
-#define ONE(name, gradient, of_exp) EMIT_##name,
+#define ONE(name, order, of_exp) EMIT_##name,
     XENT_EMITS(ONE)
 #undef ONE
 } emit_kind;
 
 typedef struct emit_entry {
-    bool is_gradient; /* what mean divides, and a temperature               */
-    bool of_exp;      /* it can use the exponentials that the reduction had */
+    int order;   /* of the derivative of the value that it is; 0: none      */
+    bool of_exp; /* it can use the exponentials that the reduction had      */
 } emit_entry;
 
 XENT_CONSTANT emit_entry xent_emit_of(emit_kind emit) {
-    const emit_entry none = {false, false};
+    const emit_entry none = {0, false};
     switch (emit) {
     case EMIT_NONE:
         break;
-#define ONE(name, gradient, of_exp)                                                                                    \
+#define ONE(name, order, of_exp)                                                                                    \
     case EMIT_##name: {                                                                                                \
-        const emit_entry e = {gradient, of_exp};                                                                       \
+        const emit_entry e = {order, of_exp};                                                                       \
         return e;                                                                                                      \
     }
         XENT_EMITS(ONE)

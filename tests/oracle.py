@@ -594,7 +594,7 @@ def _all_outputs(definition, logits, target, wide):
     refs = []
     for key in outputs:
         pairs, scales = found[key]
-        per_row = logits.shape[1:] if key in ("logp", "p", "terms", "grad") else ()
+        per_row = () if key in ("lse", "value") else logits.shape[1:]
         shape = logits.shape[:1] + per_row
         hi = np.array([p[0] for p in pairs], dtype=np.float64).reshape(shape)
         lo = np.array([p[1] for p in pairs], dtype=np.float64).reshape(shape)

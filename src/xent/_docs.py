@@ -342,7 +342,9 @@ _SECOND = {
 _OTHER = ("other_logits : array_like", "The other row of logits, of shape (..., C); batch dimensions broadcast.")
 _VALUE = "One value a row, of the batch shape; a NumPy scalar for a single row."
 _ROWS = "One value a row and class, of the broadcast shape of the operands."
-_GRADIENT = "The gradient of each row's value with respect to its first operand, of the operands' broadcast shape."
+_DERIVATIVES = {
+    "grad": ("gradient", "The gradient of each row's value with respect to its first operand, of the broadcast shape."),
+}
 
 
 def _indent(lines: list[str], by: str = "    ") -> list[str]:
@@ -359,9 +361,10 @@ def _example(entry: Entry) -> list[str]:
     return [*numpy, ">>> import xent", *lines]
 
 
-def _returns(has_value: bool, has_emit: bool) -> list[str]:
+def _returns(name: str, has_value: bool, has_emit: bool) -> list[str]:
     if has_value and has_emit:
-        return ["value : ndarray or scalar", f"    {_VALUE}", "gradient : ndarray", f"    {_GRADIENT}"]
+        what, text = _DERIVATIVES[name.rpartition("_and_")[2]]
+        return ["value : ndarray or scalar", f"    {_VALUE}", f"{what} : ndarray", f"    {text}"]
     return ["ndarray or scalar" if has_value else "ndarray", f"    {_VALUE if has_value else _ROWS}"]
 
 
@@ -430,7 +433,7 @@ def callable_doc(name: str, target: str, has_value: bool, has_emit: bool) -> str
                 "    float16 with bfloat16 gives float32. The two of 16 bits are computed in float32.",
             ],
         ),
-        *_section("Returns", _returns(has_value, has_emit)),
+        *_section("Returns", _returns(name, has_value, has_emit)),
         *_section("Raises", errors),
         *_section("Notes", _notes(target == "labels")),
         *_tail(entry),
