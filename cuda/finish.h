@@ -115,7 +115,7 @@ XENT_HD result<M> finish(const job &j, const row_facts<M> &row, const state<K, M
         split_lse(e.y, r.my, &r.y_hi, &r.y_lo);
     if constexpr (OP::is_js)
         factors_of_js(e, r);
-#define XENT_ONE(name, order, of_exp)                                                                               \
+#define XENT_ONE(name, order, of_exp)                                                                                  \
     if constexpr (OP::emit == EMIT_##name)                                                                             \
         factors_##name(e, r);
     XENT_EMITS(XENT_ONE)
@@ -140,7 +140,7 @@ XENT_HD void emit(const result<M> &r, tile<typename M::real, N> &v, bool held, t
     const writing<OP, M, N> w = {r, v};
     XENT_UNROLL
     for (int i = 0; i < N; i++) {
-#define XENT_ONE(name, order, of_exp)                                                                               \
+#define XENT_ONE(name, order, of_exp)                                                                                  \
     if constexpr (OP::emit == EMIT_##name)                                                                             \
         out[i] = emit_##name(w, i);
         XENT_EMITS(XENT_ONE)

@@ -100,6 +100,7 @@ XENT_CONSTANT bool xent_folds(reduce_kind kind) {
     F(LOGP, 0, 0)                                                                                                      \
     F(P, 0, 1)                                                                                                         \
     F(GRAD, 1, 1)                                                                                                      \
+    F(HESS, 2, 1)                                                                                                      \
     F(CE_TERM, 0, 0)                                                                                                   \
     F(KL_TERM, 0, 0)                                                                                                   \
     F(NLL_TERM, 0, 0)                                                                                                  \
@@ -135,9 +136,9 @@ XENT_CONSTANT emit_entry xent_emit_of(emit_kind emit) {
     switch (emit) {
     case EMIT_NONE:
         break;
-#define ONE(name, order, of_exp)                                                                                    \
+#define ONE(name, order, of_exp)                                                                                       \
     case EMIT_##name: {                                                                                                \
-        const emit_entry e = {order, of_exp};                                                                       \
+        const emit_entry e = {order, of_exp};                                                                          \
         return e;                                                                                                      \
     }
         XENT_EMITS(ONE)

@@ -66,7 +66,8 @@
  *   x_hi x_lo y_hi y_lo  log sum exp of x and of y, in two parts; of Jensen-Shannon x_hi and y_hi are the maxima, x_lo and y_lo the
  *                        difference of log sum exp(x - x_hi) and log sum exp(y - y_hi), in two parts
  *   xc xk xd yc yk yd    their references, and how far from c the maximum is
- *   px px_lo py g        factors of E(x) (two parts), E(y), t
+ *   px px_lo py g        factors of E(x) (two parts), E(y), t; of a Hessian g is the row's
+ *   rest                 1 - max p
  *   poison               NaN where the row's terms are all NaN, else 0
  *   patch                what belongs at the label
  *   gain                 Jensen-Shannon: sum p log(p/m)
@@ -86,6 +87,7 @@
     F(px_lo)                                                                                                           \
     F(py)                                                                                                              \
     F(g)                                                                                                               \
+    F(rest)                                                                                                            \
     F(poison)                                                                                                          \
     F(patch)                                                                                                           \
     F(gain)

@@ -76,6 +76,8 @@ _TABLE = [
     ("js_div_value_and_grad",                   "logits",    (5.0, 6.0),   (6.0, 5.0),   (0.51, 0.51)),
     ("kl_pointwise",                            "point",     (4.0,),       (4.0,),       (0.51,)),
     ("rel_entr",                                "point",     (5.0,),       (5.0,),       (0.51,)),
+    ("cross_entropy_value_and_hess",            "probs",     (5.0, 8.0),   (5.0, 8.0),   (0.51, 0.51)),
+    ("cross_entropy_with_labels_value_and_hess", "labels",   (4.0, 8.0),   (4.0, 8.0),   (0.51, 0.51)),
 ]
 # fmt: on
 
@@ -223,6 +225,7 @@ EDGES = [
     ("0 log 0", "entropy", ([1.0, 0.0],), 0.0),
     ("0 log 0", "softmax_entropy", ([3.0, -INF],), 0.0),
     ("0 log 0", "cross_entropy_value_and_grad", ([0.0, -INF], [1.0, 0.0]), (0.0, [0.0, 0.0])),
+    ("0 log 0", "cross_entropy_value_and_hess", ([0.0, -INF], [1.0, 0.0]), (0.0, [0.0, 0.0])),
     ("0 log 0", "kl_div_value_and_grad", ([0.0, -INF], [1.0, 0.0]), (0.0, [0.0, 0.0])),
     ("0 log 0", "kl_div_with_logits_value_and_grad", ([0.0, -INF], [0.0, -INF]), (0.0, [0.0, 0.0])),
     ("target at a logit of -inf", "cross_entropy", ([0.0, -INF], [0.5, 0.5]), INF),
@@ -256,6 +259,8 @@ EDGES = [
     ("NaN", "cross_entropy_terms", ([0.0, NAN], [1.0, 0.0]), [NAN, NAN]),
     ("NaN", "kl_div_terms", ([0.0, NAN], [1.0, 0.0]), [NAN, NAN]),
     ("NaN", "cross_entropy_value_and_grad", ([0.0, NAN], [1.0, 0.0]), (NAN, [NAN, NAN])),
+    ("NaN", "cross_entropy_value_and_hess", ([0.0, NAN], [1.0, 0.0]), (NAN, [NAN, NAN])),
+    ("NaN", "cross_entropy_with_labels_value_and_hess", ([0.0, NAN], 0), (NAN, [NAN, NAN])),
     ("NaN", "kl_div_value_and_grad", ([0.0, NAN], [1.0, 0.0]), (NAN, [NAN, NAN])),
     ("NaN", "kl_div_with_logits_value_and_grad", ([0.0, 0.0], [NAN, 0.0]), (NAN, [NAN, NAN])),
     ("NaN", "cross_entropy_with_labels_value_and_grad", ([0.0, NAN], 0), (NAN, [NAN, NAN])),
@@ -308,6 +313,7 @@ EDGES = [
     ("all-zero target", "cross_entropy", ([1.0, 2.0], [0.0, 0.0]), 0.0),
     ("all-zero target", "kl_div_with_log_probs", ([1.0, 2.0], [-INF, -INF]), 0.0),
     ("all-zero target", "cross_entropy_value_and_grad", ([1.0, 2.0], [0.0, 0.0]), (0.0, [0.0, 0.0])),
+    ("all-zero target", "cross_entropy_value_and_hess", ([1.0, 2.0], [0.0, 0.0]), (0.0, [0.0, 0.0])),
     ("all-zero target", "kl_div_value_and_grad", ([1.0, 2.0], [0.0, 0.0]), (0.0, [0.0, 0.0])),
     ("its own class", "nll", ([-0.5, NAN, -INF], 0), 0.5),
     ("its own class", "nll", ([0.0, -INF], 1), INF),
@@ -365,10 +371,10 @@ def readme_table():
 
 
 def with_budgets(header):
-    """xent.h or its template with each function's accuracy, and that of its gradient: float's and double's, as here."""
+    """xent.h or its template with each function's accuracy, and its derivative's: float's and double's, as here."""
 
     def restated(comment):
-        for output, lead in enumerate([r"(?:[Aa]ccuracy|Exact:)", r"of\sthe\sgradient"][: len(f4)]):
+        for output, lead in enumerate([r"(?:[Aa]ccuracy|Exact:)", r"of\sthe\s(?:gradient|Hessian)"][: len(f4)]):
             comment, times = re.subn(
                 rf"({lead}[\s*]+)[\d.]+(,[\s*]+)[\d.]*\d",
                 lambda m, o=output: f"{m[1]}{f4[o]:g}{m[2]}{f8[o]:g}",

@@ -322,7 +322,7 @@ def _sum(ar, values):
 
 
 def cross_entropy(ar, x, t):
-    """-sum t log softmax(x), its terms and its gradient, for exact weights t, the arithmetic's own numbers."""
+    """-sum t log softmax(x), its terms, gradient and Hessian's diagonal, for exact weights t, numbers of `ar`."""
     n = len(x)
     d = distribution(ar, x)
     terms, scale = _full(ar, n, 0.0), _full(ar, n, 0.0)
@@ -340,10 +340,12 @@ def cross_entropy(ar, x, t):
         spread = abs(terms)
     total = _sum(ar, t)
     grad = d.p * total - t if not bad else _full(ar, n, np.nan)
+    hess = total * d.p * (1 - d.p) if not bad else _full(ar, n, np.nan)
     return {
         "value": Quantity(_sum(ar, terms), _sum(ar, spread)),
         "terms": Quantity(terms, scale),
         "grad": Quantity(grad, d.p * abs(total) + abs(t)),
+        "hess": Quantity(hess, abs(total) * d.p * (1 - d.p)),
     }
 
 
@@ -511,12 +513,16 @@ DEFINITIONS = {
     "binary_cross_entropy": ("binary_cross_entropy", ("value",)),
     "js_div": ("js_div", ("value",)),
 }
-VARIANTS = {"_terms": ("terms",), "_value_and_grad": ("value", "grad")}
+VARIANTS = {"_terms": ("terms",), "_value_and_grad": ("value", "grad"), "_value_and_hess": ("value", "hess")}
 # All that a definition has, in order.
 RESULTS = {
-    definition: {"softmax_family": ("lse", "logp", "p"), "entropy": ("value",), "softmax_entropy": ("value",)}.get(
-        definition, ("value", "terms", "grad")
-    )
+    definition: {
+        "softmax_family": ("lse", "logp", "p"),
+        "entropy": ("value",),
+        "softmax_entropy": ("value",),
+        "cross_entropy": ("value", "terms", "grad", "hess"),
+        "labels": ("value", "terms", "grad", "hess"),
+    }.get(definition, ("value", "terms", "grad"))
     for definition, _ in DEFINITIONS.values()
 }
 

@@ -276,6 +276,46 @@ def test_callable_gradients(name, rng):
 
 
 @pytest.mark.parametrize("reduction", WITH_GRAD)
+def test_the_hessian_is_the_gradients_derivative(reduction, rng):
+    """Its diagonal, of cross-entropy with labels and with probabilities, under all options; and what it comes with."""
+    x = rng.standard_normal((N, C))
+    probs = 1.3 * cases.second("probs", "random", x, rng)
+    for labels, options in [(kind, options) for kind in (False, True) for options in ce_options(rng, kind)]:
+        target = labels_for(options, rng) if labels else probs
+
+        def slope(z, target=target, options=options):
+            return losses.cross_entropy(z, target, reduction=reduction, return_grad=True, **options)
+
+        value, grad, hess = losses.cross_entropy(
+            x, target, reduction=reduction, return_grad=True, return_hess=True, **options
+        )
+        np.testing.assert_array_equal(value, slope(x)[0])
+        np.testing.assert_array_equal(grad, slope(x)[1])
+        alone = losses.cross_entropy(x, target, reduction=reduction, return_hess=True, **options)
+        np.testing.assert_array_equal(hess, alone[1])
+        for c in range(C):
+            step = np.where(np.arange(C) == c, 1e-5, 0)
+            expected = (slope(x + step)[1] - slope(x - step)[1])[:, c] / 2e-5
+            np.testing.assert_allclose(hess[:, c], expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_confident_classes_keep_the_hessians_digits(dtype):
+    """1 - p of the likely class is what the others sum up to."""
+    x = np.array([[40, 0, 0], [0, 40, 0]], dtype)
+    for target in (np.array([0, 0]), np.array([[1, 0, 0], [0.5, 0.5, 0]], dtype)):
+        _, hess = losses.cross_entropy(x, target, reduction="sum", return_hess=True)
+        small = np.exp(-40.0)
+        expected = np.where(x == 40, 2 * small, small)
+        np.testing.assert_allclose(hess, expected, rtol=8 * np.finfo(dtype).eps)
+
+
+def test_the_hessian_goes_with_one_value():
+    with pytest.raises(ValueError, match="return_hess goes with one value a row or in all, not with reduction='terms'"):
+        losses.cross_entropy(np.zeros((2, 3)), [0, 1], reduction="terms", return_hess=True)
+
+
+@pytest.mark.parametrize("reduction", WITH_GRAD)
 def test_the_other_gradients(reduction, rng):
     """nll with respect to the log-probabilities, the rest to the logits; js_div to the first operand."""
     x, y = rng.standard_normal((2, N, C))
@@ -906,6 +946,7 @@ def test_signatures():
         "label_smoothing": 0.0,
         "reduction": "mean",
         "return_grad": False,
+        "return_hess": False,
         "dtype": None,
     }
     kl = inspect.signature(losses.kl_div).parameters

@@ -40,6 +40,7 @@ class Distribution:
         self.logp = self.shifted - self.log_s
         self.logp_scale = np.where(np.isfinite(self.shifted), abs(self.shifted) + self.log_s, 1)
         self.p = e / (1 + rest)
+        self.others = np.where(self.p > 0.5, rest / (1 + rest), 1 - self.p)
         infinite, empty, bad = top == np.inf, top == -np.inf, np.isnan(x).any(axis=1, keepdims=True)
         self.lse = np.where(infinite, np.inf, np.where(empty, -np.inf, self.lse))
         at = x == np.inf
@@ -86,7 +87,8 @@ def cross_entropy(x, t):
     terms = np.where(bad, np.nan, -_weighted(t, d.logp))
     total = t.sum(axis=1, keepdims=True)
     return _of_terms(terms, abs(t) * d.logp_scale) | {
-        "grad": Quantity(np.where(bad, np.nan, total * d.p - t), abs(total) * d.p + abs(t))
+        "grad": Quantity(np.where(bad, np.nan, total * d.p - t), abs(total) * d.p + abs(t)),
+        "hess": Quantity(np.where(bad, np.nan, total * d.p * d.others), abs(total) * d.p * d.others),
     }
 
 

@@ -1,5 +1,5 @@
 /* ce.h: cross-entropy, of target probabilities and of labels, and negative log-likelihoods; and the gradient of every loss that is
- * linear in log_softmax, which is T softmax(x) - t.
+ * linear in log_softmax, which is T softmax(x) - t, and its Hessian's diagonal.
  *
  * Its other half is kernels/math/ce.h. Here b sums up half of what it does there, for the difference of two logits may leave the
  * range of what a row is computed in. */
@@ -43,16 +43,19 @@ template <class E> XENT_HD typename E::W value_NLL(const E &e) {
 }
 
 /* ---- the gradient ---- */
+/* softmax(x) at the label. */
+template <class E> XENT_HD typename E::R label_p(const E &e) {
+    using M = typename E::M;
+    return exp_of<M>(e.row.x_label, reference_of<M>(e.s.x.m)) * e.x.inv.value();
+}
 template <class E> XENT_HD void factors_GRAD(const E &e, result<typename E::M> &r) {
     using R = typename E::R;
-    using M = typename E::M;
     using OP = typename E::OP;
     r.px = (e.scale * e.x.inv * e.total).value();
     r.py = OP::target == XENT_TARGET_LOGITS ? (e.scale * e.y.inv).value() : e.py * e.scale.value();
     if constexpr (OP::labels) {
-        const R at = e.row.x_label, m = e.s.x.m;
-        const R p = exp_of<M>(at, reference_of<M>(m)) * e.x.inv.value();
-        r.patch = e.scale.value() * (at == m ? -e.x.rest : p - R(1)); /* 1 - p without its cancellation */
+        const R at = e.row.x_label, p = label_p(e);
+        r.patch = e.scale.value() * (at == e.s.x.m ? -e.x.rest : p - R(1)); /* 1 - p without its cancellation */
         r.patch = at == fp<R>::infinity ? fp<R>::nan : r.patch;
         r.px = e.row.label >= 0 ? r.px : R(0);
     }
@@ -65,6 +68,25 @@ template <class W> XENT_HD typename W::R emit_GRAD(const W &w, int i) {
         return e - w.v.ey[i] * w.r.py;
     else
         return fma(-w.v.t[i], w.r.g, e);
+}
+
+/* ---- the Hessian's diagonal, T p (1 - p) ---- */
+/* p (1 - p) without cancellation: above 1/2 the rest is 1 - p, of the one class that can be. */
+template <class R> XENT_HD R spread_of(R p, R rest) {
+    return p * (p > R(0.5) ? rest : R(1) - p);
+}
+template <class E> XENT_HD void factors_HESS(const E &e, result<typename E::M> &r) {
+    using R = typename E::R;
+    r.px = e.x.inv.value();
+    r.rest = e.x.rest;
+    r.g = (e.scale * e.total).value();
+    if constexpr (E::OP::labels) {
+        r.g = e.row.label >= 0 ? r.g : R(0);
+        r.patch = e.row.x_label == fp<R>::infinity ? fp<R>::nan : spread_of(label_p(e), r.rest) * r.g;
+    }
+}
+template <class W> XENT_HD typename W::R emit_HESS(const W &w, int i) {
+    return spread_of(w.v.ex[i] * w.r.px, w.r.rest) * w.r.g;
 }
 
 /* ---- terms ---- */

@@ -1,5 +1,5 @@
 /* ce.h: cross-entropy, of target probabilities and of labels, and negative log-likelihoods; and the gradient of every loss that is
- * linear in log_softmax, which is T softmax(x) - t. */
+ * linear in log_softmax, which is T softmax(x) - t, and its Hessian's diagonal. */
 /* ---- folding ---- */
 /* With target probabilities: sum t (m - x) for cross-entropy, sum t (log t + m - x) for KL. */
 INLINE void FN(fold_probs)(const FN(tile) * T, const bool tops, const bool keeps, R *keep, FN(state) * s,
@@ -53,6 +53,12 @@ INLINE V FN(value_NLL)(FN(ending) * e) {
 }
 
 /* ---- the gradient ---- */
+/* softmax(x) at the label. */
+INLINE V FN(label_p)(const FN(ending) * e) {
+    V at = e->row->x_label, c = e->s->x.ref.c;
+    V d = vmax(vset((R)-XENT_PLAIN - EXP_LOW), vif(mne(at, c), vsub(at, c)));
+    return vmul(FN(vexp2ref)(d, e->s->x.ref.k), e->x.inv);
+}
 INLINE void FN(factors_GRAD)(const FN(ending) * e, FN(finished) * f) {
     const V zero = vset((R)0), one = vset((R)1), scale = e->row->scale;
     f->px = vmul(vmul(scale, e->x.inv), e->total);
@@ -60,9 +66,7 @@ INLINE void FN(factors_GRAD)(const FN(ending) * e, FN(finished) * f) {
     if (e->target != XENT_TARGET_LABELS)
         return;
     M known = mne(e->row->known, zero);
-    V at = e->row->x_label, c = e->s->x.ref.c;
-    V d = vmax(vset((R)-XENT_PLAIN - EXP_LOW), vif(mne(at, c), vsub(at, c)));
-    V p = vmul(FN(vexp2ref)(d, e->s->x.ref.k), e->x.inv);
+    V at = e->row->x_label, p = FN(label_p)(e);
     f->px = vif(known, f->px);
     /* 1 - p without its cancellation */
     f->patch = vmul(scale, vsel(meq(at, e->s->x.m), vsub(zero, e->x.rest), vsub(p, one)));
@@ -81,6 +85,27 @@ INLINE void FN(emit_GRAD)(const FN(writing) * w) {
             V t = GET_T(w->T, (R)0);
             PUT(vfnma(t, g, vmul(EXP_X(w, fx), px)));
         });
+}
+
+/* ---- the Hessian's diagonal, T p (1 - p) ---- */
+/* p (1 - p) without cancellation: above 1/2 the rest is 1 - p, of the one class that can be. */
+INLINE V FN(spread_of)(V p, V rest) {
+    return vmul(p, vsel(mlt(vset((R)0.5), p), rest, vsub(vset((R)1), p)));
+}
+INLINE void FN(factors_HESS)(const FN(ending) * e, FN(finished) * f) {
+    f->px = e->x.inv;
+    f->rest = e->x.rest;
+    f->g = vmul(e->row->scale, e->total);
+    if (e->target != XENT_TARGET_LABELS)
+        return;
+    f->g = vif(mne(e->row->known, vset((R)0)), f->g);
+    f->patch = vmul(FN(spread_of)(FN(label_p)(e), f->rest), f->g);
+    f->patch = vsel(meq(e->row->x_label, vset(INF)), vset((R)NAN), f->patch);
+}
+INLINE void FN(emit_HESS)(const FN(writing) * w) {
+    REF(w, fx, x);
+    const V px = ROW(w, px), g = ROW(w, g), rest = ROW(w, rest);
+    WRITE(w, { PUT(vmul(FN(spread_of)(vmul(EXP_X(w, fx), px), rest), g)); });
 }
 
 /* ---- terms ---- */

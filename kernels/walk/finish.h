@@ -78,7 +78,7 @@ INLINE FN(finished)
     switch (emit) {
     case EMIT_NONE:
         break;
-#define ONE(name, order, of_exp)                                                                                    \
+#define ONE(name, order, of_exp)                                                                                       \
     case EMIT_##name:                                                                                                  \
         FN(factors_##name)(&e, &f);                                                                                    \
         break;
@@ -92,7 +92,7 @@ INLINE void FN(emit_tile)(const emit_kind emit, const FN(writing) * w) {
     switch (emit) {
     case EMIT_NONE:
         break;
-#define ONE(name, order, of_exp)                                                                                    \
+#define ONE(name, order, of_exp)                                                                                       \
     case EMIT_##name:                                                                                                  \
         FN(emit_##name)(w);                                                                                            \
         break;

@@ -182,6 +182,26 @@ ENTRIES = {
         array([-0.5,  0.5])
         """,
     ),
+    "cross_entropy_value_and_hess": Entry(
+        "cross_entropy and the diagonal of its Hessian with respect to the logits, in one call.",
+        "-sum_c t_c log_softmax(x)_c, and T p_c (1 - p_c) with p = softmax(x) and T = sum_c t_c",
+        _SHANNON,
+        """
+        >>> value, hessian = xent.cross_entropy_value_and_hess([0.0, 0.0], [1.0, 0.0])
+        >>> hessian
+        array([0.25, 0.25])
+        """,
+    ),
+    "cross_entropy_with_labels_value_and_hess": Entry(
+        "cross_entropy_with_labels and the diagonal of its Hessian with respect to the logits, in one call.",
+        "-log_softmax(x)_y, and p_c (1 - p_c) with p = softmax(x)",
+        _SHANNON,
+        """
+        >>> value, hessian = xent.cross_entropy_with_labels_value_and_hess([40.0, 0.0, 0.0], 0)
+        >>> hessian
+        array([8.49670851e-18, 4.24835426e-18, 4.24835426e-18])
+        """,
+    ),
     "kl_div_value_and_grad": Entry(
         "kl_div and its gradient with respect to the logits, in one call.",
         "sum_c t_c (log t_c - log_softmax(x)_c), and T softmax(x)_c - t_c with T = sum_c t_c",
@@ -344,6 +364,7 @@ _VALUE = "One value a row, of the batch shape; a NumPy scalar for a single row."
 _ROWS = "One value a row and class, of the broadcast shape of the operands."
 _DERIVATIVES = {
     "grad": ("gradient", "The gradient of each row's value with respect to its first operand, of the broadcast shape."),
+    "hess": ("hessian", "The diagonal of the Hessian of each row's value with respect to the logits, of their shape."),
 }
 
 

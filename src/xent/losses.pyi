@@ -23,6 +23,7 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     reduction: _Reduction = "mean",
     return_grad: Literal[False] = False,
+    return_hess: Literal[False] = False,
     dtype: DTypeLike | None = None,
 ) -> Any: ...
 @overload
@@ -37,9 +38,42 @@ def cross_entropy(
     where: ArrayLike | None = None,
     label_smoothing: float = 0.0,
     reduction: _Reduced = "mean",
-    return_grad: Literal[True],
+    return_grad: Literal[False] = False,
+    return_hess: Literal[True],
     dtype: DTypeLike | None = None,
 ) -> tuple[Any, _Floats]: ...
+@overload
+def cross_entropy(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    where: ArrayLike | None = None,
+    label_smoothing: float = 0.0,
+    reduction: _Reduced = "mean",
+    return_grad: Literal[True],
+    return_hess: Literal[False] = False,
+    dtype: DTypeLike | None = None,
+) -> tuple[Any, _Floats]: ...
+@overload
+def cross_entropy(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    where: ArrayLike | None = None,
+    label_smoothing: float = 0.0,
+    reduction: _Reduced = "mean",
+    return_grad: Literal[True],
+    return_hess: Literal[True],
+    dtype: DTypeLike | None = None,
+) -> tuple[Any, _Floats, _Floats]: ...
 @overload
 def kl_div(
     logits: ArrayLike,
