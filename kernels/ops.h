@@ -109,6 +109,7 @@ XENT_CONSTANT bool xent_folds(reduce_kind kind) {
     F(BCE_GRAD, 1, 0)                                                                                                  \
     F(JS_TERM, 0, 0)                                                                                                   \
     F(JS_GRAD, 1, 0)                                                                                                   \
+    F(TARGET_GRAD, 1, 0)                                                                                               \
     F(KL_POINT, 0, 0)                                                                                                  \
     F(REL_ENTR, 0, 0)
 
@@ -128,7 +129,8 @@ typedef enum {
 
 typedef struct emit_entry {
     int order;   /* of the derivative of the value that it is; 0: none      */
-    bool of_exp; /* it can use the exponentials that the reduction had      */
+    bool of_exp; /* it is made of exponentials that the reduction can keep, */
+                 /* and of no logits                                        */
 } emit_entry;
 
 XENT_CONSTANT emit_entry xent_emit_of(emit_kind emit) {

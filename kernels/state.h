@@ -64,7 +64,8 @@
 
 /* What follows from a row's state: the factors of its emit. REFERENCE: as above.
  *   x_hi x_lo y_hi y_lo  log sum exp of x and of y, in two parts; of Jensen-Shannon x_hi and y_hi are the maxima, x_lo and y_lo the
- *                        difference of log sum exp(x - x_hi) and log sum exp(y - y_hi), in two parts
+ *                        difference of log sum exp(x - x_hi) and log sum exp(y - y_hi), in two parts; of the gradient of KL's
+ *                        target x_hi and x_lo are the mean of x - y under t
  *   xc xk xd yc yk yd    their references, and how far from c the maximum is
  *   px px_lo py g        factors of E(x) (two parts), E(y), t; of a Hessian g is the row's
  *   rest                 1 - max p

@@ -78,6 +78,7 @@ _TABLE = [
     ("rel_entr",                                "point",     (5.0,),       (5.0,),       (0.51,)),
     ("cross_entropy_value_and_hess",            "probs",     (5.0, 8.0),   (5.0, 8.0),   (0.51, 0.51)),
     ("cross_entropy_with_labels_value_and_hess", "labels",   (4.0, 8.0),   (4.0, 8.0),   (0.51, 0.51)),
+    ("kl_div_with_logits_value_and_target_grad", "logits",   (6.0, 6.0),   (7.0, 6.0),   (0.51, 0.51)),
 ]
 # fmt: on
 
@@ -228,6 +229,7 @@ EDGES = [
     ("0 log 0", "cross_entropy_value_and_hess", ([0.0, -INF], [1.0, 0.0]), (0.0, [0.0, 0.0])),
     ("0 log 0", "kl_div_value_and_grad", ([0.0, -INF], [1.0, 0.0]), (0.0, [0.0, 0.0])),
     ("0 log 0", "kl_div_with_logits_value_and_grad", ([0.0, -INF], [0.0, -INF]), (0.0, [0.0, 0.0])),
+    ("0 log 0", "kl_div_with_logits_value_and_target_grad", ([0.0, -INF], [0.0, -INF]), (0.0, [0.0, 0.0])),
     ("target at a logit of -inf", "cross_entropy", ([0.0, -INF], [0.5, 0.5]), INF),
     ("target at a logit of -inf", "cross_entropy_with_labels", ([0.0, -INF], 1), INF),
     ("target at a logit of -inf", "kl_div", ([0.0, -INF], [0.5, 0.5]), INF),
@@ -241,6 +243,7 @@ EDGES = [
     ("target at a logit of -inf", "kl_div_terms", ([0.0, -INF], [1.0, 0.5]), [0.0, INF]),
     ("target at a logit of -inf", "cross_entropy_value_and_grad", ([0.0, -INF], [0.5, 0.5]), (INF, [0.5, -0.5])),
     ("target at a logit of -inf", "kl_div_value_and_grad", ([0.0, -INF], [0.5, 0.5]), (INF, [0.5, -0.5])),
+    ("infinite", "kl_div_with_logits_value_and_target_grad", ([0.0, -INF], [0.0, 0.0]), (INF, [-INF, INF])),
     ("target at a logit of -inf", "cross_entropy_with_labels_value_and_grad", ([0.0, -INF], 1), (INF, [1.0, -1.0])),
     ("teacher has it -inf", "kl_div_with_logits", ([0.0, 0.0], [0.0, -INF]), np.log(2.0)),
     ("NaN", "logsumexp", ([0.0, NAN, 1.0],), NAN),
@@ -277,6 +280,7 @@ EDGES = [
     ("all -inf", "kl_div_with_logits", ([-INF, -INF], [0.0, 0.0]), NAN),
     ("all -inf", "kl_div_with_logits", ([0.0, 0.0], [-INF, -INF]), NAN),
     ("all -inf", "kl_div_with_logits_terms", ([0.0, 0.0], [-INF, -INF]), [NAN, NAN]),
+    ("all -inf", "kl_div_with_logits_value_and_target_grad", ([0.0, 0.0], [-INF, -INF]), (NAN, [NAN, NAN])),
     ("all -inf", "kl_div_with_logits_value_and_grad", ([0.0, 0.0], [-INF, -INF]), (NAN, [NAN, NAN])),
     ("one +inf", "logsumexp", ([1.0, INF, -INF],), INF),
     ("one +inf", "log_softmax", ([1.0, INF, -INF],), [-INF, NAN, -INF]),

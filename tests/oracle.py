@@ -350,7 +350,7 @@ def cross_entropy(ar, x, t):
 
 
 def kl_div(ar, x, target):
-    """T KL(t/T, softmax x) + h(T), its terms and its gradient."""
+    """T KL(t/T, softmax x) + h(T), its terms, its gradient, and that of the target's logits, if t is their softmax."""
     n = len(x)
     d = distribution(ar, x)
     t = target.t
@@ -378,9 +378,14 @@ def kl_div(ar, x, target):
         else:
             # T log T is a term of its own, and T in it a rounded sum.
             scale_of_value = scale_of_value + abs(h) + total
+    target_grad = terms - t * raw if np.isfinite(float(raw)) else _full(ar, n, np.nan)
+    if float(raw) == np.inf:  # its limit, as the logits that make it so fall
+        sides = np.where(np.asarray(terms).astype(np.float64) == np.inf, np.where(t == 1, 0.0, np.inf), -np.inf)
+        target_grad = ar.wrap(np.where(t == 0, 0.0, sides))
     return {
         "value": Quantity(value, scale_of_value),
         "terms": Quantity(terms, scale),
+        "target_grad": Quantity(target_grad, abs(terms) + t * _sum(ar, abs(terms))),
         "grad": Quantity(d.p * total - t if not bad else _full(ar, n, np.nan), d.p * abs(total) + abs(t)),
     }
 
@@ -514,6 +519,7 @@ DEFINITIONS = {
     "js_div": ("js_div", ("value",)),
 }
 VARIANTS = {"_terms": ("terms",), "_value_and_grad": ("value", "grad"), "_value_and_hess": ("value", "hess")}
+VARIANTS["_value_and_target_grad"] = ("value", "target_grad")
 # All that a definition has, in order.
 RESULTS = {
     definition: {
@@ -522,6 +528,7 @@ RESULTS = {
         "softmax_entropy": ("value",),
         "cross_entropy": ("value", "terms", "grad", "hess"),
         "labels": ("value", "terms", "grad", "hess"),
+        "kl_logits": ("value", "terms", "grad", "target_grad"),
     }.get(definition, ("value", "terms", "grad"))
     for definition, _ in DEFINITIONS.values()
 }
@@ -538,6 +545,13 @@ def definition_of(name):
 def rng_of(name, *what):
     """Random numbers that the variants of a definition have in common, so that they are asked for once."""
     return np.random.default_rng(list(repr((definition_of(name)[0], *map(str, what))).encode()))
+
+
+def distance_of_logits(x, y, dtype):
+    """An eps of the largest difference in each row: differences are known to twice the digits of the dtype."""
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(np.asarray(x, np.float64) - np.asarray(y, np.float64))
+    return float(finfo(dtype).eps) * np.where(np.isfinite(apart), apart, 0.0).max(axis=-1, initial=0.0)
 
 
 def _row(ar, definition, x, target, dtype):
@@ -564,7 +578,10 @@ def _row(ar, definition, x, target, dtype):
     if definition == "kl_probs":
         return kl_div(ar, x, target_from_probs(ar, target, dtype, len(x)))
     if definition == "kl_logits":
-        return kl_div(ar, x, target_from_logits(ar, target))
+        of_logits = target_from_logits(ar, target)
+        row = kl_div(ar, x, of_logits)
+        row["target_grad"].scale = row["target_grad"].scale + of_logits.t * distance_of_logits(x, target, dtype)
+        return row
     if definition == "kl_log_probs":
         return kl_div(ar, x, target_from_log_probs(ar, target, dtype, len(x)))
     raise ValueError(definition)

@@ -103,7 +103,7 @@ def test_extreme_magnitudes(case, rng):
     refs = oracle.evaluate(case.name, *arrays)
     if case.name.startswith("kl_div") and not case.name.endswith("terms"):
         # Beyond 2^50 a logit has no digits left to centre differences with: the divergence is a plain sum there.
-        terms = oracle.evaluate(case.name.removesuffix("_value_and_grad") + "_terms", *arrays)[0]
+        terms = oracle.evaluate(case.name.partition("_value_and_")[0] + "_terms", *arrays)[0]
         far = (np.abs(x) > 2.0**50).any(axis=1) & np.isfinite(x).all(axis=1)
         refs[0].scale[far] = terms.scale.sum(axis=1)[far]
     check(case, arrays, refs, "extreme")

@@ -276,6 +276,37 @@ def test_callable_gradients(name, rng):
 
 
 @pytest.mark.parametrize("reduction", WITH_GRAD)
+def test_the_gradient_of_the_target(reduction, rng):
+    """Of KL with respect to the target's logits, under all options; near rows keep its digits."""
+    x, y = rng.standard_normal((2, N, C))
+    for options in [*kl_options(rng), {"temperature": 0.7}]:
+
+        def f(z, options=options):
+            return losses.kl_div(x, z, target_kind="logits", reduction=reduction, **options)
+
+        value, grad = losses.kl_div(
+            x, y, target_kind="logits", reduction=reduction, return_grad=True, grad_of="target", **options
+        )
+        np.testing.assert_array_equal(value, f(y))
+        np.testing.assert_allclose(grad, central_differences(f, y), atol=3e-9)
+    near = x + 1e-9 * y
+    _, grad = losses.kl_div(x, near, target_kind="logits", reduction="sum", return_grad=True, grad_of="target")
+    p, d = cases.softmax64(near), near - x
+    np.testing.assert_allclose(grad, p * (d - (p * d).sum(axis=1, keepdims=True)), rtol=1e-12, atol=1e-24)
+
+
+def test_what_grad_of_takes():
+    x = np.zeros((2, 3))
+    for options, message in [
+        ({"grad_of": "teacher"}, "grad_of must be logits or target, got 'teacher'"),
+        ({"grad_of": "target", "target_kind": "logits"}, "goes with return_grad=True"),
+        ({"grad_of": "target", "return_grad": True}, 'goes with return_grad=True and target_kind="logits"'),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            losses.kl_div(x, x, **options)
+
+
+@pytest.mark.parametrize("reduction", WITH_GRAD)
 def test_the_hessian_is_the_gradients_derivative(reduction, rng):
     """Its diagonal, of cross-entropy with labels and with probabilities, under all options; and what it comes with."""
     x = rng.standard_normal((N, C))
@@ -988,6 +1019,7 @@ def memory_calls(rng):
         yield f"labels {reduction}", limit, lambda r=reduction: losses.cross_entropy(x, y, reduction=r)
         yield f"labels, options {reduction}", limit, lambda r=reduction: losses.cross_entropy(x, y, reduction=r, **many)
         yield f"probs {reduction}", limit, lambda r=reduction: losses.cross_entropy(x, t, reduction=r)
+        "grad_of": "logits",
         yield f"probs, options {reduction}", limit, lambda r=reduction: losses.cross_entropy(x, t, reduction=r, **many)
         yield f"kl {reduction}", limit, lambda r=reduction: losses.kl_div(x, t, reduction=r)
         yield (

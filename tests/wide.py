@@ -115,8 +115,11 @@ def kl_div(x, t, log_t, log_scale, tau):
     means_one = abs(total - 1) <= tau
     value = np.where(usual, np.where(means_one, centred, centred + h), plain)
     scale = np.where(usual & ~means_one, spread + abs(h) + total, spread)
+    sides = np.where(terms == np.inf, np.where(t == 1, 0, np.inf), -np.inf)
+    target_grad = np.where(plain[:, None] == np.inf, np.where(t == 0, 0, sides), terms - t * plain[:, None])
     return {
         "value": Quantity(value, scale),
+        "target_grad": Quantity(target_grad, abs(terms) + t * abs(terms).sum(axis=1, keepdims=True)),
         "terms": Quantity(terms, _weighted(abs(t), log_scale + d.logp_scale)),
         "grad": Quantity(np.where(bad, np.nan, total[:, None] * d.p - t), abs(total)[:, None] * d.p + abs(t)),
     }
@@ -231,7 +234,11 @@ def _row(definition, x, target):
     if definition in ("cross_entropy", "binary_cross_entropy"):
         return globals()[definition](x, wrap(target))
     kind = definition.removeprefix("kl_")
-    return kl_div(x, *globals()[f"target_from_{kind}"](target, target.dtype))
+    of_kind = globals()[f"target_from_{kind}"](target, target.dtype)
+    row = kl_div(x, *of_kind)
+    far = oracle.distance_of_logits(x, target, target.dtype)[:, None]
+    row["target_grad"].scale = row["target_grad"].scale + of_kind[0] * far
+    return row
 
 
 def judge(name, *operands):

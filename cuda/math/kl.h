@@ -309,6 +309,36 @@ template <class W> XENT_HD typename W::R emit_KL_TERM(const W &w, int i) {
     }
 }
 
+/* ---- the gradient with respect to the target's logits y, t ((y - x) - mean), the mean of y - x under t ---- */
+template <class E> XENT_HD void factors_TARGET_GRAD(const E &e, result<typename E::M> &r) {
+    using R = typename E::R;
+    const auto move = settled(e.s.kl.u) / settled(e.s.kl.w);
+    const R v = r.value.value();
+    R low;
+    R c = two_sum(e.s.kl.c, move.hi, &low);
+    const R c_lo = low + (e.s.kl.c_lo + move.lo);
+    /* Where the centred sums left their range it follows from the divergence. Infinite with it; and without a number where logits
+     * are so large that no difference is one. */
+    c = finite(c) ? c : (e.x.lse - e.y.lse).value() - v;
+    r.x_hi = v == fp<R>::infinity ? -fp<R>::infinity : finite(c) ? c : fp<R>::nan;
+    r.x_lo = finite(c_lo) ? c_lo : R(0);
+    r.py = e.y.inv.value();
+    r.poison = v != v ? fp<R>::nan : R(0);
+}
+template <class W> XENT_HD typename W::R emit_TARGET_GRAD(const W &w, int i) {
+    using M = typename W::M;
+    using R = typename W::R;
+    R lost;
+    const R d = two_sum(w.v.t[i], -w.v.x[i], &lost), t = exp_of<M>(w.v.t[i], reference_of<M>(w.r.my)) * w.r.py;
+    R u = (d + w.r.x_hi) + ((finite(lost) ? lost : R(0)) + w.r.x_lo);
+    /* Of infinite ones those that make the divergence so rise, if there are others to fall; what has no difference has none. */
+    if (u != u)
+        u = w.r.x_hi == -fp<R>::infinity && t < R(1) - (sizeof(R) == 4 ? R(0x1p-20) : R(0x1p-49)) ? fp<R>::infinity
+                                                                                                  : R(0);
+    const R weight = t * w.r.g;
+    return (weight != R(0) ? weight * u : R(0)) + w.r.poison;
+}
+
 } // namespace xent
 
 #endif

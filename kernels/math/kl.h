@@ -521,3 +521,33 @@ INLINE void FN(emit_KL_TERM)(const FN(writing) * w) {
             PUT(vadd(vif(mne(weight, zero), v), poison));
         });
 }
+
+/* ---- the gradient with respect to the target's logits y, t ((y - x) - mean), the mean of y - x under t ---- */
+/* The mean is -(c + U/W), which keeps its digits however near the rows are: (log t - log q) - KL has two log sum exp in it. */
+INLINE void FN(factors_TARGET_GRAD)(const FN(ending) * e, FN(finished) * f) {
+    const V inf = vset(INF), nan = vset((R)NAN), v = e->value;
+    const FN(kl) *s = &e->s->kl;
+    V low, c = FN(two_sum)(s->c, vdiv(FN(value)(s->u), FN(value)(s->w)), &low);
+    /* Where the centred sums left their range it follows from the divergence. Infinite with it; and without a number where logits
+     * are so large that no difference is one. */
+    c = vsel(mlt(vabs(c), inf), c, vsub(vsub(e->x.lse, e->y.lse), v));
+    c = vsel(meq(v, inf), vset(-INF), vsel(mlt(vabs(c), inf), c, nan));
+    f->x_hi = e->rough ? FN(vfirst24)(c) : c;
+    f->x_lo = vadd(vsub(c, f->x_hi), vadd(low, s->c_lo));
+    f->x_lo = vif(mlt(vabs(f->x_lo), inf), f->x_lo);
+    f->py = e->py;
+    f->poison = vif(mne(v, v), nan);
+}
+INLINE void FN(emit_TARGET_GRAD)(const FN(writing) * w) {
+    REF(w, fy, y);
+    const V mean = ROW(w, x_hi), mean_lo = ROW(w, x_lo), py = ROW(w, py), g = ROW(w, g), poison = ROW(w, poison);
+    const V zero = vset((R)0), inf = vset(INF), nearly = vset((R)1 - (R)(XENT_REAL == 32 ? 0x1p-20 : 0x1p-49));
+    WRITE(w, {
+        V y = GET_T(w->T, -INF), lost, d = FN(two_sum)(y, vsub(zero, GET_X(w->T)), &lost);
+        V t = vmul(FN(vexp_ref)(y, fy), py), weight = vmul(t, g);
+        V u = vadd(vadd(d, mean), vadd(vif(mlt(vabs(lost), inf), lost), mean_lo));
+        /* Of infinite ones those that make the divergence so rise, if there are others to fall; what has no difference has none. */
+        u = vsel(mne(u, u), vif(mand(meq(mean, vset(-INF)), mlt(t, nearly)), inf), u);
+        PUT(vadd(vif(mne(weight, zero), vmul(weight, u)), poison));
+    });
+}

@@ -28,6 +28,7 @@ typedef struct FN(ending) {
     V total; /* sum of the target */
     V py;    /* what E(y) is multiplied by to give the target, where that is in log space */
     M again; /* out: the state left its range */
+    V value; /* the row's, without its weight: for factors */
 } FN(ending);
 
 /* group_result, a lane a row. */

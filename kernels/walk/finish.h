@@ -58,6 +58,7 @@ INLINE FN(finished)
         XENT_VALUES(ONE)
 #undef ONE
     }
+    e.value = v;
     f.value = FN(weigh)(v, row->weight);
     f.again = e.again;
     if (!emits)

@@ -316,6 +316,16 @@ ENTRIES = {
         array([-0.137327,  0.137327])
         """,
     ),
+    "kl_div_with_logits_value_and_target_grad": Entry(
+        "kl_div_with_logits and its gradient with respect to the target's logits, in one call.",
+        "KL(p, softmax(x)), and p_c (log p_c - log_softmax(x)_c - KL(p, softmax(x))) with p = softmax(t)",
+        _KULLBACK,
+        """
+        >>> value, gradient = xent.kl_div_with_logits_value_and_target_grad([0.0, 0.0], [1.0, 0.0])
+        >>> gradient.round(6)
+        array([ 0.196612, -0.196612])
+        """,
+    ),
     "kl_pointwise": Entry(
         "t (log t - x) of a log-probability x, taken as it is, and a probability t; not reduced.",
         "t (log t - x), 0 where t = 0, NaN where t < 0",
@@ -364,6 +374,7 @@ _VALUE = "One value a row, of the batch shape; a NumPy scalar for a single row."
 _ROWS = "One value a row and class, of the broadcast shape of the operands."
 _DERIVATIVES = {
     "grad": ("gradient", "The gradient of each row's value with respect to its first operand, of the broadcast shape."),
+    "target_grad": ("gradient", "The gradient of each row's value with respect to its target, of the broadcast shape."),
     "hess": ("hessian", "The diagonal of the Hessian of each row's value with respect to the logits, of their shape."),
 }
 

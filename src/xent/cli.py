@@ -188,7 +188,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
 }
 FILES = ("weight", "pos_weight", "sample_weight", "where")
-NOT_HERE = ("return_grad", "out", "dtype")  # options of xent.losses that are for programs
+NOT_HERE = ("return_grad", "return_hess", "grad_of", "out", "dtype")  # options of xent.losses that are for programs
 
 OPERANDS = {
     "logits": "the prediction",

@@ -240,6 +240,7 @@ def kl_div(
     where=None,
     reduction="mean",
     return_grad=False,
+    grad_of="logits",
     dtype=None,
 ):
     """Kullback-Leibler divergence of a target distribution from the softmax of logits, in nats.
@@ -280,6 +281,11 @@ def kl_div(
     return_grad : bool, default False
         Also return the gradient with respect to the logits of what is returned: of each row's own value for "none",
         of the scalar for "sum" and "mean".
+    grad_of : {"logits", "target"}, default "logits"
+        What `return_grad` is with respect to: "target" is that of the target's logits, ``t (log t - log_softmax(x) -
+        KL)`` over `temperature`, for ``target_kind="logits"``. Reverse KL, as distillation has it, is
+        ``kl_div(teacher, student, target_kind="logits", return_grad=True, grad_of="target")``. Of an infinite
+        divergence it is +inf at the classes that make it so, and -inf at others that the target has.
     dtype : dtype, optional
         Of everything returned, which is computed in float64 where it is float64 and in float32 otherwise. By default
         the dtypes below.
@@ -297,8 +303,9 @@ def kl_div(
     TypeError
         An operand is complex, longdouble or object, or a weight, a temperature or `where` is masked.
     ValueError
-        Shapes that do not match, an unknown reduction or target_kind, a temperature that is not positive, or
-        `return_grad` with "terms" or "per_class".
+        Shapes that do not match, an unknown reduction, target_kind or grad_of, a temperature that is not positive,
+        `return_grad` with "terms" or "per_class", or ``grad_of="target"`` without `return_grad` or of a target that
+        is not logits.
 
     Examples
     --------
@@ -319,11 +326,17 @@ def kl_div(
     if target_kind == "probs" and where is None:
         logits, target = operand(logits, name, "logits"), operand(target, name, "target")
         _check_not_counts(name, logits, target)
+    if not (isinstance(grad_of, str) and grad_of in ("logits", "target")):
+        raise ValueError(f"{name}: grad_of must be logits or target, got {grad_of!r}")
+    if grad_of == "target" and not (return_grad and target_kind == "logits"):
+        raise ValueError(f'{name}: grad_of="target" goes with return_grad=True and target_kind="logits"')
     operation = _KL_OPERATIONS[target_kind]
     if reduction in ("terms", "per_class"):
         operation += "_terms"
+    elif return_grad:
+        operation += "_value_and_grad" if grad_of == "logits" else "_value_and_target_grad"
     return evaluate_loss(
-        operation + "_value_and_grad" * bool(return_grad),
+        operation,
         logits,
         target,
         Options(

@@ -86,6 +86,7 @@ def kl_div(
     where: ArrayLike | None = None,
     reduction: _Reduction = "mean",
     return_grad: Literal[False] = False,
+    grad_of: Literal["logits"] = "logits",
     dtype: DTypeLike | None = None,
 ) -> Any: ...
 @overload
@@ -100,6 +101,7 @@ def kl_div(
     where: ArrayLike | None = None,
     reduction: _Reduced = "mean",
     return_grad: Literal[True],
+    grad_of: Literal["logits", "target"] = "logits",
     dtype: DTypeLike | None = None,
 ) -> tuple[Any, _Floats]: ...
 @overload
