@@ -125,7 +125,8 @@ XENT_HD result<M> finish(const job &j, const row_facts<M> &row, const state<K, M
 
 /* held: the tile's E are known. */
 template <class OP, class M, int N>
-XENT_HD void emit(const result<M> &r, tile<typename M::real, N> &v, bool held, typename M::real (&out)[N]) {
+XENT_HD void emit(const job &j, const result<M> &r, tile<typename M::real, N> &v, bool held,
+                  typename M::real (&out)[N]) {
     if constexpr (OP::of_exp) {
         const reference<M> fx = reference_of<M>(r.mx), fy = reference_of<M>(r.my);
         if (!held) {
@@ -137,7 +138,7 @@ XENT_HD void emit(const result<M> &r, tile<typename M::real, N> &v, bool held, t
             }
         }
     }
-    const writing<OP, M, N> w = {r, v};
+    const writing<OP, M, N> w = {j, r, v};
     XENT_UNROLL
     for (int i = 0; i < N; i++) {
 #define XENT_ONE(name, order, of_exp)                                                                                  \

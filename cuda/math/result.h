@@ -110,6 +110,7 @@ template <class OPERATION, class ARITHMETIC, int N> struct writing {
     using OP = OPERATION;
     using M = ARITHMETIC;
     using R = typename M::real;
+    const job &j;
     const result<M> &r;
     const tile<R, N> &v;
 };

@@ -31,7 +31,7 @@ template <class OP, class M> struct class_sums {
                 tile<R, CLASS_TILE> t;
                 R out[CLASS_TILE];
                 load_tile<OP, M, ANY>(g, j, v, base, j.classes, OP::reads_x, &t);
-                emit<OP>(r, t, false, out);
+                emit<OP>(j, r, t, false, out);
                 XENT_UNROLL
                 for (int i = 0; i < CLASS_TILE; i++) {
                     const int64_t c = class_of<G, ANY, R>(base, lane(g), i);

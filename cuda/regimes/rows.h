@@ -181,7 +181,7 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
                 each_tile<OP, M, A, N>(g, j, v, first * j.piece, last == j.pieces ? j.classes : last * j.piece,
                                        OP::reads_x, [&](int64_t base, auto &t) {
                                            R out[N];
-                                           emit<OP>(r, t[0], false, out);
+                                           emit<OP>(j, r, t[0], false, out);
                                            store_tile<OP, M, A>(g, j, v, r, base, j.classes, out);
                                        });
         }
@@ -299,7 +299,7 @@ template <class OP, class M, class TEAM> struct held {
         for (int i = 0; i < tiles; i++)
             if (i * step < classes) {
                 R out[N];
-                emit<OP>(r, t[i], true, out);
+                emit<OP>(j, r, t[i], true, out);
                 store_tile<OP, M, PACKS>(g, j, v, r, own.begin + i * step, own.end, out);
             }
     }

@@ -57,6 +57,7 @@ INLINE V FN(weigh)(V v, V weight) {
 
 /* ---- the second walk: one value a class ---- */
 typedef struct FN(writing) {
+    const xent_job *job;
     xent_target target;
     const FN(tile) * T;
     const group_result *r; /* of rows `at` and following; NULL: */

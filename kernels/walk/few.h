@@ -47,7 +47,8 @@ INLINE bool FN(few_emit)(const xent_job *job, const row_group *g, int at, const 
     const bool stream = job->streams && straight && target != XENT_TARGET_LABELS && step % (ptrdiff_t)sizeof(V) == 0 &&
                         (uintptr_t)base % sizeof(V) == 0;
     FN(writing)
-    w = {.target = target,
+    w = {.job = job,
+         .target = target,
          .T = T,
          .f = f,
          .at = at,

@@ -112,7 +112,7 @@ static void FN(emit_some)(const xent_job *job, const row_group *g, int at, ptrdi
     char *const place = straight ? o->data + g->off[OPERAND_OUT][at] + c * o->cs : NULL;
     char *base = straight && !later ? place : (char *)obuf;
     const ptrdiff_t os = straight && !later && job->across ? o->cs : (ptrdiff_t)sizeof(V);
-    FN(writing) w = {.target = target, .T = &T, .r = r, .at = at, .out = base, .os = os};
+    FN(writing) w = {.job = job, .target = target, .T = &T, .r = r, .at = at, .out = base, .os = os};
     if (keep) {
         w.kept = true;
         w.keep = FN(kept)(job, (void *)keep, at);
