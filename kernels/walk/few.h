@@ -99,7 +99,13 @@ INLINE FN(state) FN(few_lead)(const FN(tile) * T, const reduce_kind kind) {
 static V FN(few_again)(const xent_job *job, const reduce_kind kind, const FN(tile) * T, const FN(row) * row) {
     FN(state) s = FN(few_lead)(T, kind);
     const FN(folding) F = {.job = job, .T = T, .s = &s, .first = true, .tops = true, .whole = true};
-    FN(fold_tile)(kind, &F);
+    /* only what the list folds again is compiled for this */
+    if (kind == REDUCE_NONE)
+        return vset((R)0);
+#define REDUCTION(name, PARTS, B_HOLDS, OPTIONS, COST, FEW, AGAIN, PIECES)                                             \
+    else if (REDUCE_##AGAIN != REDUCE_NONE && kind == REDUCE_##AGAIN) FN(fold_tile)(REDUCE_##AGAIN, &F);
+#include "../reductions.def"
+#undef REDUCTION
     return FN(finish_state)(job, kind, job->op->target, job->op->value, EMIT_NONE, false, &s, row).value;
 }
 
