@@ -216,6 +216,7 @@ static xent_status prepare(const xent_request *req, int device, prepared *out) {
     j.unsmoothed = 1.0 - req->label_smoothing;
     j.uniform = j.classes > 0 ? req->label_smoothing / double(j.classes) : 0.0;
     j.grad_scale = req->grad_scale;
+    xent_mix(req->beta, &j.mixture);
     j.tau = xent_dtype_eps(req->target.dtype, req->compute == XENT_F32) * (4.0 + std::sqrt(double(j.classes)));
     j.divisor = req->reduction == XENT_MEAN ? double(j.rows) : 1.0;
     j.weighs_by_label = j.has_labels && j.class_weight.data;

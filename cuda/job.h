@@ -3,6 +3,7 @@
 #ifndef XENT_CUDA_JOB_H
 #define XENT_CUDA_JOB_H
 
+#include "../kernels/math/mixture.h"
 #include "hd.h"
 #include "xent_cuda.h"
 
@@ -50,6 +51,7 @@ struct job {
     double divisor; /* where total_weight is null */
     bool weighs;    /* rows' values have weights */
     double js_gap;  /* rows that are near differ by no more in log sum exp */
+    xent_mixture mixture;
 
     mode_kind mode;
     /* A long row is folded piece by piece, and the pieces' states joined, whether one block does them all or (split)

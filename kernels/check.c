@@ -88,6 +88,8 @@ xent_status xent_check(const xent_request *req, xent_where_run where) {
 
     if (!(req->label_smoothing >= 0.0 && req->label_smoothing <= 1.0) || req->threads < 0)
         return XENT_ERR_OPTION;
+    if (!(req->beta > 0.0 && req->beta < 1.0) || (req->beta != 0.5 && !(options & OPTION_BETA)))
+        return XENT_ERR_OPTION;
     if ((req->label_smoothing != 0.0 && !(options & OPTION_LABEL_SMOOTHING)) || (req->has_ignore_index && !has_labels))
         return XENT_ERR_OPTION;
     for (int i = 0; i < VIEWS; i++)

@@ -16,6 +16,7 @@ void xent_request_init(xent_request *req) {
     memset(req, 0, sizeof *req);
     req->struct_size = sizeof *req;
     req->grad_scale = 1.0;
+    req->beta = 0.5;
 }
 
 static const xent_view *view_of(const xent_request *req, int which) {
@@ -145,6 +146,7 @@ xent_status xent_make_job(const xent_request *req, xent_job *job) {
     job->pos_weight = operand_of(&req->pos_weight, NULL, job->classes);
     job->label_smoothing = req->label_smoothing;
     job->grad_scale = req->grad_scale;
+    xent_mix(req->beta, &job->mixture);
     job->ignore_index = req->ignore_index;
     job->has_ignore = req->has_ignore_index != 0;
     job->is_f32 = req->compute == XENT_F32;

@@ -3,6 +3,7 @@
 #define XENT_JOB_H
 
 #include "check.h"
+#include "math/mixture.h"
 #include "state.h"
 #include "storage.h"
 
@@ -35,6 +36,7 @@ typedef struct xent_job {
     int used[OPERANDS], n_used; /* those that have data */
     operand class_weight, pos_weight;
     double label_smoothing, grad_scale;
+    xent_mixture mixture;
     int64_t ignore_index;
     bool has_ignore, has_labels, across, few, is_f32;
     bool per_class, streams; /* streams: the output is too large to be found in a cache later */

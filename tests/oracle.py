@@ -437,12 +437,14 @@ def binary_cross_entropy(ar, x, t, w=None, p=None):
     }
 
 
-def js_div(ar, x, y):
-    """KL(p, m) / 2 + KL(q, m) / 2 with m between p = softmax(x) and q = softmax(y); the gradient is that of x."""
+def js_div(ar, x, y, beta=0.5):
+    """b KL(p, m) + (1 - b) KL(q, m) with m = b p + (1 - b) q between p = softmax(x) and q = softmax(y); the gradient is
+    that of x. Wide has it for b = 1/2 alone."""
     n = len(x)
     dx, dy = distribution(ar, x), distribution(ar, y)
     p, q = dx.p, dy.p
-    m = (p + q) / 2
+    b = ar.wrap(beta)[()]
+    m = b * p + (1 - b) * q
     logs = [_full(ar, n, 0.0), _full(ar, n, 0.0)]
     if ar is Wide:
         # Of p and q that nearly agree, log(p/m) has few digits; r = p/m - 1 has them all.
@@ -451,7 +453,7 @@ def js_div(ar, x, y):
     for log, share in zip(logs, (p, q), strict=True):
         some = share != 0 if ar is Exact else abs(r) >= 0.05
         log[some] = ar.log(share[some] / m[some])
-    parts = [p * logs[0] / 2, q * logs[1] / 2]
+    parts = [b * p * logs[0], (1 - b) * q * logs[1]]
     terms, scale = parts[0] + parts[1], abs(parts[0]) + abs(parts[1])
     if ar is Wide:
         series = sum(r ** (2 * k) / ar.wrap(2 * k * (2 * k - 1)) for k in range(1, 15))
@@ -460,7 +462,7 @@ def js_div(ar, x, y):
         "value": Quantity(_sum(ar, terms), _sum(ar, scale)),
         "terms": Quantity(terms, scale),
         "grad": Quantity(
-            p / 2 * (logs[0] - _sum(ar, p * logs[0])), p / 2 * (abs(logs[0]) + _sum(ar, p * abs(logs[0])))
+            b * p * (logs[0] - _sum(ar, p * logs[0])), b * p * (abs(logs[0]) + _sum(ar, p * abs(logs[0])))
         ),
     }
 
@@ -896,6 +898,7 @@ def losses_js_div(
     other_logits,
     *,
     compute,
+    beta=0.5,
     temperature=1.0,
     sample_weight=None,
     where=None,
@@ -911,7 +914,7 @@ def losses_js_div(
                 continue
             divisor.append(mp.mpf(float(sw[i])))
             x, y = (np.where(keep[i], _scaled(a[i], temperature[i], compute), -np.inf) for a in (logits, other_logits))
-            row = _hide(js_div(Exact, x, y), keep[i])
+            row = _hide(js_div(Exact, x, y, beta), keep[i])
             row["grad"] = _times(row["grad"], 1 / mp.mpf(float(temperature[i])))
             rows.append({key: _times(row[key], mp.mpf(float(sw[i]))) for key in _KEYS})
         return rows, divisor

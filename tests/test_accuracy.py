@@ -7,6 +7,7 @@ import pytest
 import wide
 
 import xent
+from xent import losses
 
 ISAS = xent.info()["isas"]
 xent.enable_bfloat16()  # the pointwise ones are NumPy ufuncs, which know the dtype from here on
@@ -253,6 +254,28 @@ def test_js_of_near_rows(dtype, classes, rng):
             np.testing.assert_array_equal(value, xent.js_div(*views[::-1], **options))
             measured = oracle.worst(gradient, refs[1], cases.subnormal_steps("js_div_value_and_grad", dtype))
             assert measured <= cases.budget("js_div_value_and_grad", dtype)[1], (isa, layout, measured)
+
+
+@pytest.mark.parametrize("beta", [1e-6, 0.1, 0.5, 0.9, 1 - 2**-24])
+@pytest.mark.parametrize("classes", [2, 17, 90])
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+def test_js_of_a_beta_and_near_rows(dtype, classes, beta, rng, isa):
+    """As that of 1/2 is; twice as far off where the rows are not near."""
+    distances = [2.0, 0.5, 0.1, 1e-3, 1e-6, 1e-9]
+    x = rng.choice([0.01, 1.0, 4.0], (len(distances), 1)) * rng.standard_normal((len(distances), classes))
+    x = x.astype(dtype)
+    y = (x + np.array(distances)[:, None] * rng.standard_normal(x.shape) + 3).astype(dtype)
+    real, options = np.dtype(dtype), {"beta": beta, "reduction": "none"}
+    ref, slope = oracle.losses_js_div(x, y, compute=real, **options)
+    units = np.where(np.array(distances) < 0.1, 4, 8)
+    allowed = np.maximum(units * float(np.finfo(dtype).eps) * ref.hi, float(np.finfo(dtype).tiny))
+    value, gradient = losses.js_div(x, y, return_grad=True, **options)
+    wrong = oracle.errors(value, ref)
+    assert (wrong <= allowed).all(), wrong / ref.hi
+    measured = oracle.worst(gradient, slope, cases.subnormal_steps("js_div", dtype))
+    assert measured <= 2 * cases.budget("js_div_value_and_grad", dtype)[1]
+    x = (np.round(64 * x) / 64).astype(dtype)
+    assert not losses.js_div(x, x + real.type(2), **options).any()
 
 
 @pytest.mark.parametrize("classes", [2, 17, 90, 1200, 150_000])

@@ -157,7 +157,7 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
             if (j.mode == MODE_FOLD_JS || j.mode == MODE_FOLD_GAP) {
                 if (!any_beside(g, r.again != R(0)))
                     return;
-                const js_row<M> facts = js_row_of(r);
+                const js_row<M> facts = js_row_of(r, j);
                 const bool gap = j.mode == MODE_FOLD_GAP;
                 J s = fold([&](J &p, auto &t) { gap ? fold_JS_GAP(p, t, facts) : fold_JS_SUM(p, t, facts); });
                 if (leads)

@@ -4,7 +4,7 @@
  *     (p log(p/m) + q log(q/m)) / 2 = m h(d),  h(d) = d/2 tanh(d/2) - log cosh(d/2) = d^2 H(d^2),  0 <= h <= log 2,
  * never negative, so that no rounding of one class is magnified by another; log(p/m) = d/2 - log cosh(d/2), which the
  * gradient needs, is d/2 - d^2 G(d^2). H and G are Chebyshev fits on |d| <= 1.5; farther out both follow from
- * exp(-|d|). All of it is exactly even in the order of the operands. */
+ * exp(-|d|). All of it is exactly even in the order of the operands. Of another beta than 1/2: mixture.h. */
 static const R FN(js_h)[] = {C_(JS_H)}, FN(js_g)[] = {C_(JS_G)};
 
 /* What a row's classes are compared with: group_result's fields as vectors. */
@@ -38,23 +38,82 @@ INLINE V FN(js_apart)(V x, V y, const FN(js_row) * row, V *lost) {
     return vsub(dx, dy);
 }
 
-/* A class's term and, where wanted, p and log(p/m). */
-INLINE V FN(js_term)(V x, V y, const FN(js_row) * row, const bool gains, V *p, V *gain) {
+/* h(d) and, where wanted, log(p/m): of beta = 1/2. */
+INLINE V FN(js_even)(V d, const bool gains, V *gain) {
     const V zero = vset((R)0), one = vset((R)1), half = vset((R)0.5), ln2 = vset((R)(XENT_LN2_A + XENT_LN2_B));
-    V q = vmul(FN(vexp_ref)(y, row->fy), row->py), own = vmul(FN(vexp_ref)(x, row->fx), row->px);
-    V m = vmul(vadd(own, q), half);
-    V lost, d = FN(js_apart)(x, y, row, &lost);
-    d = vadd(vsub(d, row->gap), vsub(lost, row->gap_lo));
     V u = vmin(vset(EXP_LOW), vabs(d)), z = vmul(u, u);
     V e = FN(vexp_minus_abs)(u), away = vsub(ln2, FN(vlog1p_unit)(e));
     M near = mle(u, vset((R)1.5));
-    V h = vsel(near, vmul(z, vpoly(z, FN(js_h))), vsub(away, vdiv(vmul(u, e), vadd(one, e))));
+    if (gains)
+        *gain = vsel(near, vsub(vmul(half, d), vmul(z, vpoly(z, FN(js_g)))), vsub(away, vif(mlt(d, zero), u)));
+    return vsel(near, vmul(z, vpoly(z, FN(js_h))), vsub(away, vdiv(vmul(u, e), vadd(one, e))));
+}
+
+/* log(1 + s) - 2 t with t = s / (2 + s), and log(1 + s), which is given where s is not small. */
+INLINE V FN(js_log)(V s, V *t, V *log) {
+    *t = vdiv(s, vadd(s, vset((R)2)));
+    V twice = vadd(*t, *t), tail = FN(vlog1p_tail)(*t);
+    M small = mle(vabs(*t), vset((R)0.25));
+    V rest = vsel(small, tail, vsub(*log, twice));
+    *log = vsel(small, vadd(twice, tail), *log);
+    return rest;
+}
+
+/* m h(d) and log(p/m), of any beta: by the series, or where the rows are farther apart as a sum of two numbers that
+ * are not negative, so that a beta next to 0 or 1 has its digits, too: with psi(s) = (1 + s) log(1 + s) - s it is
+ *     (1 - b) m psi(1/D - 1) + b m psi(w/D - 1),  psi(s) = s t + (1 + s) (log(1 + s) - 2 t), t = s / (2 + s)
+ * for w = exp(-|d|), the share b of the less likely row in m, and D = 1 - b + b w; m / D is the other row's number. */
+#undef SERIES
+#if XENT_REAL == 32
+#define SERIES(name) mix->f32.name
+#else
+#define SERIES(name) mix->f64.name
+#endif
+static NOINLINE V FN(js_mixed)(V d, V low, V p, V q, const xent_mixture *mix, V *gain) {
+    const V zero = vset((R)0), one = vset((R)1), z = vmul(d, d),
+            tiny = vset((R)(XENT_REAL == 32 ? 0x1p-120 : 0x1p-1000));
+    const V beta = vmax(tiny, vset((R)mix->beta)), rest = vmax(tiny, vset((R)mix->rest));
+    const int terms = XENT_REAL == 32 ? XENT_MIXTURE_F32 : XENT_MIXTURE_F64;
+    V m = vfma(beta, p, vmul(rest, q)), u = vmin(vset(EXP_LOW), vabs(d));
+    V value = vmul(m, vmul(z, FN(poly)(d, SERIES(h), terms)));
+    M near = mle(u, vset((R)0.5)), down = mlt(d, zero);
+    *gain = vsub(vmul(rest, d), vmul(z, FN(poly)(d, SERIES(g), terms)));
+    if (!mall(near)) {
+        V b = vsel(down, beta, rest), other = vsel(down, rest, beta), more = vsel(down, q, p),
+          w = FN(vexp_minus_abs)(u);
+        w = vfma(w, vsel(down, low, vsub(zero, low)), w); /* what rounding d is to it may be a hundred ULP */
+        V inv = vdiv(one, vfma(b, w, other)), gap = vsub(one, w), less = vmul(w, inv), t_more, t_less;
+        V s_more = vmul(vmul(b, gap), inv), s_less = vsub(zero, vmul(vmul(other, gap), inv));
+        V log_more = FN(vlog)(inv);
+        V log_less = vsel(mlt(less, tiny), vsub(log_more, u), FN(vlog)(vmax(tiny, less)));
+        V rest_more = FN(js_log)(s_more, &t_more, &log_more), rest_less = FN(js_log)(s_less, &t_less, &log_less);
+        V far = vmul(vmul(b, m), vfma(less, rest_less, vmul(s_less, t_less)));
+        far = vfma(vmul(other, more), vfma(vmul(b, gap), t_more, rest_more), far);
+        value = vsel(near, value, far);
+        *gain = vsel(near, *gain, vsel(down, log_less, log_more));
+    }
+    return vif(mne(m, zero), value);
+}
+
+/* A class's term and, where wanted, p and log(p/m). mix: NULL for beta = 1/2. */
+INLINE V FN(js_term)(V x, V y, const FN(js_row) * row, const xent_mixture *mix, const bool gains, V *p, V *gain) {
+    const V zero = vset((R)0);
+    V q = vmul(FN(vexp_ref)(y, row->fy), row->py), own = vmul(FN(vexp_ref)(x, row->fx), row->px);
+    V g, lost, low, lower, d = FN(js_apart)(x, y, row, &lost), value;
+    d = FN(two_sum)(d, vsub(zero, row->gap), &low);
+    d = FN(two_sum)(d, vsub(lost, row->gap_lo), &lower);
+    if (mix) {
+        low = vadd(low, lower);
+        value = FN(js_mixed)(d, vif(mlt(vabs(low), vset((R)1)), low), own, q, mix, &g);
+    } else {
+        V m = vmul(vadd(own, q), vset((R)0.5));
+        value = vif(mne(m, zero), vmul(m, FN(js_even)(d, gains, &g)));
+    }
     if (gains) {
-        V g = vsel(near, vsub(vmul(half, d), vmul(z, vpoly(z, FN(js_g)))), vsub(away, vif(mlt(d, zero), u)));
         *p = own;
         *gain = vif(mne(own, zero), g); /* classes that neither row has leave NaN in d */
     }
-    return vif(mne(m, zero), vmul(m, h));
+    return value;
 }
 
 /* First, log sum exp of both. */
@@ -63,7 +122,7 @@ INLINE void FN(fold_JS)(const FN(folding) * F) {
 }
 
 /* Then the terms, and what gradients need. */
-INLINE void FN(fold_js)(const FN(folding) * F, const bool gains) {
+INLINE void FN(fold_js)(const FN(folding) * F, const xent_mixture *mix, const bool gains) {
     const FN(tile) *T = F->T;
     FN(state) *s = F->s;
     const FN(js_row) row = FN(js_row_of)(F->before, F->at, T->across);
@@ -74,7 +133,7 @@ INLINE void FN(fold_js)(const FN(folding) * F, const bool gains) {
              V x = GET_X(T), y = GET_T(T, -INF), p = zero, gain = zero;
              AHEAD(T, x);
              AHEAD(T, t);
-             v[j] = FN(js_term)(x, y, &row, gains, &p, &gain);
+             v[j] = FN(js_term)(x, y, &row, mix, gains, &p, &gain);
              if (gains)
                  k[j] = vmul(p, gain);
          }),
@@ -88,10 +147,16 @@ INLINE void FN(fold_js)(const FN(folding) * F, const bool gains) {
 }
 
 INLINE void FN(fold_JS_SUM)(const FN(folding) * F) {
-    if (F->job->op->emit == EMIT_JS_GRAD)
-        FN(fold_js)(F, true);
+    const xent_mixture *mix = &F->job->mixture;
+    const bool gains = F->job->op->emit == EMIT_JS_GRAD;
+    if (mix->even && gains)
+        FN(fold_js)(F, NULL, true);
+    else if (mix->even)
+        FN(fold_js)(F, NULL, false);
+    else if (gains)
+        FN(fold_js)(F, mix, true);
     else
-        FN(fold_js)(F, false);
+        FN(fold_js)(F, mix, false);
 }
 
 /* What the difference of the two log sum exp, less that of the maxima, follows from (js_again.h). With s = (x - mx) - (y - my) a
@@ -145,18 +210,29 @@ NO_FACTORS(JS_TERM) /* but factors_of_js */
 INLINE void FN(emit_JS_TERM)(const FN(writing) * w) {
     const FN(js_row) row = FN(js_row_of)(w->r, w->at, w->T->across);
     const V g = ROW(w, g);
-    WRITE(w, { PUT(vmul(g, FN(js_term)(GET_X(w->T), GET_T(w->T, -INF), &row, false, NULL, NULL))); });
+    const xent_mixture *mix = &w->job->mixture;
+    if (mix->even)
+        WRITE(w, { PUT(vmul(g, FN(js_term)(GET_X(w->T), GET_T(w->T, -INF), &row, NULL, false, NULL, NULL))); });
+    else
+        WRITE(w, { PUT(vmul(g, FN(js_term)(GET_X(w->T), GET_T(w->T, -INF), &row, mix, false, NULL, NULL))); });
 }
 
 INLINE void FN(factors_JS_GRAD)(const FN(ending) * e, FN(finished) * f) {
-    f->g = vmul(vset((R)0.5), e->row->scale);
+    f->g = vmul(vset((R)e->job->mixture.beta), e->row->scale);
 }
-INLINE void FN(emit_JS_GRAD)(const FN(writing) * w) {
+INLINE void FN(emit_js_grad)(const FN(writing) * w, const xent_mixture *mix) {
     const FN(js_row) row = FN(js_row_of)(w->r, w->at, w->T->across);
     const V g = ROW(w, g), all = ROW(w, gain);
     WRITE(w, {
         V x = GET_X(w->T), y = GET_T(w->T, -INF), p, gain;
-        FN(js_term)(x, y, &row, true, &p, &gain);
+        FN(js_term)(x, y, &row, mix, true, &p, &gain);
         PUT(vmul(vmul(g, p), vsub(gain, all)));
     });
+}
+INLINE void FN(emit_JS_GRAD)(const FN(writing) * w) {
+    const xent_mixture *mix = &w->job->mixture;
+    if (mix->even)
+        FN(emit_js_grad)(w, NULL);
+    else
+        FN(emit_js_grad)(w, mix);
 }

@@ -8,12 +8,13 @@
 /* Folds the group's rows. */
 typedef void (*xent_fold)(void *ctx, reduce_kind, group_state *);
 
-static void js_sum_up(const row_group *g, xent_fold fold, void *ctx, group_state *s, group_result *r) {
-    const double ln2 = XENT_LN2_A + XENT_LN2_B;
+static void js_sum_up(const xent_job *job, const row_group *g, xent_fold fold, void *ctx, group_state *s,
+                      group_result *r) {
+    const double most = job->mixture.most;
     fold(ctx, REDUCE_JS_SUM, s);
     for (int l = 0; l < g->rows; l++) {
         double v = s->b.s[l] + s->b.e[l];
-        v = v > ln2 ? ln2 : v; /* rounding alone gets there */
+        v = v > most ? most : v; /* rounding alone gets there */
         r->value[l] = g->any_dead && g->dead[l] ? 0.0 : xent_weigh(v, g->weight[l]);
         r->gain[l] = s->t.s[l] + s->t.e[l];
     }
@@ -28,14 +29,16 @@ __attribute__((noinline)) static void js_fold_again(const xent_job *job, const r
     /* Rows whose divergence is below `near` differ by at most this in their largest class, which has a share of 1 / classes
      * or more, and so does the gap. Of very many classes that says nothing; 0.1 then leaves out most rows that are not near. */
     const double most = fmin(sqrt(8.0 * near * (double)job->classes), 0.1);
+    const double small =
+        near * 4.0 * job->mixture.beta * job->mixture.rest;       /* of a divergence beta (1 - beta) / 2 sum m d^2 */
     bool candidates = false, again = false, redo[MAX_GROUP_ROWS]; /* a row's own numbers decide, not its neighbours' */
     for (int l = 0; l < g->rows; l++)
         candidates = candidates || fabs(r->x_lo[l]) <= most;
     if (!candidates && job->op->value == VALUE_NONE) /* terms, of rows that are not near */
         return;
-    js_sum_up(g, fold, ctx, s, r);
+    js_sum_up(job, g, fold, ctx, s, r);
     for (int l = 0; l < g->rows; l++) {
-        redo[l] = fabs(r->x_lo[l]) <= most && s->b.s[l] < near;
+        redo[l] = fabs(r->x_lo[l]) <= most && s->b.s[l] < small;
         again = again || redo[l];
     }
     if (!again)
@@ -49,7 +52,7 @@ __attribute__((noinline)) static void js_fold_again(const xent_job *job, const r
         r->x_lo[l] = job->is_f32 ? (double)(float)gap : gap;
         r->y_lo[l] = gap - r->x_lo[l];
     }
-    js_sum_up(g, fold, ctx, s, r);
+    js_sum_up(job, g, fold, ctx, s, r);
 }
 
 #endif

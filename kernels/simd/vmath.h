@@ -15,6 +15,7 @@
 #undef INLINE
 #define UNROLL _Pragma("GCC unroll 16")
 #define INLINE static inline __attribute__((always_inline))
+#define NOINLINE __attribute__((noinline))
 /* ln 2 in parts. The first is short, so that x - k LN2_HI is exact; without fused multiply-add the second must be, too. */
 #if XENT_REAL == 32
 #define C_(name) XENT_##name##_F32
@@ -368,8 +369,13 @@ INLINE V FN(vlog1p)(V z, const bool rough) {
 }
 
 /* log1p(z) - z for |z| < 0.4: log1p(z) = 2 atanh(s), z - 2 s = z s. */
+static const R FN(log1pmx_c)[] = {XENT_LOG1PMX_F64};
 INLINE V FN(vlog1pmx)(V z) {
-    static const R c[] = {XENT_LOG1PMX_F64};
     V s = vdiv(z, vadd(z, vset((R)2))), s2 = vmul(s, s);
-    return vmul(s, vsub(vmul(vpoly(s2, c), s2), z));
+    return vmul(s, vsub(vmul(vpoly(s2, FN(log1pmx_c)), s2), z));
+}
+/* log1p(z) - 2 s of the same s. */
+INLINE V FN(vlog1p_tail)(V s) {
+    V s2 = vmul(s, s);
+    return vmul(s, vmul(vpoly(s2, FN(log1pmx_c)), s2));
 }

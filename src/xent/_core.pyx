@@ -649,7 +649,7 @@ cdef class Options:
     cdef bint of_loss  # and no broadcasting of a target or a mask that could be labels or a mask of rows
     cdef readonly bint labels  # the target holds one integer a row
     cdef readonly object axis, where, dtype, weight, pos_weight, sample_weight, temperature, ignore_index
-    cdef readonly double label_smoothing
+    cdef readonly double label_smoothing, beta
     cdef readonly str reduction
     # Of a callable alone.
     cdef bint keepdims
@@ -660,7 +660,7 @@ cdef class Options:
 
     def __init__(
         self, str caller, *, tuple operands=("logits", "target"), bint labels=False, axis=-1, where=None, dtype=None,
-        weight=None, pos_weight=None, sample_weight=None, temperature=1.0, label_smoothing=0.0, ignore_index=None,
+        weight=None, pos_weight=None, sample_weight=None, temperature=1.0, label_smoothing=0.0, beta=0.5, ignore_index=None,
         str reduction="none",
     ):
         self.of_loss = True
@@ -675,6 +675,9 @@ cdef class Options:
         plain = type(temperature) is float and temperature == 1.0
         self.temperature = None if plain else as_temperatures(temperature, caller)
         self.label_smoothing = as_share(label_smoothing, caller, "label_smoothing")
+        self.beta = as_share(beta, caller, "beta")
+        if not 0.0 < self.beta < 1.0:
+            raise ValueError(f"{caller}: beta must lie between 0 and 1, got {beta!r}; over beta (or 1 - beta) the limit is a kl_div")
         self.ignore_index = as_label(ignore_index, caller)
         self.reduction = reduction
 
@@ -691,7 +694,7 @@ cdef Options of_callable(int op, object axis, object keepdims, object where, obj
     o.axis = tuple(axis) if isinstance(axis, list) else axis
     o.keepdims = keepdims
     o.where, o.out, o.dtype = where, out, dtype
-    o.reduction = "none"
+    o.reduction, o.beta = "none", 0.5
     return o
 
 
@@ -1326,6 +1329,7 @@ cdef object evaluate(Options o, Operand x, Operand t, Place place):
     req.classes = r.classes
     req.reduction = REDUCTIONS[o.reduction]
     req.label_smoothing = o.label_smoothing
+    req.beta = o.beta
     if o.ignore_index is not None:
         req.has_ignore_index = 1
         req.ignore_index = o.ignore_index

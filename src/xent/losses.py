@@ -547,6 +547,7 @@ def js_div(
     logits,
     other_logits,
     *,
+    beta=0.5,
     axis=-1,
     temperature=1.0,
     sample_weight=None,
@@ -561,10 +562,16 @@ def js_div(
     ``KL(p, m) / 2 + KL(q, m) / 2``: symmetric to the last bit where both operands have the same dtype and layout, at
     least 0 and at most log 2 (in the result's dtype), and never NaN for finite logits.
 
+    The generalised one, of `beta`, is ``beta KL(p, m) + (1 - beta) KL(q, m)`` with ``m = beta p + (1 - beta) q``. As
+    beta falls to 0, over beta it tends to KL(p, q); as beta rises to 1, over ``1 - beta`` to KL(q, p).
+
     Parameters
     ----------
     logits, other_logits : array_like
         C classes along `axis`; the other dimensions broadcast. Log-probabilities are valid logits.
+    beta : float, default 0.5
+        The share of `logits` in m, between 0 and 1, both excluded. Small divergences keep their digits, and so do those
+        of a beta next to 0 or 1.
     axis : int, default -1
         The class axis, counted in each operand by itself.
     temperature : float or array_like, default 1.0
@@ -577,10 +584,10 @@ def js_div(
         terms and gradient are 0 there. A row without any class left does not count.
     reduction : {"none", "sum", "mean", "terms", "per_class"}, default "mean"
         See the module's docstring. "mean" divides by the sum of the counted rows' ``sample_weight``. Terms,
-        ``(p_c log(p_c / m_c) + q_c log(q_c / m_c)) / 2``, are never negative.
+        ``beta p_c log(p_c / m_c) + (1 - beta) q_c log(q_c / m_c)``, are never negative.
     return_grad : bool, default False
         Also return the gradient of what is returned with respect to `logits`, the first operand alone. For that of
-        the other one, pass them the other way round.
+        the other one, pass them the other way round, with ``1 - beta``.
     dtype : dtype, optional
         Of everything returned, which is computed in float64 where it is float64 and in float32 otherwise. By default
         the dtypes below.
@@ -598,8 +605,8 @@ def js_div(
     TypeError
         An operand is complex, longdouble or object, or a weight, a temperature or `where` is masked.
     ValueError
-        Shapes that do not match, an unknown reduction, a temperature that is not positive, or `return_grad` with
-        "terms" or "per_class".
+        Shapes that do not match, an unknown reduction, a temperature that is not positive, a beta that is not between 0
+        and 1, or `return_grad` with "terms" or "per_class".
 
     References
     ----------
@@ -621,6 +628,7 @@ def js_div(
         Options(
             name,
             operands=("logits", "other_logits"),
+            beta=beta,
             axis=axis,
             where=where,
             temperature=temperature,
