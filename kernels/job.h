@@ -56,7 +56,7 @@ static inline bool xent_shapes_target(const xent_job *job) {
 
 /* Tiles of exponentials that a row keeps for its emit. */
 static inline int xent_kept_tiles(const xent_job *job) {
-    return xent_is_log(job->op->target) || !job->is_f32 ? 2 : 1;
+    return xent_is_log(job->op->target) ? 2 : 1;
 }
 
 /* v times its weight: what weighs nothing adds nothing, be it infinite. */

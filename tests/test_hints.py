@@ -73,14 +73,14 @@ FOREIGN = {
         {"binary_cross_entropy": "pos_weight here$"},
     ),
     "alpha": ("distillation of xent.losses takes it$", {}),
-    "beta": (r"perhaps|it takes \w+, ", {}),
+    "beta": ("js_div of xent.losses takes it$", {}),
     "sparse_label": (r"it takes \w+, ", {"cross_entropy": "labels are integers", "nll": "labels are integers"}),
     "y_pred": ("the first operand is {first} here$", {}),
     "input": ("the first operand is {first} here$", {}),
     "y_true": ("the second operand is {second} here", {}),
     "targets": ("the second operand is {second} here", {}),
     "reducton": ("perhaps reduction; it takes {first}, {second}", {}),
-    "nonsense": ("it takes {first}, {second}, .*reduction, return_grad, dtype$", {}),
+    "nonsense": ("it takes {first}, {second}, .*reduction, return_grad, .*dtype$", {}),
 }
 
 

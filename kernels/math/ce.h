@@ -19,7 +19,7 @@ INLINE void FN(fold_probs)(const FN(tile) * T, const bool tops, const bool keeps
              td[j] = vif(mne(t, vset((R)0)), vmul(t, d));
          }),
          BLOCK({
-             KEEP(XENT_REAL == 64, false, es, es)
+             KEEP(false, false, es, es)
              FN(flush)(sums, &r);
              FN(flush)(td, &b);
              FN(flush)(ts, &w);

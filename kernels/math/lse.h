@@ -11,7 +11,7 @@ INLINE void FN(fold_lse)(const FN(tile) * T, const bool tops, const bool keeps, 
              es[j] = FN(lse_step_lo)(&s->x, tops, exact || XENT_REAL == 64, x, &sums[j], &n, &r.e, &los[j]);
          }),
          BLOCK({
-             KEEP(XENT_REAL == 64, XENT_REAL == 64, es, los)
+             KEEP(false, false, es, es)
              if (exact)
                  FN(flush_all)(sums, &r);
              else
@@ -26,6 +26,90 @@ INLINE void FN(fold_LSE)(const FN(folding) * F) {
         VARIANT(fold_lse, F, true);
     else
         VARIANT(fold_lse, F, false);
+}
+
+/* ---- in one walk ---- */
+/* Exponentials are summed against a reference near a row's first numbers, and every lane leaves the largest that it has met out of its
+ * sum: no maximum has to be known first. That is right where the maximum is not far above the reference and the sum no matter of
+ * exponentials that underflow: of nearly all rows. quick_end says of which; others are folded by the steps above. While it lasts x.m
+ * is a lane's own, and x.n its largest exponential where they are kept. */
+enum { FN(EIGHT) = 8 }; /* vectors added up plainly, as a tree */
+
+/* What one vector of x adds. */
+INLINE V FN(quick_step)(V x, const bool keeps, FN(window) w, FN(top) * s, R *keep) {
+    V e, low;
+    if (keeps) {
+        e = FN(vexp_window)(x, w, true);
+        vstore(keep, e);
+        low = vmin(s->n, e);
+        s->n = vmax(e, s->n);
+    } else {
+        low = FN(vexp_window)(vmin(s->m, x), w, false);
+    }
+    s->m = vmax(x, s->m);
+    return low;
+}
+INLINE void FN(quick_walk)(const FN(tile) * T, const bool keeps, R *keep, FN(state) * state) {
+    FN(top) s = state->x;
+    const FN(window) w = FN(window_of)(s.ref.k, keeps);
+    ptrdiff_t i0 = 0;
+    for (; i0 + FN(EIGHT) <= T->full; i0 += FN(EIGHT)) {
+        V two[FN(EIGHT) / 2];
+        UNROLL for (int j = 0; j < FN(EIGHT); j++) {
+            const ptrdiff_t i = i0 + j;
+            AHEAD(T, x);
+            V e = FN(quick_step)(vload(T->x + i * T->xs), keeps, w, &s, keep + i * VN);
+            two[j / 2] = j % 2 ? vadd(two[j / 2], e) : e;
+        }
+        FN(add_to)(&s.r, vadd(vadd(two[0], two[1]), vadd(two[2], two[3])));
+    }
+    V others = vset((R)0);
+    for (; i0 < T->full + (T->tail > 0); i0++) {
+        const int part = i0 < T->full ? 0 : T->tail;
+        V x = GET(T->x + i0 * T->xs, part, -INF);
+        others = vadd(others, FN(quick_step)(x, keeps, w, &s, keep + i0 * VN));
+    }
+    FN(add_to)(&s.r, others);
+    state->x = s;
+}
+static NOINLINE void FN(quick_tile)(const FN(tile) * T, R *keep, FN(state) * s) {
+    if (keep)
+        FN(quick_walk)(T, true, keep, s);
+    else
+        FN(quick_walk)(T, false, NULL, s);
+}
+
+/* The reference, 0 where the first numbers are masked. Whether one walk may do: not where they are so large that none is near. */
+INLINE bool FN(quick_start)(const FN(tile) * T, FN(state) * s) {
+    const V none = vset(-INF), most = FN(new_max)(T->full ? vload(T->x) : vloadn(T->x, T->tail, none), none, T);
+    const V plain = vset((R)XENT_PLAIN);
+    const M far = mlt(plain, most);
+    s->x.ref.k = vround(vmul(vif(mle(vabs(most), plain), most), vset((R)XENT_LOG2E)));
+    return T->across ? !mall(far) : !many(far);
+}
+
+/* The rows' own states from those of lanes: against the reference that their maximum has, or where exponentials are kept against
+ * theirs. Which rows are not right. */
+INLINE M FN(quick_end)(const FN(tile) * T, ptrdiff_t count, bool keeps, FN(state) * s) {
+    const V none = vset(-INF), m = s->x.m, most = FN(new_max)(m, none, T), k = s->x.ref.k;
+    const V own = keeps ? s->x.n : FN(vexp_window)(m, FN(window_of)(k, false), false);
+    s->x.n = vif(meq(m, most), vset((R)1));
+    FN(add_to)(&s->x.r, vif(mand(mlt(none, m), mlt(m, most)), own));
+    V rest = FN(value)(s->x.r);
+    if (!T->across)
+        rest = FN(across_lanes)(rest, FN(plus));
+    /* below the window each may be off by its low end */
+    const V least = vset((R)((double)count * (XENT_REAL == 32 ? 0x1p-98 : 0x1p-966)));
+    const V above = vfnma(k, vset((R)(XENT_LN2_A + XENT_LN2_B)), most);
+    M fine = mand(mle(vset((R)-20), above), mle(above, vset((R)(keeps ? 16 : 64))));
+    fine = mand(fine, mle(vabs(most), vset((R)XENT_PLAIN)));
+    fine = mand(fine, mand(mle(least, rest), mlt(rest, vset(INF))));
+    s->x.m = most;
+    if (!keeps) {
+        s->x.ref = FN(vref_of)(most);
+        FN(scale)(&s->x.r, vldexp(vset((R)1), vsub(k, s->x.ref.k)));
+    }
+    return mnot(fine);
 }
 
 /* ---- finishing ---- */
@@ -110,14 +194,7 @@ INLINE void FN(emit_P)(const FN(writing) * w) {
     REF(w, fx, x);
     const V px = ROW(w, px), px_lo = ROW(w, px_lo);
     WRITE(w, {
-        V lo, e;
-        if (w->kept) {
-            e = vload(KEPT(w->keep, i, PAIRS(w), 0));
-            lo = XENT_REAL == 64 ? vload(KEPT(w->keep, i, PAIRS(w), 1)) : vset((R)0);
-        } else {
-            e = FN(vexp_ref_lo)(GET_X(w->T), fx, &lo);
-        }
-        V small = vmul(e, px_lo);
-        PUT(vfma(e, px, XENT_REAL == 64 ? vfma(lo, px, small) : small));
+        V e = EXP_X(w, fx);
+        PUT(vfma(e, px, vmul(e, px_lo)));
     });
 }

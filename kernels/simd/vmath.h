@@ -144,21 +144,29 @@ static const R FN(exp2_lo)[16] = {
     0x1.2ed02d75b3707p-55,
     -0x1.e9c23179c2893p-54};
 #endif
-static inline V FN(vexp2ref_lo)(V d, V k0, V *lo) {
-    V t = vfma(d, vset((R)(16.0 * XENT_LOG2E)), vset(ROUND_MAGIC)); /* n in the low bits */
-    V n = vsub(t, vset(ROUND_MAGIC));
-    V hi = vlookup16(FN(exp2_hi), t), low = vlookup16(FN(exp2_lo), t);
+/* r, and (exp(r) - 1 - r) / r^2. */
+static inline V FN(vexp_rest)(V d, V n) {
 #if XENT_REAL == 32
-    V r = vfnma(n, vset(0x1.0bfbe8p-19f), vfnma(n, vset(0x1.62ep-5f), d));
-    V q = vfma(r, vset(0.16667046f), vset(0.50001621f));
+    return vfnma(n, vset(0x1.0bfbe8p-19f), vfnma(n, vset(0x1.62ep-5f), d));
 #else
-    V r = vfnma(n, vset(0x1.cf79abc9e3b3ap-44), vfnma(n, vset(0x1.62e42fefa0000p-5), d));
+    return vfnma(n, vset(0x1.cf79abc9e3b3ap-44), vfnma(n, vset(0x1.62e42fefa0000p-5), d));
+#endif
+}
+static inline V FN(vexp_tail)(V r) {
+#if XENT_REAL == 32
+    return vfma(r, vset(0.16667046f), vset(0.50001621f));
+#else
     V q = vfma(r, vset(0.0013889085082940276), vset(0.008333472042999574));
     q = vfma(q, r, vset(0.04166666666287999));
     q = vfma(q, r, vset(0.16666666664414165));
-    q = vfma(q, r, vset(0.5));
+    return vfma(q, r, vset(0.5));
 #endif
-    V y = vfma(hi, vfma(vmul(r, r), q, r), low); /* exp(r) - 1, times hi */
+}
+static inline V FN(vexp2ref_lo)(V d, V k0, V *lo) {
+    V t = vfma(d, vset((R)(16.0 * XENT_LOG2E)), vset(ROUND_MAGIC)); /* n in the low bits */
+    V n = vsub(t, vset(ROUND_MAGIC));
+    V hi = vlookup16(FN(exp2_hi), t), low = vlookup16(FN(exp2_lo), t), r = FN(vexp_rest)(d, n);
+    V y = vfma(hi, vfma(vmul(r, r), FN(vexp_tail)(r), r), low); /* exp(r) - 1, times hi */
     V p = vadd(hi, y), scale = vfma(n, vset((R)0.0625), vsub(vset((R)0), k0));
     *lo = vldexp(vsub(y, vsub(p, hi)), scale);
     return vldexp(p, scale);
@@ -200,6 +208,39 @@ static inline V FN(vexp_near_lo)(V d, V k0, V *lo) {
 }
 #define vexp_near_lo FN(vexp_near_lo)
 #endif
+
+/* A window for exponentials: 2^k near the largest, and LOWEST below it, or where they fade as results do EXP_LOW. */
+typedef struct FN(window) {
+    V magic, low;
+} FN(window);
+#undef LOWEST
+#define LOWEST (XENT_REAL == 32 ? (R) - 86 : (R) - 707)
+INLINE FN(window) FN(window_of)(V k, const bool fades) {
+    FN(window)
+    w = {vfnma(k, vset((R)(VEC_TABLE16 ? 16 : 1)), vset(ROUND_MAGIC)),
+         vfma(k, vset((R)(XENT_LN2_A + XENT_LN2_B)), vset(fades ? -EXP_LOW : LOWEST))};
+    return w;
+}
+/* exp(x) 2^-k within 1 ULP for x not far above k ln 2; what is lower than the window counts as its low end, which is 0 if they fade,
+ * and NaN stays NaN. */
+INLINE V FN(vexp_window)(V x, FN(window) w, const bool fades) {
+    x = vmax(w.low, x);
+#if VEC_TABLE16
+    V t = vfma(x, vset((R)(16.0 * XENT_LOG2E)), w.magic), hi = vlookup16(FN(exp2_hi), t);
+    V r = FN(vexp_rest)(x, vsub(t, w.magic));
+    V p = vfma(hi, vfma(vmul(r, r), FN(vexp_tail)(r), r), hi);
+    return vldexp(p, vmul(vsub(t, vset(ROUND_MAGIC)), vset((R)0.0625)));
+#else
+    V t = vfma(x, vset((R)XENT_LOG2E), w.magic), n = vsub(t, w.magic);
+    V r = vfnma(n, vset(LN2_MID), vfnma(n, vset(LN2_HI), x));
+#if !VEC_FMA
+    r = vfnma(n, vset(LN2_LO), r);
+#endif
+    V p = vadd(vset((R)1), vfma(vmul(r, r), vpoly(r, FN(exp_c)), r));
+    p = vmul(p, ireal(iadd(ishl(ibits(t), MANT_BITS), ibits(vset(fades ? LIFT : (R)1)))));
+    return fades ? vmul(p, vset(1 / LIFT)) : p;
+#endif
+}
 
 static inline V FN(vexp2ref)(V d, V k0) {
     V lo;

@@ -38,55 +38,161 @@ static bool FN(lead_tile)(reduce_kind kind, const FN(tile) * T, FN(state) * s, b
     return true;
 }
 
-static void FN(fold_rows)(const xent_job *job, const row_group *g, ptrdiff_t c0, ptrdiff_t c1, reduce_kind kind,
-                          group_state *rows, void *keep) {
+/* The parts of a state that a fold is about. */
+INLINE void FN(copy_parts)(const int parts, const FN(state) * from, FN(state) * to) {
+    if (parts & PART_X)
+        to->x = from->x;
+    if (parts & PART_Y)
+        to->y = from->y;
+    if (parts & PART_TB) {
+        to->t = from->t;
+        to->b = from->b;
+    }
+    if (parts & PART_KL)
+        to->kl = from->kl;
+}
+
+/* Each fold and each emit is a function: one of all of them would take a compiler minutes. What it is given becomes its own, or every
+ * store would have it loaded again. */
+#define REDUCTION(name, PARTS, B_HOLDS, OPTIONS, COST, FEW, AGAIN, PIECES)                                             \
+    static NOINLINE void FN(tile_##name)(const FN(folding) * F) {                                                      \
+        const FN(tile) T = *F->T;                                                                                      \
+        FN(state) s;                                                                                                   \
+        FN(folding) own = *F;                                                                                          \
+        own.T = &T;                                                                                                    \
+        own.s = &s;                                                                                                    \
+        FN(copy_parts)(xent_parts(REDUCE_##name), F->s, &s);                                                           \
+        FN(fold_##name)(&own);                                                                                         \
+        FN(copy_parts)(xent_parts(REDUCE_##name), &s, F->s);                                                           \
+    }
+#include "../reductions.def"
+#undef REDUCTION
+static void (*const FN(tile_folds)[])(const FN(folding) *) = {
+    NULL,
+#define REDUCTION(name, PARTS, B_HOLDS, OPTIONS, COST, FEW, AGAIN, PIECES) FN(tile_##name),
+#include "../reductions.def"
+#undef REDUCTION
+};
+#define ONE(name, order, of_exp)                                                                                       \
+    static NOINLINE void FN(tile_emit_##name)(const FN(writing) * w) {                                                 \
+        const FN(tile) T = *w->T;                                                                                      \
+        FN(writing) own = *w;                                                                                          \
+        own.T = &T;                                                                                                    \
+        own.kept = own.stream = false; /* constants, in loops of their own */                                          \
+        if (of_exp && w->kept) {                                                                                       \
+            own.kept = true;                                                                                           \
+            FN(emit_##name)(&own);                                                                                     \
+        } else if (w->stream) {                                                                                        \
+            own.stream = true;                                                                                         \
+            FN(emit_##name)(&own);                                                                                     \
+        } else {                                                                                                       \
+            FN(emit_##name)(&own);                                                                                     \
+        }                                                                                                              \
+    }
+XENT_EMITS(ONE)
+#undef ONE
+static void (*const FN(tile_emits)[])(const FN(writing) *) = {NULL,
+#define ONE(name, order, of_exp) FN(tile_emit_##name),
+                                                              XENT_EMITS(ONE)
+#undef ONE
+};
+
+/* n vectors of rows, tile by tile, the next tile of all before the one after it. Those that pass through a buffer go alone: returns
+ * how many there are. quick: in one walk (lse.h), those that are to be done so. */
+static __attribute__((noinline)) int FN(fold_flight)(const xent_job *job, const row_group *g, int at, int n,
+                                                     ptrdiff_t c0, ptrdiff_t c1, reduce_kind kind, bool *quick,
+                                                     group_state *rows, void *keep, FN(tile) * T, FN(state) * s) {
     _Alignas(64) R xbuf[TILE_REALS], tbuf[TILE_REALS], wbuf[2 * TILE_REALS];
     const ptrdiff_t step = job->across ? TILE_VECTORS : TILE_REALS;
     const int width = job->across ? VN : 1;
-    FN(tile) T[FN(FLIGHT)];
-    FN(state) s[FN(FLIGHT)];
     bool tops[FN(FLIGHT)];
+    for (int q = 0; q < n; q++) {
+        T[q].across = job->across;
+        s[q] = FN(start)();
+    }
+    for (ptrdiff_t c = c0; c < c1; c += step) {
+        const ptrdiff_t count = c1 - c < step ? c1 - c : step;
+        const bool first = c == c0, last = c + count == job->classes;
+        for (int q = 0; q < n; q++) {
+            T[q] = FN(load_tile)(job, g, at + q * width, c, count, true, xbuf, tbuf, wbuf);
+            T[q].x_next = FN(next_tile)(job, OPERAND_X, n, c, last, TILE_VECTORS * T[q].xs);
+            T[q].t_next = FN(next_tile)(job, OPERAND_T, n, c, last, TILE_VECTORS * T[q].ts);
+            FN(fetch_out)(job, g, at + q * width, c, count, keep != NULL);
+            if (q == 0 && (T[0].x == (const char *)xbuf || T[0].t == (const char *)tbuf))
+                n = 1;
+            if (quick && first)
+                quick[q] = FN(quick_start)(&T[q], &s[q]);
+        }
+        for (int q = 0; quick && q < n; q++)
+            if (quick[q])
+                FN(quick_tile)(&T[q], FN(kept)(job, keep, at + q * width), &s[q]);
+        if (quick)
+            continue;
+        for (int q = 0; q < n; q++)
+            tops[q] = FN(lead_tile)(kind, &T[q], &s[q], first, rows, at + q * width);
+        for (int q = 0; q < n; q++) {
+            R *const mine = FN(kept)(job, keep, at + q * width);
+            const FN(folding) F = {.job = job,
+                                   .T = &T[q],
+                                   .s = &s[q],
+                                   .first = first,
+                                   .tops = tops[q],
+                                   .keeps = mine != NULL,
+                                   .keep = mine,
+                                   .rows = rows,
+                                   .at = at + q * width,
+                                   .before = g->first};
+            FN(tile_folds)[kind](&F);
+        }
+    }
+    return n;
+}
+
+/* The states' fields, lane by lane. */
+INLINE FN(state) FN(select_state)(M which, const FN(state) * a, const FN(state) * b) {
+    FN(state) v = *b;
+#define ONE(part, field) v.field = vsel(which, a->field, b->field);
+#define TWO(part, field) ONE(part, field.s) ONE(part, field.e)
+    XENT_STATE(ONE, ONE, TWO)
+#undef ONE
+#undef TWO
+    return v;
+}
+
+enum { FN(QUICK_FROM) = 16 * VN }; /* classes */
+static void FN(fold_rows)(const xent_job *job, const row_group *g, ptrdiff_t c0, ptrdiff_t c1, reduce_kind kind,
+                          group_state *rows, void *keep) {
+    const int width = job->across ? VN : 1, parts = xent_parts(kind);
+    /* Few classes have the bits of few.h, whichever way they go; along, lanes become a row at a price that short rows do not earn. */
+    const bool may_be_quick =
+        kind == REDUCE_LSE && job->classes > ACROSS_CLASSES && (job->across ? c0 < c1 : c1 - c0 >= FN(QUICK_FROM));
+    FN(tile) T[FN(FLIGHT)], again;
+    FN(state) s[FN(FLIGHT)], careful;
+    bool quick[FN(FLIGHT)];
+    _Alignas(64) R kept[TILE_REALS];
     for (int at = 0, n; at < g->rows; at += n * width) {
         n = (g->rows - at + width - 1) / width;
         n = n < FN(FLIGHT) ? n : FN(FLIGHT);
-        if ((xent_parts(kind) & PART_KL) && !job->across)
+        if ((parts & PART_KL) && !job->across)
             n = 1;
-        for (int q = 0; q < n; q++) {
-            T[q].across = job->across;
-            s[q] = FN(start)();
-        }
-        for (ptrdiff_t c = c0; c < c1; c += step) {
-            const ptrdiff_t count = c1 - c < step ? c1 - c : step;
-            const bool first = c == c0, last = c + count == job->classes;
-            for (int q = 0; q < n; q++) {
-                T[q] = FN(load_tile)(job, g, at + q * width, c, count, true, xbuf, tbuf, wbuf);
-                T[q].x_next = FN(next_tile)(job, OPERAND_X, n, c, last, TILE_VECTORS * T[q].xs);
-                T[q].t_next = FN(next_tile)(job, OPERAND_T, n, c, last, TILE_VECTORS * T[q].ts);
-                FN(fetch_out)(job, g, at + q * width, c, count, keep != NULL);
-                if (q == 0 && (T[0].x == (const char *)xbuf || T[0].t == (const char *)tbuf))
-                    n = 1;
-            }
-            for (int q = 0; q < n; q++)
-                tops[q] = FN(lead_tile)(kind, &T[q], &s[q], first, rows, at + q * width);
-            for (int q = 0; q < n; q++) {
-                R *const mine = FN(kept)(job, keep, at + q * width);
-                const FN(folding) F = {.job = job,
-                                       .T = &T[q],
-                                       .s = &s[q],
-                                       .first = first,
-                                       .tops = tops[q],
-                                       .keeps = mine != NULL,
-                                       .keep = mine,
-                                       .rows = rows,
-                                       .at = at + q * width,
-                                       .before = g->first};
-                FN(fold_tile)(kind, &F);
-            }
+        n = FN(fold_flight)(job, g, at, n, c0, c1, kind, may_be_quick ? quick : NULL, rows, keep, T, s);
+        for (int q = 0; may_be_quick && q < n; q++) {
+            const M bad = quick[q] ? FN(quick_end)(&T[q], c1 - c0, keep != NULL, &s[q]) : mne(vset((R)0), vset((R)1));
+            R *const mine = FN(kept)(job, keep, at + q * width);
+            const bool blends = mine && job->across && !mall(bad);
+            if (!many(bad))
+                continue;
+            if (blends)
+                memcpy(kept, mine, (size_t)(c1 - c0) * sizeof(V));
+            FN(fold_flight)(job, g, at + q * width, 1, c0, c1, kind, NULL, rows, keep, &again, &careful);
+            s[q] = FN(select_state)(bad, &careful, &s[q]);
+            for (ptrdiff_t i = 0; blends && i < c1 - c0; i++)
+                vstore(mine + i * VN, vsel(bad, vload(mine + i * VN), vload(kept + i * VN)));
         }
         for (int q = 0; q < n; q++) {
-            if ((xent_parts(kind) & PART_KL) && c0 == c1)
+            if ((parts & PART_KL) && c0 == c1)
                 FN64(kl_none)(width, at + q * width, rows);
-            FN(put_state)(xent_parts(kind) & ~PART_KL, &T[q], &s[q], at + q * width, rows);
+            FN(put_state)(parts & ~PART_KL, &T[q], &s[q], at + q * width, rows);
         }
     }
 }
@@ -113,16 +219,10 @@ static void FN(emit_some)(const xent_job *job, const row_group *g, int at, ptrdi
     char *base = straight && !later ? place : (char *)obuf;
     const ptrdiff_t os = straight && !later && job->across ? o->cs : (ptrdiff_t)sizeof(V);
     FN(writing) w = {.job = job, .target = target, .T = &T, .r = r, .at = at, .out = base, .os = os};
-    if (keep) {
-        w.kept = true;
-        w.keep = FN(kept)(job, (void *)keep, at);
-        FN(emit_tile)(emit, &w);
-    } else if (stream && !later) {
-        w.stream = true;
-        FN(emit_tile)(emit, &w);
-    } else {
-        FN(emit_tile)(emit, &w);
-    }
+    w.kept = keep != NULL;
+    w.keep = FN(kept)(job, (void *)keep, at);
+    w.stream = stream && !later;
+    FN(tile_emits)[emit](&w);
     for (int i = 0; i < patches; i++) {
         const R patch = (R)r->patch[labels[i]];
         const ptrdiff_t j = g->label[labels[i]] - c, l = labels[i] - at;
