@@ -52,6 +52,13 @@ def refuse_masked(function: str, name: str, value: object) -> None:
         raise TypeError(f"{function}: {name} is a masked array, whose mask would be ignored; pass its data")
 
 
+def nan_beside_inf(result: Array, x: Array, axis: Axis) -> Array:
+    """The softmax of x, or its logarithm, as where the maximum is subtracted: NaN throughout a row that holds +inf."""
+    if np.isfinite(x).all():
+        return result
+    return np.where(np.isposinf(x).any(axis, keepdims=True), result.dtype.type(np.nan), result)
+
+
 def broadcasts_to(shape: tuple[int, ...], onto: tuple[int, ...]) -> bool:
     """Whether an operand of `shape` broadcasts with one of `onto` without widening it."""
     try:

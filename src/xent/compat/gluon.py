@@ -37,6 +37,7 @@ from xent.compat._shared import (
     float_dtype,
     is_kernel_float,
     named,
+    nan_beside_inf,
     refuse_masked,
     total,
     widened,
@@ -59,14 +60,6 @@ def _array(loss: str, name: str, value: ArrayLike) -> Array:
     if array.dtype.kind not in "biu" and not is_kernel_float(array):
         raise TypeError(f"{loss}: {name} must be integers, {FLOATS}, not {named(array.dtype)}")
     return array
-
-
-def _log_softmax(pred: Array, axis: int) -> Array:
-    """With NaN throughout a row that holds +inf."""
-    result: Array = xent.log_softmax(pred, axis=axis)
-    if not np.isfinite(pred).all():
-        result = np.where(np.isposinf(pred).any(axis, keepdims=True), result.dtype.type(np.nan), result)
-    return result
 
 
 class _Loss:
@@ -92,13 +85,17 @@ class _Loss:
                 t = t.astype(x.dtype)
         return x, t
 
+    def _factor(self, option: str, value: ArrayLike, of: Array) -> Array:
+        name = type(self).__name__
+        array = _array(name, option, value)
+        if not broadcasts_to(array.shape, of.shape):
+            raise ValueError(f"{name}: {option} of shape {array.shape} does not broadcast to {of.shape}")
+        return array.astype(of.dtype)
+
     def _mean(self, loss: Array, sample_weight: ArrayLike | None) -> Any:
-        name, dtype = type(self).__name__, loss.dtype
+        dtype = loss.dtype
         if sample_weight is not None:
-            by = _array(name, "sample_weight", sample_weight)
-            if not broadcasts_to(by.shape, loss.shape):
-                raise ValueError(f"{name}: sample_weight of shape {by.shape} does not broadcast to {loss.shape}")
-            loss = loss * by.astype(dtype)
+            loss = loss * self._factor("sample_weight", sample_weight, loss)
         if self.weight is not None:
             loss = loss * dtype.type(self.weight)
         batch = normalize_axis_index(self.batch_axis, loss.ndim)
@@ -220,8 +217,9 @@ class KLDivLoss(_Loss):
         x, t = self._operands(pred, label, same_shape=True)
         dtype = float_dtype(x, t)
         wide = np.result_type(dtype, np.float32)
-        log_probs = (x if self.from_logits else _log_softmax(x.astype(wide), self.axis)).astype(wide)
-        t = t.astype(wide)
+        log_probs, t = x.astype(wide), t.astype(wide)
+        if not self.from_logits:
+            log_probs = nan_beside_inf(xent.log_softmax(log_probs, axis=self.axis), log_probs, self.axis)
         # No kernel has an epsilon; a negative label gives NaN, as Gluon's logarithm does.
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             loss = t * (np.log(t + wide.type(_EPSILON)) - log_probs)
@@ -281,13 +279,7 @@ class SigmoidBinaryCrossEntropyLoss(_Loss):
         dtype = float_dtype(x, t)
         wide = np.result_type(dtype, np.float32)
         x, t = x.astype(wide), t.astype(wide)
-        positive = None
-        if pos_weight is not None:
-            positive = _array(type(self).__name__, "pos_weight", pos_weight).astype(wide)
-            if not broadcasts_to(positive.shape, x.shape):
-                raise ValueError(
-                    f"{type(self).__name__}: pos_weight of shape {positive.shape} does not broadcast to {x.shape}"
-                )
+        positive = None if pos_weight is None else self._factor("pos_weight", pos_weight, x)
         if self.from_sigmoid:
             epsilon = wide.type(_EPSILON)
             with np.errstate(invalid="ignore", divide="ignore"):

@@ -63,12 +63,12 @@ def _array(function: str, name: str, value: object, kinds: str = "f") -> Array:
     return array
 
 
-def _pair(function: str, first: tuple[str, Array], second: tuple[str, Array]) -> tuple[Array, Array]:
-    (x_name, x), (t_name, t) = first, second
+def _pair(function: str, **operands: Array) -> tuple[Array, Array]:
     try:
-        x, t = np.broadcast_arrays(x, t)
+        x, t = np.broadcast_arrays(*operands.values())
     except ValueError:
-        raise TypeError(f"{function}: {x_name} {x.shape} and {t_name} {t.shape} do not broadcast") from None
+        shapes = " and ".join(f"{name} {array.shape}" for name, array in operands.items())
+        raise TypeError(f"{function}: {shapes} do not broadcast") from None
     return x, t
 
 
@@ -124,7 +124,7 @@ def softmax_cross_entropy(logits: Array, labels: Array, axis: Axis = -1, where: 
     x, t = _array(name, "logits", logits), _array(name, "labels", labels, "fiub")
     mask = _mask(name, where, axis, x.shape, expand=True)
     dtype = float_dtype(x, t)
-    x, t = _pair(name, ("logits", x), ("labels", t.astype(dtype, copy=False)))
+    x, t = _pair(name, logits=x, labels=t.astype(dtype, copy=False))
     mask = None if mask is None else np.broadcast_to(mask, x.shape)
     return cross_entropy(x, t, axis, mask)[()]
 
@@ -144,7 +144,7 @@ def safe_softmax_cross_entropy(logits: Array, labels: Array) -> Any:
     name = "safe_softmax_cross_entropy"
     x, t = _array(name, "logits", logits), _array(name, "labels", labels, "fiub")
     dtype = float_dtype(x, t)
-    x, t = _pair(name, ("logits", x), ("labels", t.astype(dtype, copy=False)))
+    x, t = _pair(name, logits=x, labels=t.astype(dtype, copy=False))
     return cross_entropy(x, t, -1, safe=True)[()]
 
 
@@ -197,35 +197,31 @@ def softmax_cross_entropy_with_integer_labels(
     mask = None if mask is None else mask.transpose(*batch, *axes).reshape(rows)
     if y.ndim != len(batch) or any(n not in (1, m) for n, m in zip(y.shape, rows[:-1], strict=True)):
         raise ValueError(f"{name}: labels have shape {y.shape}, expected {rows[:-1]}, one a row of logits")
-    y = np.broadcast_to(y, rows[:-1])
     classes = rows[-1]
-    y = y.astype(np.int64)
+    if not classes:
+        return np.full(rows[:-1], np.nan, x.dtype)[()]
+    y = np.broadcast_to(y, rows[:-1]).astype(np.int64)
     y = np.where(y < 0, y + classes, y)
     known = (y >= 0) & (y < classes)
     y = np.where(known, y, 0)
-    if classes:
-        loss = xent.cross_entropy_with_labels(x, y, where=mask)
-        if mask is not None:
-            own = np.expand_dims(y, -1)
-            # The label's class is left out of the sum, but its logit is subtracted; a row without classes stays 0.
-            odd = ~np.take_along_axis(mask, own, -1).squeeze(-1) & mask.any(-1)
-            with np.errstate(invalid="ignore"):
-                apart = xent.logsumexp(x, where=mask) - np.take_along_axis(x, own, -1).squeeze(-1)
-            loss = np.where(odd, apart, loss)
-        known = known if mask is None else known | ~mask.any(-1)
-    else:
-        loss = np.full(rows[:-1], np.nan)
+    loss = xent.cross_entropy_with_labels(x, y, where=mask)
+    if mask is not None:
+        own, any_class = np.expand_dims(y, -1), mask.any(-1)
+        # The label's class is left out of the sum, but its logit is subtracted; a row without classes stays 0.
+        odd = ~np.take_along_axis(mask, own, -1).squeeze(-1) & any_class
+        with np.errstate(invalid="ignore"):
+            apart = xent.logsumexp(x, where=mask) - np.take_along_axis(x, own, -1).squeeze(-1)
+        loss = np.where(odd, apart, loss)
+        known = known | ~any_class
     return np.where(known, loss, np.nan).astype(x.dtype)[()]
 
 
 def _kl(
-    function: str, terms: Any, names: tuple[str, str], operands: tuple[object, object], axis: Axis, where: object
+    function: str, terms: Any, axis: Axis, where: object, **operands: object
 ) -> tuple[Any, Array, Array, Array | None]:
-    x, t = (_array(function, name, operand) for name, operand in zip(names, operands, strict=True))
-    x, t = _pair(function, (names[0], x), (names[1], t))
+    x, t = _pair(function, **{name: _array(function, name, operand) for name, operand in operands.items()})
     mask = _mask(function, where, axis, x.shape, expand=False)
-    each = terms(x, t)
-    return total(each, axis, mask, dtype=float_dtype(x, t)), x, t, mask
+    return total(terms(x, t), axis, mask, dtype=float_dtype(x, t)), x, t, mask
 
 
 def kl_divergence(log_predictions: Array, targets: Array, axis: Axis = -1, where: Array | None = None) -> Any:
@@ -261,8 +257,7 @@ def kl_divergence(log_predictions: Array, targets: Array, axis: Axis = -1, where
     >>> optax.kl_divergence(np.log([[0.5, 0.5]]), np.array([[1.0, 0.0]]))
     array([0.69314718])
     """
-    operands = (log_predictions, targets)
-    return _kl("kl_divergence", kl_terms, ("log_predictions", "targets"), operands, axis, where)[0]
+    return _kl("kl_divergence", kl_terms, axis, where, log_predictions=log_predictions, targets=targets)[0]
 
 
 def kl_divergence_with_log_targets(
@@ -279,12 +274,8 @@ def kl_divergence_with_log_targets(
     >>> optax.kl_divergence_with_log_targets(np.log([[0.5, 0.5]]), np.log([[0.5, 0.5]]))
     array([0.])
     """
-    name, names, operands = (
-        "kl_divergence_with_log_targets",
-        ("log_predictions", "log_targets"),
-        (log_predictions, log_targets),
-    )
-    return _kl(name, kl_terms_from_logs, names, operands, axis, where)[0]
+    operands = {"log_predictions": log_predictions, "log_targets": log_targets}
+    return _kl("kl_divergence_with_log_targets", kl_terms_from_logs, axis, where, **operands)[0]
 
 
 def generalized_kl_divergence(
@@ -301,8 +292,8 @@ def generalized_kl_divergence(
     >>> optax.generalized_kl_divergence(np.log([[1.0, 1.0]]), np.array([[0.5, 0.5]]))
     array([0.30685282])
     """
-    name, operands = "generalized_kl_divergence", (log_predictions, targets)
-    value, x, t, mask = _kl(name, kl_terms, ("log_predictions", "targets"), operands, axis, where)
+    operands = {"log_predictions": log_predictions, "targets": targets}
+    value, x, t, mask = _kl("generalized_kl_divergence", kl_terms, axis, where, **operands)
     with np.errstate(over="ignore", invalid="ignore"):
         return value + total(np.exp(widened(x)) - widened(t), axis, mask, dtype=value.dtype)
 

@@ -28,7 +28,17 @@ from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import ArrayLike
 
 import xent
-from xent.compat._shared import Array, Axis, is_bfloat16, is_kernel_float, named, refuse_masked, total, widened
+from xent.compat._shared import (
+    Array,
+    Axis,
+    is_bfloat16,
+    is_kernel_float,
+    named,
+    nan_beside_inf,
+    refuse_masked,
+    total,
+    widened,
+)
 
 __all__ = ["entropy", "kl_div", "log_softmax", "logsumexp", "rel_entr", "softmax"]
 
@@ -230,10 +240,7 @@ def softmax(x: ArrayLike, axis: Axis = None) -> Any:
         with np.errstate(all="ignore"):
             e = np.exp(array - np.max(array, axis=axis, keepdims=True))
             return e / np.sum(e, axis=axis, keepdims=True)
-    if not np.isfinite(array).all():
-        lost = np.isposinf(array).any(axis, keepdims=True)
-        result = np.where(lost, result.dtype.type(np.nan), result)
-    return result[()]
+    return nan_beside_inf(result, array, axis)[()]
 
 
 def log_softmax(x: ArrayLike, axis: Axis = None) -> Any:
@@ -291,9 +298,7 @@ def rel_entr(x: ArrayLike, y: ArrayLike, /, out: Array | None = None, *, where: 
     refuse_masked("rel_entr", "x", x)
     refuse_masked("rel_entr", "y", y)
     x, y = _known("rel_entr", "x", x), _known("rel_entr", "y", y)
-    if _single(x, y):
-        return xent.rel_entr(x, y, out=out, where=where, dtype=np.float32)
-    return xent.rel_entr(x, y, out=out, where=where)
+    return xent.rel_entr(x, y, out=out, where=where, dtype=np.float32 if _single(x, y) else None)
 
 
 def _known(function: str, name: str, value: Any) -> Any:
@@ -328,18 +333,12 @@ def kl_div(x: ArrayLike, y: ArrayLike, /, out: Array | None = None, *, where: Ar
     p, q = (np.asarray(a, np.float64 if single else None) for a in (x, y))
     terms = xent.rel_entr(p, q)
     inside = ((p > 0) & (q > 0)) | ((p == 0) & (q >= 0))
-    with np.errstate(invalid="ignore", over="ignore"):
+    with np.errstate(all="ignore"):
         result = np.where(inside, terms - p + q, terms)
         # SciPy's quotient may overflow or vanish where the divergence does not.
-        with np.errstate(divide="ignore", under="ignore"):
-            far = (
-                inside
-                & (p > 0)
-                & ((np.divide(p, q) == 0) | np.isinf(np.divide(p, q)))
-                & np.isfinite(p)
-                & np.isfinite(q)
-            )
-            result = np.where(far, p * np.log(np.divide(p, q)) - p + q, result)
+        ratio = np.divide(p, q)
+        far = inside & (p > 0) & ((ratio == 0) | np.isinf(ratio)) & np.isfinite(p) & np.isfinite(q)
+        result = np.where(far, p * np.log(ratio) - p + q, result)
         result = result.astype(np.float32 if single else np.float64)
     if out is None:
         return result[()]

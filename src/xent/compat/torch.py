@@ -43,6 +43,7 @@ from xent.compat._shared import (
     kl_terms,
     kl_terms_from_logs,
     named,
+    nan_beside_inf,
     refuse_masked,
     rounded,
     total,
@@ -140,11 +141,7 @@ def _along(
     _floating(function, "input", input)
     axis = _dimension(function, dim, input.ndim)
     rows = np.atleast_1d(input)
-    result = operation(rows, axis=axis)
-    if not np.isfinite(rows).all():
-        lost = np.isposinf(rows).any(axis, keepdims=True)
-        result = np.where(lost, result.dtype.type(np.nan), result)
-    return result.reshape(input.shape)[()]
+    return nan_beside_inf(operation(rows, axis=axis), rows, axis).reshape(input.shape)[()]
 
 
 def softmax(input: Array, dim: int | None = None, _stacklevel: int = 3, dtype: DTypeLike | None = None) -> Any:
