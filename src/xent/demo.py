@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -14,6 +15,7 @@ from xent import losses
 
 COPIES = 500
 BAR = 36
+KL = partial(losses.kl_div, target_kind="logits")
 
 
 def load_digits() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -88,18 +90,17 @@ def bar(value: float, largest: float) -> str:
 
 
 def show_losses(teacher: np.ndarray, student: np.ndarray, labels: np.ndarray) -> None:
-    def both(loss: Callable[..., Any], target: np.ndarray, **options: str) -> str:
-        mean, total = (loss(student, target, reduction=how, **options) for how in ("mean", "sum"))
+    def both(loss: Callable[..., Any], target: np.ndarray) -> str:
+        mean, total = (loss(student, target, reduction=how) for how in ("mean", "sum"))
         return f"{mean:10.6f} {total:12.4f}"
 
     soft = xent.softmax(teacher)
     print(f"{'':45}{'mean':>10} {'sum':>12}")
     print(f"{'cross-entropy of the student with the labels':45}{both(losses.cross_entropy, labels)}")
     print(f"{'  with the softmax of the teacher':45}{both(losses.cross_entropy, soft)}")
-    print(f"{'KL(teacher, student)':45}{both(losses.kl_div, teacher, target_kind='logits')}")
+    print(f"{'KL(teacher, student)':45}{both(KL, teacher)}")
 
-    rows = losses.kl_div(student, teacher, target_kind="logits", reduction="none")
-    classes = losses.kl_div(student, teacher, target_kind="logits", reduction="per_class")
+    rows, classes = (KL(student, teacher, reduction=how) for how in ("none", "per_class"))
     largest = float(np.abs(classes).max())
     print(f"\n{'KL of the first rows':37}    KL of each class, summed over rows")
     print(f"{'row':>3} {'label':>6} {'teacher':>8} {'student':>8} {'KL':>8}")
@@ -114,7 +115,7 @@ def show_identity(teacher: np.ndarray, student: np.ndarray) -> bool:
     soft = xent.softmax(y)
     cross = float(losses.cross_entropy(x, soft))
     entropy = float(xent.entropy(soft).mean())
-    kl = float(losses.kl_div(x, y, target_kind="logits"))
+    kl = float(KL(x, y))
     gap = abs(cross - entropy - kl) / np.spacing(cross)
     print("\ncross-entropy - entropy of the target = KL, in float64:")
     print(f"  {cross:.15f} - {entropy:.15f} = {cross - entropy:.15f}")
@@ -127,36 +128,26 @@ def show_speed(teacher: np.ndarray, student: np.ndarray, labels: np.ndarray) -> 
     k = np.tile(labels, COPIES)
     t = plain_softmax(y)
     one, two = x.nbytes, 2 * x.nbytes
-    # name, bytes that must be read and written, xent, NumPy
-    cases: list[tuple[str, int, Callable[[], Any], Callable[[], Any]]] = [
-        ("logsumexp", one, lambda: xent.logsumexp(x), lambda: plain_logsumexp(x)),
-        ("log_softmax", two, lambda: xent.log_softmax(x), lambda: plain_log_softmax(x)),
-        ("softmax", two, lambda: xent.softmax(x), lambda: plain_softmax(x)),
-        ("cross-entropy, labels", one, lambda: losses.cross_entropy(x, k), lambda: plain_label_loss(x, k)),
-        ("cross-entropy, soft", two, lambda: losses.cross_entropy(x, t), lambda: plain_soft_loss(x, t)),
-        ("KL", two, lambda: losses.kl_div(x, y, target_kind="logits"), lambda: plain_kl(x, y)),
-        (
-            "KL per class",
-            two,
-            lambda: losses.kl_div(x, y, target_kind="logits", reduction="per_class"),
-            lambda: plain_kl_per_class(x, y),
-        ),
-        (
-            "KL and gradient",
-            3 * one,
-            lambda: losses.kl_div(x, y, target_kind="logits", return_grad=True),
-            lambda: plain_kl_grad(x, y),
-        ),
+    # name, bytes that must be read and written, xent, NumPy, what they are called with
+    cases: list[tuple[str, int, Callable[..., Any], Callable[..., Any], tuple[np.ndarray, ...]]] = [
+        ("logsumexp", one, xent.logsumexp, plain_logsumexp, (x,)),
+        ("log_softmax", two, xent.log_softmax, plain_log_softmax, (x,)),
+        ("softmax", two, xent.softmax, plain_softmax, (x,)),
+        ("cross-entropy, labels", one, losses.cross_entropy, plain_label_loss, (x, k)),
+        ("cross-entropy, soft", two, losses.cross_entropy, plain_soft_loss, (x, t)),
+        ("KL", two, KL, plain_kl, (x, y)),
+        ("KL per class", two, partial(KL, reduction="per_class"), plain_kl_per_class, (x, y)),
+        ("KL and gradient", 3 * one, partial(KL, return_grad=True), plain_kl_grad, (x, y)),
     ]
     size = f"{len(x):,} rows of {x.shape[1]}, {x.dtype}, {one / 1e6:.0f} MB an array"
     print(f"\nThe same logits {COPIES} times over: {size}")
     print(f"  {'':22} {'xent':>9} {'':>10} {'NumPy':>10} {'ratio':>8}   largest difference")
     agree = True
-    for name, moved, fast, plain in cases:
-        apart = difference(fast(), plain())
+    for name, moved, fast, plain, given in cases:
+        apart = difference(fast(*given), plain(*given))
         agree = agree and apart < 2e-5
         if apart < 2e-5:
-            a, b = seconds(fast), seconds(plain)
+            a, b = seconds(partial(fast, *given)), seconds(partial(plain, *given))
             times = f"{a * 1e3:6.1f} ms {moved / a / 1e9:5.1f} GB/s {b * 1e3:7.1f} ms {b / a:7.1f}x"
             print(f"  {name:22} {times}   {apart:.0e}")
         else:
