@@ -13,6 +13,7 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import IO, Any, BinaryIO, TypeAlias
 
@@ -82,17 +83,6 @@ class Stream(io.RawIOBase):
         return taken + self.rest.read(size - len(taken)) if len(taken) < size else taken
 
 
-def load_npy(source: str | Stream) -> Array:
-    with warnings.catch_warnings():
-        # NumPy warns of headers that Python 2 wrote, and reads them.
-        warnings.simplefilter("ignore")
-        if isinstance(source, str):
-            array: Array = np.load(source, mmap_mode="r", allow_pickle=False)
-        else:
-            array = np.lib.format.read_array(source, allow_pickle=False)
-    return array.view(np.ndarray)
-
-
 def load_member(file: BinaryIO, shown: str, name: str | None) -> Array:
     with np.load(file, allow_pickle=False) as archive:
         if not archive.files:
@@ -104,9 +94,7 @@ def load_member(file: BinaryIO, shown: str, name: str | None) -> Array:
             name = archive.files[0]
         elif name not in archive.files:
             raise UserError(f"{shown}: no array {name!r} in it; it holds {names}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            array = archive[name]
+        array = archive[name]
     if not isinstance(array, np.ndarray):
         raise UserError(f"{shown}: {name} is not an array")
     return array
@@ -120,9 +108,10 @@ def read_open(file: BinaryIO, path: str | None, shown: str, name: str | None) ->
         if name is not None:
             raise UserError(f"{shown}: is a single array, without names")
         if path is not None and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return load_npy(path)
+            mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+            return mapped.view(np.ndarray)
         # A Stream for standard input too: NumPy would read a real file past Python's buffer.
-        return load_npy(Stream(start, file))
+        return np.lib.format.read_array(Stream(start, file), allow_pickle=False)
     if not start.startswith(ZIP):
         raise UserError(f"{shown}: not a .npy or .npz file")
     if path is not None and file.seekable():
@@ -137,12 +126,15 @@ def read_array(spec: str) -> Array:
     path, name = split_spec(spec)
     shown = "standard input" if spec == STANDARD else path
     try:
-        if spec == STANDARD:
-            if sys.stdin is None:
-                raise UserError("standard input: is closed")
-            return read_open(sys.stdin.buffer, None, shown, None)
-        with open(path, "rb") as file:
-            return read_open(file, path, shown, name)
+        with warnings.catch_warnings():
+            # NumPy warns of headers that Python 2 wrote, and reads them.
+            warnings.simplefilter("ignore")
+            if spec == STANDARD:
+                if sys.stdin is None:
+                    raise UserError("standard input: is closed")
+                return read_open(sys.stdin.buffer, None, shown, None)
+            with open(path, "rb") as file:
+                return read_open(file, path, shown, name)
     except UserError:
         raise
     except (OSError, MemoryError) as error:
@@ -274,17 +266,10 @@ def beside(path: str) -> Iterator[BinaryIO]:
             os.close(held)
 
 
-@contextlib.contextmanager
-def opened(out: Output) -> Iterator[BinaryIO]:
+def opened(out: Output) -> AbstractContextManager[BinaryIO]:
     if out.descriptor is not None:
-        with open(os.dup(out.descriptor), "wb") as file:
-            yield file
-    elif out.special:
-        with open(out.path, "wb") as file:
-            yield file
-    else:
-        with beside(out.path) as file:
-            yield file
+        return open(os.dup(out.descriptor), "wb")
+    return open(out.path, "wb") if out.special else beside(out.path)
 
 
 def write_result(out: Output, result: Result) -> None:
@@ -342,23 +327,17 @@ def plain_json(value: Any) -> Any:
 
 def json_parts(result: Result) -> Iterator[str]:
     yield json.dumps(result.record())[:-1] + ', "value": '
-    if not result.shape:
-        for block in result.blocks:
-            yield json.dumps(plain_json(exact(block)))
-    else:
-        yield "["
-        first = True
-        for block in result.blocks:
-            for item in exact(block):
-                yield ("" if first else ", ") + json.dumps(plain_json(item))
-                first = False
-        yield "]"
-    yield "}\n"
+    yield "[" if result.shape else ""
+    separator = ""
+    for block in result.blocks:
+        for item in exact(np.atleast_1d(block)):
+            yield separator + json.dumps(plain_json(item))
+            separator = ", "
+    yield "]}\n" if result.shape else "}\n"
 
 
 def write_json(file: BinaryIO, result: Result) -> None:
-    for part in json_parts(result):
-        file.write(part.encode())
+    file.writelines(part.encode() for part in json_parts(result))
 
 
 WRITERS: dict[str, Callable[[BinaryIO, Result], None]] = {

@@ -1,8 +1,6 @@
 """The xent command: losses of .npy and .npz files, what they relate to, a demo, and what this build is.
 
-Exit status: 0 done; 1 done, but the result holds NaN, or the demo found a disagreement (stderr says which); 2 bad
-arguments, files or values; 3 the result could not be written (a full disk, a closed pipe); 70 a fault of xent; 130
-interrupted (143 terminated). From 2 on there is no result, and one line on stderr says why.
+STATUS says what it exits with: from 2 on there is no result, and one line on stderr says why.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -42,6 +40,7 @@ from xent._files import (
     reason,
     write_result,
 )
+from xent.compat._shared import is_float
 
 REDUCTIONS = ("none", "sum", "mean", "terms", "per_class")
 TARGET_KINDS = ("probs", "log_probs", "logits")
@@ -187,7 +186,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "as mask[:, None]",
     },
 }
-FILES = ("weight", "pos_weight", "sample_weight", "where")
 NOT_HERE = ("return_grad", "return_hess", "grad_of", "out", "dtype")  # options of xent.losses that are for programs
 
 OPERANDS = {
@@ -256,10 +254,6 @@ def as_typed(name: str, text: str, specs: dict[str, str]) -> str:
     return f"loss {name}: {text} ({', '.join(files.values())})"
 
 
-def is_float(array: Array) -> bool:
-    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
-
-
 def as_bfloat16(arrays: dict[str, Array], specs: dict[str, str], dtype: str | None) -> dict[str, Array]:
     """NumPy files know no bfloat16: it comes back as two bytes that mean nothing."""
     nameless = [name for name, array in arrays.items() if array.dtype == np.dtype("V2")]
@@ -293,58 +287,53 @@ def in_blocks(name: str, arrays: dict[str, Array], options: dict[str, Any], spec
     fit in memory. A row's bits do not depend on its batch. Sums are one call: it reads the mapped files as it goes."""
     reduction = options.get("reduction", "mean")
     logits = next(iter(arrays.values()))
+    # What a result's second axis goes through: classes only where terms have them last.
+    last = options.get("axis", -1) in (-1, logits.ndim - 1)
+    columns = "class" if reduction == "terms" and last else "sample"
     rows = 1 if logits.ndim > 1 and options.get("axis", -1) % logits.ndim == 0 else 0
-    step = max(1, BLOCK * max(1, logits.shape[rows] if logits.ndim > 1 else 1) // max(1, logits.nbytes))
-    sides = slices_of(name, arrays, logits, rows)
+    sides = slices_of(arrays, logits, rows)
     divisible = reduction == "none" or (reduction == "terms" and rows == 0)
-    if not divisible or sides is None or step >= logits.shape[rows]:
+    length = logits.shape[rows] if divisible and sides else 0
+    step = max(1, BLOCK * length // max(1, logits.nbytes))
+    if step >= length:
         value = call_loss(name, arrays, options, specs)
-        return Result(name, reduction, value.shape, value.dtype, [value], columns_of(reduction, logits, options))
+        return Result(name, reduction, value.shape, value.dtype, [value], columns)
 
     def block(start: int) -> Array:
-        part = dict(arrays)
-        for operand, axis in sides.items():
-            cut = (slice(None),) * axis + (slice(start, start + step),)
-            part[operand] = arrays[operand][cut]
+        cut = slice(start, start + step)
+        parts = {operand: arrays[operand][(slice(None),) * axis + (cut,)] for operand, axis in sides.items()}
         try:
-            return call_loss(name, part, options, specs)
+            return call_loss(name, arrays | parts, options, specs)
         except UserError as error:
             if isinstance(error.__cause__, MemoryError):
                 raise
             # Positions in a message are those in the files: the whole call finds them.
-            return call_loss(name, arrays, options, specs)[start : start + step]
+            return call_loss(name, arrays, options, specs)[cut]
 
     first = block(0)
 
     def blocks() -> Iterator[Array]:
         yield first
-        for start in range(step, logits.shape[rows], step):
+        for start in range(step, length, step):
             yield block(start)
 
-    shape = (logits.shape[rows], *first.shape[1:])
-    return Result(name, reduction, shape, first.dtype, blocks(), columns_of(reduction, logits, options))
+    return Result(name, reduction, (length, *first.shape[1:]), first.dtype, blocks(), columns)
 
 
-def columns_of(reduction: str, logits: Array, options: dict[str, Any]) -> str:
-    """What a result's second axis goes through: classes only where terms have them last."""
-    last = options.get("axis", -1) in (-1, logits.ndim - 1)
-    return "class" if reduction == "terms" and last else "sample"
-
-
-def slices_of(name: str, arrays: dict[str, Array], logits: Array, rows: int) -> dict[str, int] | None:
-    """The axis along which each operand is cut with the rows of the logits; None where they cannot be."""
-    if logits.ndim < 2:
-        return None
+def slices_of(arrays: dict[str, Array], logits: Array, rows: int) -> dict[str, int]:
+    """The axis along which each operand is cut with the rows of the logits; none where they cannot be."""
     sides: dict[str, int] = {}
+    if logits.ndim < 2:
+        return sides
     for operand, array in arrays.items():
         if operand in ("weight", "pos_weight"):
             continue
         axis = rows if array.ndim == logits.ndim else 0
         if array.ndim > logits.ndim:
-            return None
+            return {}
         if array.ndim >= logits.ndim - 1 and array.ndim and array.shape[axis] != 1:
             if array.shape[axis] != logits.shape[rows]:
-                return None
+                return {}
             sides[operand] = axis
     return sides
 
@@ -450,20 +439,6 @@ def doubts(name: str, arrays: dict[str, Array], options: dict[str, Any], specs: 
                 yield f"{looks} log-probabilities, has a row whose exponentials sum to {worst:.6g}"
 
 
-class Watched:
-    """The blocks of a result as they pass, with the NaNs among them counted."""
-
-    def __init__(self, result: Result) -> None:
-        self.nan = self.seen = 0
-        self.result = dataclasses.replace(result, blocks=self.watch(result.blocks))
-
-    def watch(self, blocks: Any) -> Iterator[Array]:
-        for block in blocks:
-            self.nan += int(np.count_nonzero(np.isnan(block)))
-            self.seen += block.size
-            yield block
-
-
 def show_result(result: Array) -> None:
     if result.ndim == 0:
         say(str(result[()]))
@@ -480,12 +455,11 @@ def show_result(result: Array) -> None:
 
 def run_loss(args: argparse.Namespace) -> int:
     name: str = args.loss
-    given = {option: getattr(args, option) for option in options_of(name) if getattr(args, option) is not None}
-    specs = {operand: getattr(args, operand) for operand in operands_of(name) if getattr(args, operand) is not None}
-    specs |= {option: value for option, value in given.items() if option in FILES or isinstance(value, str)}
-    options = {option: value for option, value in given.items() if option in ("reduction", "target_kind")}
-    specs = {option: spec for option, spec in specs.items() if option not in options}
-    options |= {option: value for option, value in given.items() if option not in specs}
+    given = {word: getattr(args, word) for word in (*operands_of(name), *options_of(name))}
+    given = {word: value for word, value in given.items() if value is not None}
+    choices = ("reduction", "target_kind")  # other strings are the names of files
+    specs = {word: value for word, value in given.items() if isinstance(value, str) and word not in choices}
+    options = {word: value for word, value in given.items() if word not in specs}
     if list(specs.values()).count(STANDARD) > 1:
         raise UserError("standard input (-) can be read once only")
     if args.out is None and args.format is not None:
@@ -501,8 +475,16 @@ def run_loss(args: argparse.Namespace) -> int:
     if out is not None and out.format == "csv" and dimensions > 2:
         raise UserError(f"--out {args.out}: a .csv holds at most 2 dimensions, the result has {dimensions}")
 
-    watched = Watched(in_blocks(name, arrays, options, specs))
-    result = watched.result
+    result = in_blocks(name, arrays, options, specs)
+    nans = 0
+
+    def watched(blocks: Iterable[Array]) -> Iterator[Array]:
+        nonlocal nans
+        for block in blocks:
+            nans += int(np.count_nonzero(np.isnan(block)))
+            yield block
+
+    result = dataclasses.replace(result, blocks=watched(result.blocks))
     if out is None and args.json:
         for part in json_parts(result):
             print(part, end="")
@@ -519,9 +501,9 @@ def run_loss(args: argparse.Namespace) -> int:
             say(json.dumps({**result.record(), **scalar, "out": args.out}))
         elif sys.stdout is not None and not out.is_stdout:
             say(f"{args.out}: {result.dtype}, shape {result.shape}" if value is None else str(value[()]))
-    if watched.nan:
+    if nans:
         sys.stdout.flush() if sys.stdout is not None else None
-        count = "the result is NaN" if not result.shape else f"{watched.nan} of {watched.seen} values are NaN"
+        count = f"{nans} of {math.prod(result.shape)} values are NaN" if result.shape else "the result is NaN"
         complain(f"loss {name}: {count}: {interruptible(lambda: why_nan(name, arrays, options, specs))}")
         return 1
     for doubt in doubts(name, arrays, options, specs):
