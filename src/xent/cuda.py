@@ -31,8 +31,8 @@ import operator
 
 import numpy as np
 
-from xent import _hints
-from xent._core import FLOAT_NAMES, Operand, Options, Place, evaluate_loss, make_callables, on_gpu, places
+from xent import _hints, losses
+from xent._core import FLOAT_NAMES, Operand, Options, Place, make_callables, on_gpu, place
 from xent._libraries import library_of, stream_number
 
 try:
@@ -364,23 +364,7 @@ class Device(Place):
 # Knowledge distillation: two calls, and one divisor for both
 
 
-def distillation(
-    student,
-    teacher,
-    labels,
-    *,
-    temperature,
-    alpha,
-    scale_by_temperature_squared,
-    axis,
-    weight,
-    sample_weight,
-    ignore_index,
-    where,
-    reduction,
-    return_grad,
-    dtype=None,
-):
+def distillation(student, teacher, labels, temperature, scaled, alpha, sample_weight, return_grad, options, of_labels):
     """`xent.losses.distillation` of arrays on a GPU, once it has looked at what can be looked at.
 
     Temperatures that are numbers may be any, as on the CPU; of those above 1024 the gradients and terms of float64
@@ -389,6 +373,7 @@ def distillation(
     """
     name = "distillation"
     _require(name)
+    axis, where, reduction, dtype = (options[option] for option in ("axis", "where", "reduction", "dtype"))
     given = {"student_logits": student, "teacher_logits": teacher, "labels": labels, "where": where}
     for what, array in given.items():
         if array is not None and not on_gpu(array):
@@ -397,70 +382,42 @@ def distillation(
             )
     library = library_of(student, _cuda)
     shape = tuple(student.shape)
-    if shape != tuple(teacher.shape):
-        raise ValueError(_hints.two_shapes(name, OnGPU(student), OnGPU(teacher)))
-    (axis,) = places((axis,), len(shape), name)
+    student_as, teacher_as = OnGPU(student), OnGPU(teacher)
+    if shape != teacher_as.shape:
+        raise ValueError(_hints.two_shapes(name, student_as, teacher_as))
+    axis = place(axis, len(shape), name)
     batch = shape[:axis] + shape[axis + 1 :]
     if labels is not None and tuple(labels.shape) != batch:
         raise ValueError(_hints.not_one_a_row(name, OnGPU(labels), shape, batch))
-    if ignore_index is not None:
+    if of_labels["ignore_index"] is not None:
         # Both parts leave out the same rows. One bool a row: nothing of the logits' size.
-        known = (labels != ignore_index)[(slice(None),) * axis + (None,)]
+        known = (labels != of_labels["ignore_index"])[(slice(None),) * axis + (None,)]
         where = known if where is None else where & known
     temperature = _wide(library, temperature, "temperature")
     sample_weight = _wide(library, sample_weight, "sample_weight")
     if reduction == "mean":
         divisor = _counted_weight(library, sample_weight, where, shape, axis)
         sample_weight = sample_weight / divisor
-    result = _promoted(student, teacher) if dtype is None else _dtype_name(dtype)
-    # The labels' part does not see the teacher's dtype: it is not to be rounded to less.
-    inner = result if dtype is not None or (labels is not None and result != _dtype_name(student.dtype)) else None
+    result = losses._promoted(student_as, teacher_as) if dtype is None else _dtype_name(dtype)
     # In float64, whose range has the logits divided by a temperature at which the limit is reached.
-    extreme = scale_by_temperature_squared and isinstance(temperature, float) and not _COLD <= temperature <= _WARM
-    summed = {"dtype": "float64" if extreme else inner, "axis": axis, "where": where}
-    summed["reduction"] = "sum" if reduction == "mean" else reduction
-    variant = "_terms" if reduction in ("terms", "per_class") else "_value_and_grad" * bool(return_grad)
+    extreme = scaled and isinstance(temperature, float) and not _COLD <= temperature <= _WARM
+    options = {"axis": axis, "where": where, "reduction": "sum" if reduction == "mean" else reduction}
+    options["dtype"] = "float64" if extreme else losses._dtype_of_parts(student_as, teacher_as, labels, dtype)
+    variant = losses._variant(reduction, return_grad)
 
     def soft(variant):
-        at, factor = temperature, temperature**2 if scale_by_temperature_squared and not extreme else 1.0
+        at, factor = temperature, temperature**2 if scaled and not extreme else 1.0
         if extreme:
             # Values keep their digits however near the rows are; terms and gradients are differences.
             at = min(max(temperature, _COLDEST), _WARMEST if variant == "" else _WARMEST_OF_DIFFERENCES)
             # Terms grow with T, and cold rows' values fall with it; all else tends to a limit.
             factor = at * (temperature if variant == "_terms" or temperature < at else at)
-        return evaluate_loss(
-            "kl_div_with_logits" + variant,
-            student,
-            teacher,
-            Options(
-                name,
-                operands=("student_logits", "teacher_logits"),
-                temperature=at,
-                sample_weight=sample_weight * alpha * factor,
-                **summed,
-            ),
-        )
+        return losses._of_teacher(variant, student, teacher, at, sample_weight * alpha * factor, options)
 
-    parts = [(soft(""), soft(variant)[1]) if extreme and return_grad else soft(variant)]
+    parts = [(*soft(""), soft(variant)[1]) if extreme and return_grad else soft(variant)]
     if labels is not None:
-        parts.append(
-            evaluate_loss(
-                ("cross_entropy" if variant == "_terms" else "cross_entropy_with_labels") + variant,
-                student,
-                labels,
-                Options(
-                    name,
-                    operands=("student_logits", "labels"),
-                    labels=True,
-                    weight=weight,
-                    sample_weight=sample_weight * (1.0 - alpha),
-                    ignore_index=ignore_index,
-                    **summed,
-                ),
-            )
-        )
-    with Device(student, None, Options(name)) as place, place.on_stream():
-        parts = [part if return_grad else (part,) for part in parts]
+        parts.append(losses._of_labels(variant, student, labels, sample_weight * (1.0 - alpha), options | of_labels))
+    with Device(student, None, Options(name)) as device, device.on_stream():
         value, *gradient = [first + more[0] if more else first for first, *more in zip(*parts, strict=True)]
         if reduction == "mean":
             # A sum over no rows is 0; their mean is not.
@@ -476,11 +433,6 @@ def distillation(
 # Temperatures beyond which T^2 KL is computed at another one in float64. 2^-160 tells all float32 apart; at 2^26 the
 # limit is as near as what differences of float64 round.
 _COLD, _COLDEST, _WARM, _WARMEST, _WARMEST_OF_DIFFERENCES = 2.0**-40, 2.0**-160, 2.0**10, 2.0**400, 2.0**26
-
-
-def _promoted(student, teacher):
-    names = {_dtype_name(student.dtype), _dtype_name(teacher.dtype)}
-    return names.pop() if len(names) == 1 else "float64" if "float64" in names else "float32"
 
 
 def _wide(library, option, what):

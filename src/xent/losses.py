@@ -427,7 +427,7 @@ def nll(
     name = "nll"
     reduction = _checked_reduction(name, reduction, return_grad)
     return evaluate_loss(
-        _variant(name, reduction, return_grad),
+        name + _variant(reduction, return_grad),
         log_probs,
         labels,
         Options(
@@ -526,7 +526,7 @@ def binary_cross_entropy(
         _check_zero_or_one(name, target)
         target = target.astype(np.float64 if logits.dtype.kind in "iub" else logits.dtype)
     return evaluate_loss(
-        _variant(name, reduction, return_grad),
+        name + _variant(reduction, return_grad),
         logits,
         target,
         Options(
@@ -622,7 +622,7 @@ def js_div(
     name = "js_div"
     reduction = _checked_reduction(name, reduction, return_grad)
     return evaluate_loss(
-        _variant(name, reduction, return_grad),
+        name + _variant(reduction, return_grad),
         logits,
         other_logits,
         Options(
@@ -761,22 +761,10 @@ def distillation(
     if gpu:
         from xent import cuda
 
-        return cuda.distillation(
-            student_logits,
-            teacher_logits,
-            labels,
-            temperature=temperature,
-            alpha=alpha,
-            scale_by_temperature_squared=scale_by_temperature_squared,
-            axis=axis,
-            weight=weight,
-            sample_weight=sample_weight,
-            ignore_index=as_label(ignore_index, name),
-            where=where,
-            reduction=reduction,
-            return_grad=return_grad,
-            dtype=dtype,
-        )
+        options = {"axis": axis, "where": where, "reduction": reduction, "dtype": dtype}
+        of_labels = {"weight": weight, "ignore_index": as_label(ignore_index, name)}
+        operands, scaled = (student_logits, teacher_logits, labels), bool(scale_by_temperature_squared)
+        return cuda.distillation(*operands, temperature, scaled, alpha, sample_weight, return_grad, options, of_labels)
     if student.ndim == 0:
         raise ValueError(f"{name}: student_logits must have at least one dimension, the class axis")
     axis = place(axis, student.ndim, name)
@@ -816,57 +804,48 @@ def distillation(
     if scale_by_temperature_squared:
         extreme = (temperature > _temperatures.WARM) | (temperature < _temperatures.COLD)
         if extreme.any():
-            real = _promoted(student.dtype, teacher.dtype) if dtype is None else np.dtype(dtype)
+            real = np.dtype(_promoted(student, teacher) if dtype is None else dtype)
             rows = _temperatures.Rows(student, teacher, shown, axis)
             warm = _temperatures.Warm(rows, temperature, soft)
             soft, temperature = warm.left_over(np.float64 if real == np.float64 else np.float32)
         else:
             soft = soft * temperature**2
-    options = {"axis": axis, "where": shown}
-    options["reduction"] = "sum" if reduction == "mean" else reduction
-    if labels is not None and dtype is None and student.dtype != (both := _promoted(student.dtype, teacher.dtype)):
-        dtype = both  # so that the labels' part, which does not see the teacher's dtype, is not rounded to less
-    options["dtype"] = dtype
-    result = evaluate_loss(
-        _variant("kl_div_with_logits", reduction, return_grad),
-        student,
-        teacher,
-        Options(
-            name,
-            operands=("student_logits", "teacher_logits"),
-            temperature=temperature,
-            sample_weight=soft,
-            **options,
-        ),
-    )
+    options = {"axis": axis, "where": shown, "reduction": "sum" if reduction == "mean" else reduction}
+    options["dtype"] = _dtype_of_parts(student, teacher, labels, dtype)
+    variant = _variant(reduction, return_grad)
+    value, *gradient = _of_teacher(variant, student, teacher, temperature, soft, options)
     if warm is not None:
-        value, gradient = result if return_grad else (result, None)
-        value = warm.add(value, gradient, options["reduction"])
-        result = (value, gradient) if return_grad else value
+        value = warm.add(value, gradient[0] if gradient else None, options["reduction"])
     if labels is not None:
-        hard = evaluate_loss(
-            _variant(
-                "cross_entropy" if reduction in ("terms", "per_class") else "cross_entropy_with_labels",
-                reduction,
-                return_grad,
-            ),
-            student,
-            labels,
-            Options(
-                name,
-                operands=("student_logits", "labels"),
-                labels=True,
-                weight=weight,
-                sample_weight=factor * (1.0 - alpha),
-                ignore_index=ignore_index,
-                **options,
-            ),
-        )
-        result = tuple(map(_sum_into, result, hard)) if return_grad else _sum_into(result, hard)
+        of_labels = {"weight": weight, "ignore_index": ignore_index}
+        more, *its_gradient = _of_labels(variant, student, labels, factor * (1.0 - alpha), options | of_labels)
+        value, gradient = _sum_into(value, more), list(map(_sum_into, gradient, its_gradient))
     if reduction == "mean" and divisor == 0.0:
-        nan = np.result_type(result[0] if return_grad else result).type(np.nan)
-        return (nan, result[1]) if return_grad else nan
-    return result
+        value = np.result_type(value).type(np.nan)
+    return (value, *gradient) if return_grad else value
+
+
+def _of_teacher(variant, student, teacher, temperature, weights, options):
+    """The teacher's part of distillation, in a tuple: its values times `weights`, or terms, and the gradient."""
+    names = ("student_logits", "teacher_logits")
+    asked = Options("distillation", operands=names, temperature=temperature, sample_weight=weights, **options)
+    part = evaluate_loss("kl_div_with_logits" + variant, student, teacher, asked)
+    return part if isinstance(part, tuple) else (part,)
+
+
+def _of_labels(variant, student, labels, weights, options):
+    """The labels' part."""
+    names = ("student_logits", "labels")
+    asked = Options("distillation", operands=names, labels=True, sample_weight=weights, **options)
+    operation = "cross_entropy" if variant == "_terms" else "cross_entropy_with_labels"
+    part = evaluate_loss(operation + variant, student, labels, asked)
+    return part if isinstance(part, tuple) else (part,)
+
+
+def _dtype_of_parts(student, teacher, labels, dtype):
+    """That of the result, where the labels' part, which does not see the teacher's, would be rounded to less."""
+    promoted = _promoted(student, teacher)
+    return promoted if dtype is None and labels is not None and student.dtype.name != promoted else dtype
 
 
 def _checked_alpha(alpha, labels, weight, ignore_index):
@@ -906,10 +885,10 @@ def _divided(sample_weight, shown, shape, axis):
         return np.true_divide(sample_weight, divisor if divisor else np.nan), divisor
 
 
-def _promoted(*dtypes):
-    """The dtype of a result of the two: as NumPy's promotion, but float32 for float16 with bfloat16."""
-    first, second = (np.dtype(np.float64) if d.kind in "iub" else d.newbyteorder("=") for d in dtypes)
-    return first if first == second else max(np.dtype(np.float32), first, second, key=lambda d: d.itemsize)
+def _promoted(*arrays):
+    """The name of the dtype of a result of these: as NumPy's promotion, but float32 for float16 with bfloat16."""
+    names = {"float64" if array.dtype.kind in "iub" else array.dtype.name for array in arrays}
+    return names.pop() if len(names) == 1 else "float64" if "float64" in names else "float32"
 
 
 def _sum_into(values, more):
@@ -918,9 +897,9 @@ def _sum_into(values, more):
         return np.add(values, more, out=values) if isinstance(values, np.ndarray) else values + more
 
 
-def _variant(operation, reduction, return_grad):
-    """The operation that returns what the reduction works on."""
-    return operation + ("_terms" if reduction in ("terms", "per_class") else "_value_and_grad" * bool(return_grad))
+def _variant(reduction, return_grad):
+    """How the operation is called that returns what the reduction works on."""
+    return "_terms" if reduction in ("terms", "per_class") else "_value_and_grad" * bool(return_grad)
 
 
 def _check_not_counts(name, logits, target):
