@@ -242,27 +242,13 @@ _FIRST = {
     "probs": "Probabilities, of shape (..., C), taken as they are.",
     "log_probs": "Log-probabilities, of shape (..., C), taken as they are.",
 }
+_BATCH = "batch dimensions broadcast with those of logits."
 _SECOND = {
-    "probs": """\
-target : array_like
-    Probabilities, of shape (..., C), taken as they are; batch dimensions broadcast with those of logits.
-""",
-    "logits": """\
-target : array_like
-    Logits of the target, of shape (..., C); batch dimensions broadcast with those of logits.
-""",
-    "log_probs": """\
-target : array_like
-    Log-probabilities, of shape (..., C), taken as they are; batch dimensions broadcast with those of logits.
-""",
-    "labels": """\
-labels : array_like of int
-    One class a row, 0 to C - 1, of any integer dtype; broadcasts with the batch shape of logits.
-""",
-    "other_logits": """\
-other_logits : array_like
-    The other row of logits, of shape (..., C); batch dimensions broadcast.
-""",
+    "probs": f"Probabilities, of shape (..., C), taken as they are; {_BATCH}",
+    "logits": f"Logits of the target, of shape (..., C); {_BATCH}",
+    "log_probs": f"Log-probabilities, of shape (..., C), taken as they are; {_BATCH}",
+    "labels": "One class a row, 0 to C - 1, of any integer dtype; broadcasts with the batch shape of logits.",
+    "other_logits": "The other row of logits, of shape (..., C); batch dimensions broadcast.",
 }
 _LABEL_ERROR = """\
 IndexError
@@ -311,8 +297,10 @@ def _returns(name: str, has_value: bool, has_emit: bool) -> str:
 def callable_doc(name: str, target: str, has_value: bool, has_emit: bool) -> str:
     """The docstring of ``xent.<name>``."""
     first = OPERANDS.get(name, "logits")
-    second = "other_logits" if name.startswith("js_div") else target
     labels = target == "labels"
+    called = second_operand(name, labels)
+    second = _SECOND.get("other_logits" if called == "other_logits" else target)
+    operand = "" if second is None else f"{called} : array_like{' of int' * labels}\n    {second}\n"
     excluded = "probability 0" if first == "probs" else "a logit of -inf with target 0"
     outs = "a pair of arrays, either of them None" if has_value and has_emit else "an array"
     return f"""\
@@ -321,7 +309,7 @@ Parameters
 ----------
 {first} : array_like
     {_FIRST[first]}
-{_SECOND.get(second, "")}axis : int, tuple of int or None, default -1
+{operand}axis : int, tuple of int or None, default -1
     The class axis, counted in each operand by itself; a tuple is taken as one axis, None as all.
 keepdims : bool, default False
     Keep the class axis with length 1 in a result that has one value a row.

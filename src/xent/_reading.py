@@ -293,10 +293,7 @@ class Look:
 
     def settled(self, eps: float) -> bool:
         """Whether the rows sum to 1 in some form: they were made along this axis."""
-        if self.zero_or_one:
-            return self.one_a_row
-        rounding = self.rounding(eps)
-        return self.kind_that_sums(rounding) is not None
+        return self.one_a_row if self.zero_or_one else self.kind_that_sums(self.rounding(eps)) is not None
 
     def kind_that_sums(self, rounding: float) -> str | None:
         for kind in ("probs", *LOGS, "percent", "neg_probs"):
@@ -397,9 +394,7 @@ def kinds_of(look: Look, eps: float, is_target: bool) -> list[Kind]:
             return [Kind("weights", None, 0.0, f"{values}, every row sums to {sums}")]
         if look.whole and is_target:
             return [Kind("weights", None, 0.0, f"whole numbers {values}, rows sum to {sums}"), logits]
-        if look.whole or look.zeros:
-            return [logits, weights]
-        if is_target:
+        if look.whole or look.zeros or is_target:
             return [logits, weights]
     if high <= rounding and look.missed["log_probs"] <= NEAR:
         evidence = f"{values}, their exp sums to {look.mass}, not 1"

@@ -772,9 +772,9 @@ def distillation(
     for option, values in (("temperature", temperature), ("sample_weight", sample_weight)):
         _stretched(name, option, values, batch)
 
-    shown = None if where is None else mask_of_classes(where, name, "student_logits", student.ndim)
-    if shown is not None:
-        _stretched(name, "where", shown, student.shape)
+    masks = [] if where is None else [mask_of_classes(where, name, "student_logits", student.ndim)]
+    for mask in masks:
+        _stretched(name, "where", mask, student.shape)
     ignore_index = as_label(ignore_index, name)
     if labels is not None:
         labels = _as_labels(name, labels)
@@ -783,18 +783,15 @@ def distillation(
 
             raise ValueError(_hints.not_one_a_row(name, labels, student.shape, batch))
         # Both parts leave out the same rows. One bool a row: nothing of the logits' size.
-        counted = ~np.ma.getmaskarray(labels) if isinstance(labels, np.ma.MaskedArray) else None
+        if isinstance(labels, np.ma.MaskedArray):
+            masks.append(np.expand_dims(~np.ma.getmaskarray(labels), axis))
         if ignore_index is not None:
             known = np.asarray(labels)
             if known.dtype.kind == "u" and known.dtype.itemsize == 8:
                 known = np.minimum(known, 2**63 - 1)  # as the kernels read them
-            known = known != ignore_index
-            counted = known if counted is None else counted & known
-        if counted is not None:
-            shown = _both(shown, np.expand_dims(counted, axis))
-    for logits in (student, teacher):
-        if isinstance(logits, np.ma.MaskedArray):
-            shown = _both(shown, ~np.ma.getmaskarray(logits))
+            masks.append(np.expand_dims(known != ignore_index, axis))
+    masks += [~np.ma.getmaskarray(logits) for logits in (student, teacher) if isinstance(logits, np.ma.MaskedArray)]
+    shown = functools.reduce(np.logical_and, masks) if masks else None
     student, teacher = np.asarray(student), np.asarray(teacher)
 
     factor = sample_weight
@@ -860,10 +857,6 @@ def _checked_alpha(alpha, labels, weight, ignore_index):
     if alpha is None:
         raise ValueError(f"{name}: labels need alpha, the teacher's share beside them")
     return as_share(alpha, name, "alpha")
-
-
-def _both(mask, other):
-    return other if mask is None else np.logical_and(mask, other)
 
 
 def _stretched(name, option, values, shape):
