@@ -61,10 +61,7 @@ exit status:
 
 
 class Stopped(BaseException):
-    """A signal that ends the command, once what is half written is gone."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
+    """A signal, by its number, that ends the command, once what is half written is gone."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -750,11 +747,12 @@ def as_process(run: Callable[[], int]) -> int:
             signal.signal(number, signal.SIG_DFL)  # nothing is left to tidy up
         return status
     except Stopped as stopped:
-        complain("interrupted" if stopped.number == signal.SIGINT else signal.strsignal(stopped.number) or "stopped")
+        (number,) = stopped.args
+        complain("interrupted" if number == signal.SIGINT else signal.strsignal(number) or "stopped")
         # By the signal itself, as a shell's loop expects; and without waiting for a kernel that still runs.
-        signal.signal(stopped.number, signal.SIG_DFL)
-        os.kill(os.getpid(), stopped.number)
-        return 128 + stopped.number
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        return 128 + int(number)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

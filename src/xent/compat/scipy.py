@@ -105,13 +105,8 @@ def logsumexp(
     x = x.astype(np.float64) if is_bfloat16(x.dtype) else x
     w = w.astype(np.float64) if w is not None and is_bfloat16(w.dtype) else w
     # A Python number does not widen the other operand; an array without dimensions does.
-    dtype = np.result_type(
-        *(
-            given if isinstance(given, int | float | complex) else held
-            for given, held in ((a, x), (b, w))
-            if held is not None
-        )
-    )
+    held = [(a, x)] if w is None else [(a, x), (b, w)]
+    dtype = np.result_type(*(given if isinstance(given, int | float | complex) else array for given, array in held))
     if w is not None:
         try:
             x, w = np.broadcast_arrays(x, w)

@@ -25,7 +25,7 @@ import operator
 import warnings
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -67,6 +67,7 @@ __all__ = [
     "softmin",
 ]
 
+_Reduction: TypeAlias = Literal["none", "sum", "mean"]
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Arguments
@@ -79,9 +80,9 @@ def _tensor(function: str, name: str, value: object) -> Array:
     return np.asarray(value)
 
 
-def _floating(function: str, name: str, array: Array) -> None:
+def _floating(function: str, name: str, array: Array, error: type[RuntimeError] = NotImplementedError) -> None:
     if not is_kernel_float(array):
-        raise NotImplementedError(f"{function}: {name} must be {FLOATS}, not {named(array.dtype)}")
+        raise error(f"{function}: {name} must be {FLOATS}, not {named(array.dtype)}")
 
 
 def _integer(function: str, name: str, value: object) -> int:
@@ -101,7 +102,7 @@ def _legacy(size_average: bool | None, reduce: bool | None, reduction: str, stac
     return meant
 
 
-def _known(function: str, reduction: object) -> Literal["none", "sum", "mean"]:
+def _known(function: str, reduction: object) -> _Reduction:
     if reduction == "elementwise_mean":
         warnings.warn("reduction='elementwise_mean' is deprecated: use reduction='mean'", stacklevel=3)
         return "mean"
@@ -135,8 +136,7 @@ def _along(
         warnings.warn(f"{function} without dim is deprecated: pass dim=...", stacklevel=stacklevel)
         dim = 0 if input.ndim in (0, 1, 3) else 1
     if dtype is not None:
-        if not is_kernel_float(np.empty(0, dtype)):
-            raise NotImplementedError(f"{function}: dtype must be {FLOATS}, not {named(np.dtype(dtype))}")
+        _floating(function, "dtype", np.empty(0, dtype))
         input = input.real.astype(dtype)
     _floating(function, "input", input)
     axis = _dimension(function, dim, input.ndim)
@@ -375,29 +375,37 @@ def cross_entropy(
     smoothing = max(float(label_smoothing), 0.0)
     if smoothing > 1.0:
         raise RuntimeError(f"{name}: label_smoothing must be from 0 to 1, got {label_smoothing}")
-    of = _of_probs if x.shape == t.shape else _of_labels
-    value, dtype = of(x, t, w, ignored, smoothing, reduction)
-    return rounded(value, dtype)
-
-
-def _of_labels(
-    x: Array, labels: Array, w: Array | None, ignored: int, smoothing: float, reduction: Literal["none", "sum", "mean"]
-) -> tuple[Any, np.dtype[Any]]:
-    """The value and its dtype."""
-    name, axis = "cross_entropy", min(x.ndim - 1, 1)
+    probs = x.shape == t.shape
+    if probs and not is_kernel_float(t):
+        raise RuntimeError(
+            f"{name}: a target of the shape of input holds probabilities, {FLOATS}, not {named(t.dtype)}"
+        )
+    if probs and ignored >= 0:
+        raise RuntimeError(f"{name}: ignore_index={ignored} goes with labels; the target is probabilities")
     if x.ndim == 0:
         raise IndexError(f"{name}: input must have at least one axis, the classes")
     _floating(name, "input", x)
-    _check_labels(name, x, labels, w)
+    if probs:
+        _check_weight(name, w, x)
+    else:
+        _check_labels(name, x, t, w)
+    dtype = float_dtype(x, t) if w is None else float_dtype(x, t, w)
+    if float_dtype(x, t) != dtype:
+        x = x.astype(dtype)  # weights never widen a result of the kernels
+    w = None if w is None else w.astype(np.float64)
+    value = _of_probs(x, t, w, smoothing, reduction) if probs else _of_labels(x, t, w, ignored, smoothing, reduction)
+    return rounded(value, dtype)
+
+
+def _of_labels(x: Array, labels: Array, w: Array | None, ignored: int, smoothing: float, reduction: _Reduction) -> Any:
+    axis = min(x.ndim - 1, 1)
     labels = labels.reshape(()) if x.ndim == 1 else labels
     counted = labels != ignored
-    w = None if w is None else w.astype(np.float64)
-
     value = losses.cross_entropy(
         x, labels, axis=axis, weight=w, ignore_index=ignored, label_smoothing=smoothing, reduction=reduction
     )
     if smoothing > 0 and not x.shape[axis]:
-        return np.full(np.shape(value), np.nan), x.dtype  # the smoothing that each of no classes gets is infinite
+        return np.full(np.shape(value), np.nan)  # the smoothing that each of no classes gets is infinite
     # If no weight is 0, only a row that holds +inf can differ from PyTorch's, and its loss is not finite.
     watched = value if w is None or w.all() else x
     if (
@@ -405,7 +413,7 @@ def _of_labels(
         and (x.size == 0 or np.isfinite(watched).all())
         and (w is None or reduction != "mean" or w[labels[counted]].sum())
     ):
-        return value, x.dtype
+        return value
     # By PyTorch's own products, quotients and sums, each of the label's part and of the smoothing's, in which 0 times
     # infinity and 0 over 0 are NaN.
     log_probs = log_softmax(x.astype(np.float64), axis)
@@ -421,34 +429,17 @@ def _of_labels(
             parts = [np.divide(part.sum(), divisor, dtype=np.float64) for part in parts]
         if smoothing > 0:
             parts = [(1 - smoothing) * parts[0], smoothing / x.shape[axis] * parts[1]]
-        return sum(parts), x.dtype
+        return sum(parts)
 
 
-def _of_probs(
-    x: Array, target: Array, w: Array | None, ignored: int, smoothing: float, reduction: Literal["none", "sum", "mean"]
-) -> tuple[Any, np.dtype[Any]]:
-    """The value and its dtype."""
-    name, axis = "cross_entropy", min(x.ndim - 1, 1)
-    if not is_kernel_float(target):
-        raise RuntimeError(
-            f"{name}: a target of the shape of input holds probabilities, {FLOATS}, not {named(target.dtype)}"
-        )
-    if ignored >= 0:
-        raise RuntimeError(f"{name}: ignore_index={ignored} goes with labels; the target is probabilities")
-    if x.ndim == 0:
-        raise IndexError(f"{name}: input must have at least one axis, the classes")
-    _floating(name, "input", x)
-    _check_weight(name, w, x)
-    dtype = float_dtype(x, target) if w is None else float_dtype(x, target, w)
-    if float_dtype(x, target) != dtype:
-        x = x.astype(dtype)  # weights never widen a result of the kernels
-    w = None if w is None else w.astype(np.float64)
+def _of_probs(x: Array, target: Array, w: Array | None, smoothing: float, reduction: _Reduction) -> Any:
+    axis = min(x.ndim - 1, 1)
     options: Any = {"axis": axis, "weight": w, "label_smoothing": smoothing}
     if x.size == 0:
         value = losses.cross_entropy(x, target, reduction=reduction, **options)
-        return (np.float64(np.nan) if reduction == "mean" else value), dtype
+        return np.float64(np.nan) if reduction == "mean" else value
     if all(np.isfinite(a).all() for a in (x, target, w) if a is not None):
-        return losses.cross_entropy(x, target, reduction=reduction, **options), dtype
+        return losses.cross_entropy(x, target, reduction=reduction, **options)
     # By PyTorch's own products where something is not finite: 0 times infinity is NaN, and the signs are theirs.
     rows = losses.cross_entropy(x, target, reduction="none", **options)
     odd = ~(np.isfinite(x) & np.isfinite(target)).all(axis) | (w is not None and not np.isfinite(w).all())
@@ -458,8 +449,8 @@ def _of_probs(
         terms = terms if w is None else terms * _along_axis(w, axis, x.ndim)
         rows = np.where(odd, -terms.sum(axis), rows)
     if reduction == "none":
-        return rows, dtype
-    return total(rows, dtype=np.dtype(np.float64), divisor=rows.size if reduction == "mean" else 1), dtype
+        return rows
+    return total(rows, dtype=np.dtype(np.float64), divisor=rows.size if reduction == "mean" else 1)
 
 
 def _along_axis(weight: Array, axis: int, ndim: int) -> Array:
@@ -571,9 +562,8 @@ def kl_div(
     meant = _legacy(size_average, reduce, reduction)
     plain = _known(name, "sum" if meant == "batchmean" else meant)
     x, t = _tensor(name, "input", input), _tensor(name, "target", target)
-    for operand, which in ((x, "input"), (t, "target")):
-        if not is_kernel_float(operand):
-            raise RuntimeError(f"{name}: {which} must be {FLOATS}, not {named(operand.dtype)}")
+    _floating(name, "input", x, RuntimeError)
+    _floating(name, "target", t, RuntimeError)
     try:
         np.broadcast_shapes(x.shape, t.shape)
     except ValueError:
@@ -738,8 +728,7 @@ def binary_cross_entropy_with_logits(
     if x.shape != t.shape:
         raise ValueError(f"{name}: input has shape {x.shape}, target {t.shape}; they must be the same")
     _floating(name, "input", x)
-    if not is_kernel_float(t):
-        raise RuntimeError(f"{name}: target must be {FLOATS}, not {named(t.dtype)}")
+    _floating(name, "target", t, RuntimeError)
     w = None if weight is None else _tensor(name, "weight", weight)
     positive = None
     if pos_weight is not None:
