@@ -56,9 +56,8 @@ def split_spec(spec: str) -> tuple[str, str | None]:
     if os.path.exists(spec):
         return spec, None
     # Names of files and of arrays may both hold colons: the shortest part that is a file decides.
-    colons = [at for at, character in enumerate(spec) if character == ":" and at]
-    for at in colons:
-        if os.path.exists(spec[:at]) and not os.path.isdir(spec[:at]):
+    for at, character in enumerate(spec):
+        if at and character == ":" and os.path.exists(spec[:at]) and not os.path.isdir(spec[:at]):
             return spec[:at], spec[at + 1 :]
     path, colon, name = spec.rpartition(":")
     if colon and path.lower().endswith((".npz", ".zip")):

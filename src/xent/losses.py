@@ -330,25 +330,19 @@ def kl_div(
         raise ValueError(f"{name}: grad_of must be logits or target, got {grad_of!r}")
     if grad_of == "target" and not (return_grad and target_kind == "logits"):
         raise ValueError(f'{name}: grad_of="target" goes with return_grad=True and target_kind="logits"')
-    operation = _KL_OPERATIONS[target_kind]
-    if reduction in ("terms", "per_class"):
-        operation += "_terms"
-    elif return_grad:
-        operation += "_value_and_grad" if grad_of == "logits" else "_value_and_target_grad"
-    return evaluate_loss(
-        operation,
-        logits,
-        target,
-        Options(
-            name,
-            axis=axis,
-            where=where,
-            sample_weight=sample_weight,
-            temperature=temperature,
-            reduction=reduction,
-            dtype=dtype,
-        ),
+    operation = _KL_OPERATIONS[target_kind] + _variant(reduction, return_grad)
+    if grad_of == "target":
+        operation = "kl_div_with_logits_value_and_target_grad"
+    options = Options(
+        name,
+        axis=axis,
+        where=where,
+        sample_weight=sample_weight,
+        temperature=temperature,
+        reduction=reduction,
+        dtype=dtype,
     )
+    return evaluate_loss(operation, logits, target, options)
 
 
 @_loss
@@ -426,23 +420,19 @@ def nll(
     """
     name = "nll"
     reduction = _checked_reduction(name, reduction, return_grad)
-    return evaluate_loss(
-        name + _variant(reduction, return_grad),
-        log_probs,
-        labels,
-        Options(
-            name,
-            operands=("log_probs", "labels"),
-            labels=True,
-            axis=axis,
-            where=where,
-            weight=weight,
-            sample_weight=sample_weight,
-            ignore_index=ignore_index,
-            reduction=reduction,
-            dtype=dtype,
-        ),
+    options = Options(
+        name,
+        operands=("log_probs", "labels"),
+        labels=True,
+        axis=axis,
+        where=where,
+        weight=weight,
+        sample_weight=sample_weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        dtype=dtype,
     )
+    return evaluate_loss(name + _variant(reduction, return_grad), log_probs, labels, options)
 
 
 @_loss
@@ -525,21 +515,17 @@ def binary_cross_entropy(
     if target.dtype.kind in "iub":
         _check_zero_or_one(name, target)
         target = target.astype(np.float64 if logits.dtype.kind in "iub" else logits.dtype)
-    return evaluate_loss(
-        name + _variant(reduction, return_grad),
-        logits,
-        target,
-        Options(
-            name,
-            axis=axis,
-            where=where,
-            weight=weight,
-            pos_weight=pos_weight,
-            sample_weight=sample_weight,
-            reduction=reduction,
-            dtype=dtype,
-        ),
+    options = Options(
+        name,
+        axis=axis,
+        where=where,
+        weight=weight,
+        pos_weight=pos_weight,
+        sample_weight=sample_weight,
+        reduction=reduction,
+        dtype=dtype,
     )
+    return evaluate_loss(name + _variant(reduction, return_grad), logits, target, options)
 
 
 @_loss
@@ -621,22 +607,18 @@ def js_div(
     """
     name = "js_div"
     reduction = _checked_reduction(name, reduction, return_grad)
-    return evaluate_loss(
-        name + _variant(reduction, return_grad),
-        logits,
-        other_logits,
-        Options(
-            name,
-            operands=("logits", "other_logits"),
-            beta=beta,
-            axis=axis,
-            where=where,
-            temperature=temperature,
-            sample_weight=sample_weight,
-            reduction=reduction,
-            dtype=dtype,
-        ),
+    options = Options(
+        name,
+        operands=("logits", "other_logits"),
+        beta=beta,
+        axis=axis,
+        where=where,
+        temperature=temperature,
+        sample_weight=sample_weight,
+        reduction=reduction,
+        dtype=dtype,
     )
+    return evaluate_loss(name + _variant(reduction, return_grad), logits, other_logits, options)
 
 
 @_loss
