@@ -271,10 +271,8 @@ def as_bfloat16(arrays: dict[str, Array], specs: dict[str, str], dtype: str | No
 
 
 def call_loss(name: str, arrays: dict[str, Array], options: dict[str, Any], specs: dict[str, str]) -> Array:
-    operands = [arrays[operand] for operand in operands_of(name) if operand in arrays]
-    rest = {option: array for option, array in arrays.items() if option in options_of(name)}
     try:
-        return np.asarray(interruptible(lambda: getattr(losses, name)(*operands, **rest, **options)))
+        return np.asarray(interruptible(lambda: getattr(losses, name)(**arrays, **options)))
     except (TypeError, ValueError, IndexError, OverflowError, MemoryError, RuntimeError) as error:
         raise UserError(as_typed(name, reason(error), specs)) from error
 
