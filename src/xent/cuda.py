@@ -34,6 +34,7 @@ import numpy as np
 from xent import _hints, losses
 from xent._core import FLOAT_NAMES, Operand, Options, Place, make_callables, on_gpu, place
 from xent._libraries import library_of, stream_number
+from xent._temperatures import COLD, WARM
 
 try:
     import xent._cuda as _cuda
@@ -385,6 +386,8 @@ def distillation(student, teacher, labels, temperature, scaled, alpha, sample_we
     student_as, teacher_as = OnGPU(student), OnGPU(teacher)
     if shape != teacher_as.shape:
         raise ValueError(_hints.two_shapes(name, student_as, teacher_as))
+    if not shape:
+        raise ValueError(f"{name}: student_logits must have at least one dimension, the class axis")
     axis = place(axis, len(shape), name)
     batch = shape[:axis] + shape[axis + 1 :]
     if labels is not None and tuple(labels.shape) != batch:
@@ -400,7 +403,7 @@ def distillation(student, teacher, labels, temperature, scaled, alpha, sample_we
         sample_weight = sample_weight / divisor
     result = losses._promoted(student_as, teacher_as) if dtype is None else _dtype_name(dtype)
     # In float64, whose range has the logits divided by a temperature at which the limit is reached.
-    extreme = scaled and isinstance(temperature, float) and not _COLD <= temperature <= _WARM
+    extreme = scaled and isinstance(temperature, float) and not COLD <= temperature <= WARM
     options = {"axis": axis, "where": where, "reduction": "sum" if reduction == "mean" else reduction}
     options["dtype"] = "float64" if extreme else losses._dtype_of_parts(student_as, teacher_as, labels, dtype)
     variant = losses._variant(reduction, return_grad)
@@ -432,7 +435,7 @@ def distillation(student, teacher, labels, temperature, scaled, alpha, sample_we
 
 # Temperatures beyond which T^2 KL is computed at another one in float64. 2^-160 tells all float32 apart; at 2^26 the
 # limit is as near as what differences of float64 round.
-_COLD, _COLDEST, _WARM, _WARMEST, _WARMEST_OF_DIFFERENCES = 2.0**-40, 2.0**-160, 2.0**10, 2.0**400, 2.0**26
+_COLDEST, _WARMEST, _WARMEST_OF_DIFFERENCES = 2.0**-160, 2.0**400, 2.0**26
 
 
 def _wide(library, option, what):

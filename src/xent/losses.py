@@ -495,7 +495,7 @@ def binary_cross_entropy(
     Raises
     ------
     TypeError
-        An operand is complex, longdouble or object, or a weight, a temperature or `where` is masked.
+        An operand is complex, longdouble or object, or a weight or `where` is masked.
     ValueError
         An integer target other than 0 and 1, shapes that do not match, an unknown reduction, or `return_grad` with
         "terms" or "per_class".
