@@ -40,7 +40,6 @@ from xent._reading import (
     blocks_of,
     epsilon,
     in_runs,
-    is_float,
     kinds_of,
     look_at,
     read_labels,
@@ -83,7 +82,6 @@ class Side:
     classes: int
     missed: float
     is_prediction: bool
-    whole_dtype: bool
     labels: Labels = field(default_factory=Labels)
     forms: dict[str, tuple[str, Array]] = field(default_factory=dict)  # what `converted` has made so far
 
@@ -96,6 +94,10 @@ class Side:
     def kind(self) -> str:
         return self.reading.kind
 
+    @property
+    def whole_dtype(self) -> bool:
+        return self.array.dtype.kind in "biu"
+
     def along(self, text: str) -> str:
         """A call that gets axis= where the classes are not last."""
         return text if self.written == -1 else f"{text[:-1]}, axis={self.written})"
@@ -107,8 +109,7 @@ class Side:
     def text(self, need: str) -> str:
         """How what `need` wants is written, which no row has to be converted for."""
         shape = (0,) if self.kind == "labels" else (0, self.classes)
-        none = np.zeros(shape, self.array.dtype if self.whole_dtype else np.float64)
-        return self.of(none, -1).converted(need)[0]
+        return self.of(as_float64(np.zeros(shape, self.array.dtype)), -1).converted(need)[0]
 
     def departure(self, need: str, as_prediction: bool) -> str:
         """What is wrong with the array where `need` is wanted; empty if nothing is."""
@@ -153,7 +154,7 @@ class Side:
             if self.written != -1:
                 text = f"np.moveaxis({text}, -1, {self.written})"
             x, kind = np.moveaxis(x, -1, self.axis), "one_hot"
-        elif x.dtype.kind != "f":
+        elif self.whole_dtype:
             text, x = f"{text}.astype(float)", x.astype(np.float64)
         if kind in LOGS:
             factor, how = LOGS[kind]
@@ -415,11 +416,11 @@ def relate(row: Row, made: tuple[Array, Array], a: Side, b: Side, m: Numbers, of
     # SciPy's entropy normalises by itself.
     departures = (a.departure(row.takes[0], row.function is not mean_entropy), b.departure(row.takes[1], False))
     wrong = [text for text in departures if text]
-    skip = t.labels.skip if t.kind == "labels" else None
+    skip = t.labels.skip
     if not wrong and skip is not None and (refused is not None or not here.holds(in_all(value), of, row.slack)):
         wrong = [f"{t.reading.name} holds {skip}, which stands for no class"]
     if refused is not None and not wrong:
-        odd = [s for s in (p, t) if s.array.dtype.kind != "f" or s.kind == "labels"]
+        odd = [s for s in (p, t) if s.whole_dtype or s.kind == "labels"]
         wrong = [f"{s.reading.name} is of dtype {s.reading.dtype}" for s in odd] or [refused]
     exact, relation = False, None
     if not wrong and swapped:
@@ -877,7 +878,7 @@ def scores_of(side: Side, rows: Array, desk: Array) -> Scores:
 def sums_of_labels(p: Side, t: Side, place: Place) -> Sums | None:
     """The sums of labels, or None where the kernels have to decide."""
     wide = p.array.dtype.kind == "f" and p.array.dtype.itemsize > 2
-    if t.kind == "labels" and p.kind in ("logits", "log_probs") and t.labels.skip is None and wide:
+    if t.kind == "labels" and t.labels.skip is None and p.kind in ("logits", "log_probs") and wide:
         logits, classes = rows_along(p.array, p.axis)[place].reshape(-1, p.classes), t.array[place].reshape(-1)
         classes = classes.astype(np.int64, copy=False) - t.labels.base
     else:
@@ -1044,7 +1045,7 @@ def own_calls(p: Side, t: Side, m: Numbers, of: Numbers) -> list[Call]:
     return calls
 
 
-def places_where(p: Side, t: Side, condition: Callable[[Side, Side], Array], shape: tuple[int, ...]) -> str | None:
+def places_where(p: Side, t: Side, condition: Callable[[Side, Side], Array]) -> str | None:
     """How many elements meet a condition, and where the first one is; None if there is none."""
     count, size, first = 0, 0, None
     batch = rows_along(p.array, p.axis).shape[:-1]
@@ -1056,7 +1057,7 @@ def places_where(p: Side, t: Side, condition: Callable[[Side, Side], Array], sha
         if first is None and here:
             row, *column = (int(i) for i in np.argwhere(found)[0])
             at = np.arange(math.prod(batch)).reshape(batch)[place].reshape(-1)
-            if t.kind == "labels" and t.labels.skip is not None:
+            if t.labels.skip is not None:
                 at = at[t.array[place].reshape(-1) != t.labels.skip]
             index = [int(i) for i in np.unravel_index(at[row], batch)] if batch else []
             for i in column:
@@ -1105,15 +1106,13 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dic
     shown = {name: call.shown for name, call in calls.items()}
     raw = calls["torch kl_div batchmean"].value
     for side in (p, t):
-        if side.array.dtype.kind != "f" and is_float(side.array) is False:
-            continue
         name = side.reading.name
         first = side is p
-        where = places_where(p, t, partial(_special, np.isnan, first), m.shape) if looks_nan(looks, name) else None
+        where = places_where(p, t, partial(_special, np.isnan, first)) if looks_nan(looks, name) else None
         if where:
             found.append(f"{name} holds NaN: {where}. No mean survives it.")
         if name in looks and looks[name].high == math.inf:
-            where = places_where(p, t, partial(_special, np.isposinf, first), m.shape)
+            where = places_where(p, t, partial(_special, np.isposinf, first))
             if where:
                 found.append(
                     f"{name} holds +inf: {where}. softmax is NaN in such a row, and so is every mean over it; no loss "
@@ -1121,7 +1120,7 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dic
                 )
     if math.isnan(m.kl):
         for side, nothing in ((p, lambda u, v: has_none(u)), (t, lambda u, v: has_none(v))):
-            if side.kind != "labels" and (where := places_where(p, t, partial(_whole_rows, nothing), m.shape)):
+            if side.kind != "labels" and (where := places_where(p, t, partial(_whole_rows, nothing))):
                 found.append(f"{side.reading.name} has rows that leave no class any probability: {where}.")
     if not p.is_first:
         found.append(
@@ -1141,8 +1140,8 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dic
                 f"{name} holds {KIND_NAMES[kind]}: {side.reading.evidence}. As probabilities it is "
                 f"{side.text('probs')}."
             )
-    if t.kind == "labels" and t.labels.skip is not None:
-        skip = t.labels.skip
+    skip = t.labels.skip
+    if skip is not None:
         found.append(
             f"{b.name} holds labels of {skip}: those rows are left out, as ignore_index={skip} says. "
             + (
@@ -1152,7 +1151,7 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dic
                 "nearest class."
             )
         )
-    if t.kind == "labels" and t.labels.base:
+    if t.labels.base:
         found.append(
             f"{b.name} counts its labels from 1: {b.evidence}. Every library here counts them from 0: {b.name} - 1. A "
             "library that does not check takes each row's next class without a word."
@@ -1180,7 +1179,7 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dic
             "features, every number below would be meaningless."
         )
     if t.kind == "probs" and looks[b.name].low < 0:
-        where = places_where(p, t, lambda u, v: v.array < 0, m.shape)
+        where = places_where(p, t, lambda u, v: v.array < 0)
         found.append(f"{b.name} has negative probabilities ({where}): KL is NaN there.")
     if a.normalised is False:
         found.append(f"{a.name} is not normalised: {a.evidence}. KL is that of the prediction divided by its sum.")
@@ -1190,7 +1189,7 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dic
             "which may be negative; SciPy's entropy divides by T silently."
         )
     if math.isinf(m.kl):
-        where = places_where(p, t, lambda u, v: has_none(u) & ~has_none(v), m.shape)
+        where = places_where(p, t, lambda u, v: has_none(u) & ~has_none(v))
         found.append(
             f"KL is infinite: the target is positive where the prediction is 0 ({where}). Keras' clipping hides that."
             if where
@@ -1249,13 +1248,13 @@ class Operand:
         reading = self.reading(found.kind, found.normalised, found.evidence)
         classes = self.array.shape[axis]
         written = -1 if axis in (-1, self.array.ndim - 1) else axis
-        return Side(reading, self.array, axis, written, classes, found.missed, is_prediction, self.whole_dtype)
+        return Side(reading, self.array, axis, written, classes, found.missed, is_prediction)
 
     def labels(self, how: Labels, dense: "Operand", axis: int) -> Side:
         reading = self.reading("labels", None, how.evidence)
         ndim = dense.array.ndim
         written = -1 if axis in (-1, ndim - 1) else axis
-        return Side(reading, self.array, written, written, dense.array.shape[axis], 0.0, False, self.whole_dtype, how)
+        return Side(reading, self.array, written, written, dense.array.shape[axis], 0.0, False, how)
 
 
 def operand(name: str, value: ArrayLike) -> Operand:
@@ -1276,7 +1275,7 @@ def operand(name: str, value: ArrayLike) -> Operand:
 def alternative(words: str, p: Side, t: Side) -> Alternative:
     sums = added(p, t)
     quantity = f"KL({t.reading.name}, prediction)"
-    value = sums.kl / sums.rows if sums.rows else math.nan
+    value = sums.kl / sums.rows
     return Alternative(words, quantity, value, "" if math.isnan(value) else call_to_use(p, t))
 
 
@@ -1321,7 +1320,7 @@ def explained_kl(
         reverse=m.reverse,
         entropy=m.entropy,
         cross_entropy=m.cross_entropy,
-        per_class=sums.per_class / m.rows if m.rows else sums.per_class * math.nan,
+        per_class=sums.per_class / m.rows,
         pitfalls=(*unusable(m.kl, call_to_use(p, t)), *notes, *pitfalls_of(p, t, m, by_name, looks)),
         calls=tuple(calls),
         use="" if math.isnan(m.kl) else call_to_use(p, t),
@@ -1329,7 +1328,7 @@ def explained_kl(
         alternatives=tuple(alternatives),
         reading=words,
         sampled=sampled,
-        normalised_kl=sums.of_normalised / m.rows if t.reading.normalised is False and m.rows else None,
+        normalised_kl=sums.of_normalised / m.rows if t.reading.normalised is False else None,
     )
 
 
@@ -1342,7 +1341,7 @@ def some_of(rows: int, classes: int) -> Array:
 
 def rows_for_calls(p: Side, t: Side, looks: dict[str, Look]) -> tuple[Side, Side, tuple[Array, Array], int]:
     """What the calls are made of: the sides, the arrays as they are, and of how many rows, 0 for all."""
-    skip = t.labels.skip if t.kind == "labels" else None
+    skip = t.labels.skip
     if p.array.size <= LIMIT or p.array.size // p.classes == 1:
         made = as_float64(p.array), as_float64(t.array)
         if skip is None:
@@ -1377,10 +1376,8 @@ class Binary:
     prediction: Operand
     target: Operand
     axis: int
-    lone: bool  # one number a row, without an axis of classes
     probs: bool  # the prediction holds probabilities
     signs: bool  # the target holds -1 and 1
-    flat: bool = False  # the two differ by an axis of length 1
 
     def name(self, side: Operand) -> str:
         add = "[:, None]" if side.array.ndim == 1 else ""
@@ -1505,11 +1502,6 @@ def explained_binary(
         notes.append("The arguments look swapped: the prediction comes first. Below, target is read as the prediction.")
     if case.signs:
         notes.append(f"{case.target.name} holds -1 and 1, where every library here takes 0 and 1.")
-    if case.flat:
-        notes.append(
-            f"input has shape {readings[0].shape} and target {readings[1].shape}: where they are subtracted or "
-            "multiplied they broadcast to a matrix. Give both the same shape."
-        )
     if math.isnan(value):
         nan = [side.name for side in (case.prediction, case.target) if bool(np.isnan(side.array).any())]
         notes = [*unusable(value, case.use), *(f"{name} holds NaN." for name in nan), *notes]
@@ -1664,7 +1656,7 @@ def explain_same_shape(x: Operand, t: Operand, wanted: int | None, progress: Pro
 def along_axis(x: Operand, t: Operand, axis: int) -> Alternative:
     kx = kinds_of(looked(x, axis), x.eps, False)[0]
     kt = kinds_of(looked(t, axis), t.eps, True)[0]
-    if kt.kind in ("multi_hot", "signs", "binary_probs"):
+    if kt.kind in ("multi_hot", "signs"):
         kt = Kind("probs", False, 0.0, kt.evidence)
     if kx.kind in ("multi_hot", "signs"):
         kx = Kind("logits", None, 0.0, kx.evidence)
@@ -1692,11 +1684,9 @@ def explain_dense(
         kx, kt = kinds_of(look[x.name], x.eps, False), kinds_of(look[t.name], t.eps, True)
     if kx[0].kind in ("signs", "multi_hot"):
         kx = [Kind("logits", None, 0.0, kx[0].evidence)]
-    if kt[0].kind == "binary_probs" or kt[0].kind in ("signs", "multi_hot"):
-        kt = [Kind("probs", False, 0.0, kt[0].evidence)]
     p, q = x.side(kx[0], place, True), t.side(kt[0], place, False)
     if x.array.ndim == 1 and q.kind == "one_hot":
-        lone = Binary(x, t, place, True, is_unit(look[x.name]), False)
+        lone = Binary(x, t, place, is_unit(look[x.name]), False)
         alternatives.append(lone.alternative("one number a row, each with a target of 0 or 1"))
     for kind in kx[1:]:
         other = x.side(kind, place, True)
@@ -1704,7 +1694,7 @@ def explain_dense(
     for kind in kt[1:]:
         if kind.kind == "binary_probs":
             alternatives.append(
-                Binary(x, t, place, False, is_unit(look[x.name]), False).alternative(
+                Binary(x, t, place, is_unit(look[x.name]), False).alternative(
                     f"{t.name} holds a probability for each class on its own"
                 )
             )
@@ -1756,7 +1746,7 @@ def explain_binary_shape(
     if lt.zero_or_one and lt.one_a_row and not one:
         return None  # one-hot
     unit, normalised = is_unit(lx), lx.settled(x.eps)
-    case = Binary(x, t, place, lone, unit, signs)
+    case = Binary(x, t, place, unit, signs)
     what = "one number a row" if lone or one else "classes that are each present or not"
     why = (
         f"{t.name} holds {'-1 and 1' if signs else 'zeros and ones' if lt.zero_or_one else 'numbers from 0 to 1'}, "
@@ -1773,10 +1763,7 @@ def explain_binary_shape(
         if kx.kind not in ("multi_hot", "signs", "one_hot"):
             p = x.side(kx, place, True)
             along = f"one row of {classes} classes" if lone else f"classes along axis {place} that exclude each other"
-            if lt.zero_or_one and lt.one_a_row:
-                q = t.side(Kind("one_hot", True, 0.0, "a single 1, else 0"), place, False)
-                alternatives.append(alternative(f"{along}: {says(p)}, {says(q)}", p, q))
-            elif lt.one_at_most and lt.zero_or_one and lt.sum_high > 0:
+            if lt.one_at_most and lt.zero_or_one and lt.sum_high > 0:
                 q = t.side(Kind("probs", False, 0.0, "at most a single 1 a row"), place, False)
                 alternatives.append(alternative(f"{along}, one-hot, and rows of zeros are no row's target", p, q))
             elif normalised and not lone and lt.sum_low > 0:
