@@ -13,11 +13,11 @@ import sys
 import textwrap
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from threading import Lock
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
@@ -203,11 +203,9 @@ class Numbers:
     cross_entropy: float
     rows: int
     classes: int
-    first: int
-    ndim: int
+    shape: tuple[int, ...]
     rounding: float
     target: str  # the name of the argument that is the target
-    shape: tuple[int, ...]
 
     def within(self, value: float, expected: float, scale: float) -> bool:
         if not (math.isfinite(value) and math.isfinite(expected) and math.isfinite(scale)):
@@ -261,10 +259,11 @@ def summed(m: Numbers) -> Formula:
 
 
 def over_first_axis(m: Numbers) -> Formula:
-    if m.first == m.rows:
+    first = m.shape[0]
+    if first == m.rows:
         return per_row(m)
-    what = "the only axis, the classes" if m.ndim == 1 else f"the first axis of length {m.first}"
-    return Formula(f"{'' if m.rows == 1 else 'N '}KL / {m.first}", f"divided by {what}", m.rows / m.first)
+    what = "the only axis, the classes" if len(m.shape) == 1 else f"the first axis of length {first}"
+    return Formula(f"{'' if m.rows == 1 else 'N '}KL / {first}", f"divided by {what}", m.rows / first)
 
 
 def with_entropy(m: Numbers) -> Formula:
@@ -796,34 +795,32 @@ def piece(p: Side, t: Side, place: Any, taken: Callable[[Array], Array] = as_flo
     return p.of(x, -1), t.of(y, -1)
 
 
-@dataclass
-class Sums:
+class Sums(NamedTuple):
     """Over the rows that count."""
 
     kl: float = 0.0
-    cross_entropy: float = 0.0
-    entropy: float = 0.0
     reverse: float = 0.0
+    entropy: float = 0.0
+    cross_entropy: float = 0.0
     of_normalised: float = 0.0  # KL of a target divided by its sums
-    per_class: Array = field(default_factory=lambda: np.zeros(()))
     rows: int = 0
+    per_class: Array | float = 0.0
 
 
 def sums_by_kernels(p: Side, t: Side) -> Sums:
     """The sums as xent's losses make them, whose digits hold also where the terms cancel or are infinite."""
     logits = p.converted("logits")[1]
+    as_logits = t.converted("logits")[1]
+    reverse = float(losses.kl_div(as_logits, logits, target_kind="logits", reduction="sum"))
     if t.kind == "labels":
         by_row = losses.cross_entropy(logits, t.converted("classes")[1], reduction="none")
-        terms = losses.cross_entropy(logits, t.converted("classes")[1], reduction="per_class")
-        reverse = losses.kl_div(t.converted("logits")[1], logits, target_kind="logits", reduction="sum")
+        per_class = losses.cross_entropy(logits, t.converted("classes")[1], reduction="per_class")
         kl = float(np.sum(by_row))
-        return Sums(kl, kl, 0.0, float(reverse), 0.0, terms, len(by_row))
-    as_logits, probs = t.converted("logits")[1], t.converted("probs")[1]
+        return Sums(kl, reverse, 0.0, kl, 0.0, len(by_row), per_class)
+    probs, of_normalised = t.converted("probs")[1], 0.0
     # The kernel that normalises both, so that what is equal differs by nothing.
     kl = float(losses.kl_div(logits, as_logits, target_kind="logits", reduction="sum"))
-    reverse = float(losses.kl_div(as_logits, logits, target_kind="logits", reduction="sum"))
     per_class = losses.kl_div(logits, as_logits, target_kind="logits", reduction="per_class")
-    of_normalised = 0.0
     if t.reading.normalised is False:
         kl, of_normalised = float(losses.kl_div(logits, probs, reduction="sum")), kl
         per_class = losses.kl_div(logits, probs, reduction="per_class")
@@ -831,7 +828,7 @@ def sums_by_kernels(p: Side, t: Side) -> Sums:
         probs = probs / probs.sum(-1, keepdims=True)
     cross_entropy = float(losses.cross_entropy(logits, probs, reduction="sum"))
     entropy = 0.0 if t.kind == "one_hot" else float(np.sum(xent.entropy(probs)))
-    return Sums(kl, cross_entropy, entropy, reverse, of_normalised, per_class, len(logits))
+    return Sums(kl, reverse, entropy, cross_entropy, of_normalised, len(logits), per_class)
 
 
 @dataclass(frozen=True)
@@ -892,7 +889,7 @@ def sums_of_labels(p: Side, t: Side, place: Place) -> Sums | None:
     if p.classes == 1 or not np.isfinite(logits.min()) or not math.isfinite(kl):
         return None
     # Each class has something of a finite row's prediction, and all but one have nothing of the target.
-    return Sums(kl, kl, 0.0, math.inf, 0.0, np.bincount(classes, by_row, p.classes), len(by_row))
+    return Sums(kl, math.inf, 0.0, kl, 0.0, len(by_row), np.bincount(classes, by_row, p.classes))
 
 
 def sums_of_two(a: Scores, b: Scores) -> Sums | None:
@@ -903,30 +900,28 @@ def sums_of_two(a: Scores, b: Scores) -> Sums | None:
     gap = np.subtract(b.z, a.z, out=b.z)
     gap += (a.lse - b.lse)[:, None]  # log target - log prediction
     per_class = np.einsum("ij,ij->j", b.p, gap)
-    kl = float(per_class.sum())
+    kl = of_normalised = float(per_class.sum())
     cross = float(a.lse.sum() - np.einsum("ij,ij->", b.p, a.z))
     reverse = -float(np.einsum("ij,ij->", a.p, gap))
-    sums = Sums(kl, cross, cross - kl, reverse, kl, per_class, len(gap))
     scale = 1e-6 * (len(gap) + abs(cross) + abs(cross - kl))
     # NaN compares as False.
     if not all(abs(total) >= scale for total in (kl, cross, cross - kl, reverse)):
         return None
     if b.mass is not None:
-        surplus = np.log(b.mass)
-        gap += surplus[:, None]
+        gap += np.log(b.mass)[:, None]
         np.multiply(b.p, b.mass[:, None], out=b.p)
-        per_class = sums.per_class = np.einsum("ij,ij->j", b.p, gap)
-        sums.kl = float(per_class.sum())
-        sums.cross_entropy = float((b.mass * a.lse).sum() - np.einsum("ij,ij->", b.p, a.z))
-        sums.entropy = sums.cross_entropy - sums.kl
+        per_class = np.einsum("ij,ij->j", b.p, gap)
+        kl = float(per_class.sum())
+        cross = float((b.mass * a.lse).sum() - np.einsum("ij,ij->", b.p, a.z))
+    entropy = cross - kl
     if a.gone is not None:
         hidden = a.gone if b.gone is None else a.gone & ~b.gone
         if hidden.any():
-            sums.kl = sums.cross_entropy = sums.of_normalised = math.inf
+            kl = cross = of_normalised = math.inf
             per_class[hidden.any(0)] = math.inf
     if b.gone is not None and (b.gone if a.gone is None else b.gone & ~a.gone).any():
-        sums.reverse = math.inf
-    return sums
+        reverse = math.inf
+    return Sums(kl, reverse, entropy, cross, of_normalised, len(gap), per_class)
 
 
 def added(p: Side, t: Side, progress: Progress | None = None) -> Sums:
@@ -934,9 +929,8 @@ def added(p: Side, t: Side, progress: Progress | None = None) -> Sums:
 
     labels = t.kind in ("labels", "one_hot")
     x, y = rows_along(p.array, p.axis), t.array if labels else rows_along(t.array, t.axis)
-    nothing = np.zeros(())
 
-    def one(run: list[Place]) -> tuple[list[Sums], Array]:
+    def one(run: list[Place]) -> tuple[list[list[float]], Array]:
         found, per_class, desk = [], np.zeros(p.classes), np.empty((4, max(BLOCK, p.classes)))
         for place in run:
             if labels:
@@ -945,56 +939,32 @@ def added(p: Side, t: Side, progress: Progress | None = None) -> Sums:
                 sums = sums_of_two(scores_of(p, x[place], desk[:2]), scores_of(t, y[place], desk[2:]))
             if sums is None:
                 sums = sums_by_kernels(*piece(p, t, place))
-            per_class += sums.per_class
-            sums.per_class = nothing
-            found.append(sums)
+            *totals, terms = sums
+            per_class += terms
+            found.append(totals)
             if progress is not None:
                 progress.tick(sums.rows * p.classes)
         return found, per_class
 
     runs = in_runs(pieces(p), one)
-    every = [sums for found, _ in runs for sums in found]
-
-    def total(name: str) -> float:
-        return total_of([getattr(sums, name) for sums in every])
-
-    return Sums(
-        total("kl"),
-        total("cross_entropy"),
-        total("entropy"),
-        total("reverse"),
-        total("of_normalised"),
-        np.sum([per_class for _, per_class in runs], 0),
-        sum(sums.rows for sums in every),
-    )
+    of_blocks = [totals for found, _ in runs for totals in found]
+    *totals, rows = (total_of(column) for column in zip(*of_blocks, strict=True))
+    return Sums(*totals, int(rows), np.sum([per_class for _, per_class in runs], 0))
 
 
-def total_of(values: list[float]) -> float:
+def total_of(values: Iterable[float]) -> float:
     try:
         return math.fsum(values)
     except (OverflowError, ValueError):  # infinities of both signs, or beyond the largest float
         return float(np.sum(values))
 
 
-def numbers_of(s: Sums, p: Side, t: Side, shape: tuple[int, ...]) -> Numbers:
-    def mean(total: float) -> float:
-        return total / s.rows if s.rows else math.nan
-
-    return Numbers(
-        kl=mean(s.kl),
-        reverse=mean(s.reverse),
-        entropy=mean(s.entropy),
-        cross_entropy=mean(s.cross_entropy),
-        rows=s.rows,
-        classes=p.classes,
-        first=shape[0],
-        ndim=len(shape),
-        # 16 for the chain of roundings, the rest for sums that miss 1 by theirs.
-        rounding=float(np.finfo(np.float64).eps) * (20 + math.sqrt(p.classes))
-        + sum(side.missed for side in (p, t) if side.reading.normalised),
-        target=t.reading.name,
-        shape=shape,
-    )
+def numbers_of(s: Sums, p: Side, t: Side) -> Numbers:
+    means = [total / s.rows if s.rows else math.nan for total in (s.kl, s.reverse, s.entropy, s.cross_entropy)]
+    # 16 for the chain of roundings, the rest for sums that miss 1 by theirs.
+    rounding = float(np.finfo(np.float64).eps) * (20 + math.sqrt(p.classes))
+    rounding += sum(side.missed for side in (p, t) if side.reading.normalised)
+    return Numbers(*means, s.rows, p.classes, p.array.shape, rounding, t.reading.name)
 
 
 def call_to_use(p: Side, t: Side) -> str:
@@ -1200,8 +1170,8 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dic
     if t.kind == "one_hot" and t.whole_dtype:
         found.append(f"{b.name} is one-hot of dtype {b.dtype}; PyTorch takes integers for labels.")
     if over_first_axis(m).factor != 1:
-        found.append(f"PyTorch's batchmean divides by the first axis, of length {m.first}, not by N = {m.rows}.")
-    if m.ndim > 1 and p.written % m.ndim != 1:
+        found.append(f"PyTorch's batchmean divides by the first axis, of length {m.shape[0]}, not by N = {m.rows}.")
+    if len(m.shape) > 1 and p.written % len(m.shape) != 1:
         found.append("PyTorch's cross_entropy takes the classes from axis 1; its value below is with them moved there.")
     if "NaN where" in calls["optax kl_divergence"].relation:
         found.append(
@@ -1293,11 +1263,10 @@ def explained_kl(
     words: str,
     progress: Progress,
 ) -> Explanation:
-    dense = p.array
     sums = added(p, t, progress)
-    m = numbers_of(sums, p, t, dense.shape)
+    m = numbers_of(sums, p, t)
     ps, ts, made, sampled = rows_for_calls(p, t, looks)
-    of = m if not sampled else numbers_of(added(ps, ts), ps, ts, ps.array.shape)
+    of = m if not sampled else numbers_of(added(ps, ts), ps, ts)
     calls = own_calls(ps, ts, m, of)
     a, b = (ps, ts) if p.is_first else (ts, ps)
     made_a, made_b = made if p.is_first else made[::-1]
