@@ -83,16 +83,21 @@ class Side:
     missed: float
     is_prediction: bool
     labels: Labels = field(default_factory=Labels)
+    made: Array | None = None  # the array with the rows that do not count, where there are such
     forms: dict[str, tuple[str, Array]] = field(default_factory=dict)  # what `converted` has made so far
 
     @property
     def is_first(self) -> bool:
         """Whether it is the first argument of `explain`."""
-        return self.reading.name == "input"
+        return self.name == "input"
 
     @property
     def kind(self) -> str:
         return self.reading.kind
+
+    @property
+    def name(self) -> str:
+        return self.reading.name
 
     @property
     def whole_dtype(self) -> bool:
@@ -102,9 +107,9 @@ class Side:
         """A call that gets axis= where the classes are not last."""
         return text if self.written == -1 else f"{text[:-1]}, axis={self.written})"
 
-    def of(self, array: Array, axis: int) -> "Side":
+    def of(self, array: Array, axis: int, made: Array | None = None) -> "Side":
         """The same of other rows."""
-        return replace(self, array=array, axis=axis, forms={})
+        return replace(self, array=array, axis=axis, made=made, forms={})
 
     def text(self, need: str) -> str:
         """How what `need` wants is written, which no row has to be converted for."""
@@ -113,7 +118,7 @@ class Side:
 
     def departure(self, need: str, as_prediction: bool) -> str:
         """What is wrong with the array where `need` is wanted; empty if nothing is."""
-        kind, name = self.kind, self.reading.name
+        kind = self.kind
         if kind == "labels":
             wrong = "holds labels" if need != "classes" else "counts its labels from 1" if self.labels.base else ""
         elif kind in LOGS and kind != "log_probs":
@@ -128,7 +133,7 @@ class Side:
             wrong = "is in log space" if kind == "log_probs" else "is not in log space"
         else:
             wrong = "is not normalised" if as_prediction and not self.reading.normalised else ""
-        return f"{name} {wrong}" if wrong else ""
+        return f"{self.name} {wrong}" if wrong else ""
 
     def converted(self, need: str) -> tuple[str, Array]:
         """The array as `need` wants it: how that is written in Python, and the values."""
@@ -137,12 +142,12 @@ class Side:
         return self.forms[need]
 
     def as_labels(self) -> tuple[str, Array]:
-        base, text = self.labels.base, self.labels.text or self.reading.name
+        base, text = self.labels.base, self.labels.text or self.name
         text = f"{text}.astype(np.int64)" if self.reading.dtype != "int64" else text
         return (f"{text} - {base}" if base else text), self.array.astype(np.int64) - base
 
     def convert(self, need: str) -> tuple[str, Array]:
-        text, x, kind = self.reading.name, self.array, self.kind
+        text, x, kind = self.name, self.array, self.kind
         # A target is taken as it is; a prediction has to be a distribution.
         loose = self.is_prediction and self.reading.normalised is False
         if kind == "labels":
@@ -228,7 +233,7 @@ class Formula:
     def value(self, m: Numbers, reverse: bool = False) -> float:
         return self.factor * (m.reverse if reverse else m.kl) + (m.entropy if self.plus_entropy else 0.0)
 
-    def holds(self, value: float, m: Numbers, slack: float, reverse: bool = False) -> bool:
+    def holds(self, value: float, m: Numbers, slack: float = 0.0, reverse: bool = False) -> bool:
         expected = self.value(m, reverse)
         scale = 1 + (abs(m.reverse) + 2 * math.log(m.classes) if reverse else abs(m.cross_entropy) + abs(m.entropy))
         return m.within(value, expected, self.factor * scale + slack / m.rounding)
@@ -238,20 +243,12 @@ def per_row(m: Numbers) -> Formula:
     return Formula("KL")
 
 
-def over_classes(m: Numbers) -> Formula:
-    return Formula("KL / C", "divided by the number of classes", 1 / m.classes) if m.classes > 1 else per_row(m)
-
-
-def over_classes_gluon(m: Numbers) -> Formula:
-    return Formula("KL / C", "divided by the number of classes; adds 1e-12", 1 / m.classes)
-
-
 def per_row_normalised(m: Numbers) -> Formula:
     return Formula("KL", "normalises both arrays itself")
 
 
-def per_row_clipped(m: Numbers) -> Formula:
-    return Formula("KL", "clips both arrays at 1e-7")
+def over_classes(m: Numbers) -> Formula:
+    return Formula("KL / C", "divided by the number of classes", 1 / m.classes) if m.classes > 1 else per_row(m)
 
 
 def summed(m: Numbers) -> Formula:
@@ -272,6 +269,9 @@ def with_entropy(m: Numbers) -> Formula:
     return Formula(f"KL + H({m.target})", "adds the target's entropy", plus_entropy=True)
 
 
+Evaluated: TypeAlias = tuple[Array | None, str | None]
+
+
 @dataclass(frozen=True)
 class Row:
     """A library's call. `takes`: the forms of prediction and target; `target_first`: the order of its arguments."""
@@ -284,9 +284,12 @@ class Row:
     swapped: bool = False  # as it is written here, the array named input is where the target belongs
     slack: float = 0.0
 
+    def of(self, prediction: Array, target: Array, axis: int) -> Evaluated:
+        return evaluate(self.function, *((target, prediction) if self.target_first else (prediction, target)), axis)
 
-def torch_kl(reduction: str, log_target: bool) -> Callable[[Array, Array, int], Any]:
-    return lambda x, t, axis: torch.kl_div(x, t, reduction=reduction, log_target=log_target)
+
+def torch_kl(x: Array, t: Array, axis: int, *, reduction: str, log_target: bool) -> Any:
+    return torch.kl_div(x, t, reduction=reduction, log_target=log_target)
 
 
 def torch_ce(x: Array, t: Array, axis: int) -> Any:
@@ -294,6 +297,18 @@ def torch_ce(x: Array, t: Array, axis: int) -> Any:
     ndim = max(x.ndim, t.ndim)
     x, t = (np.moveaxis(a, axis, 1) if a.ndim == ndim > 1 else a for a in (x, t))
     return torch.cross_entropy(x, t)
+
+
+def gluon_ce(x: Array, t: Array, axis: int) -> Any:
+    return gluon.SoftmaxCELoss(axis=axis, sparse_label=t.ndim < x.ndim)(x, t).mean()
+
+
+def rel_entr_sum(p: Array, q: Array, axis: int) -> Any:
+    return scipy.rel_entr(p, q).sum()
+
+
+def mean_entropy(p: Array, q: Array, axis: int) -> Any:
+    return scipy.entropy(p, q, axis=axis).mean()
 
 
 def keras_kl(y_true: Array, y_pred: Array, axis: int) -> Any:
@@ -306,54 +321,36 @@ def keras_kl(y_true: Array, y_pred: Array, axis: int) -> Any:
 
 
 def rows_of_table() -> list[Row]:
-    rows = []
-    for log_target in (False, True):
-        takes = ("log_probs", "log_probs" if log_target else "probs")
-        for reduction, formula in (
-            ("mean", over_classes),
-            ("batchmean", over_first_axis),
-            ("sum", summed),
-            ("none", summed),
-        ):
-            call = f"torch kl_div {reduction}{', log_target' if log_target else ''}"
-            rows.append(Row(call, torch_kl(reduction, log_target), takes, formula))
-    both = ("probs", "probs")
+    reductions = {"mean": over_classes, "batchmean": over_first_axis, "sum": summed, "none": summed}
+    probs, logs = ("probs", "probs"), ("log_probs", "probs")
+
+    def gluon_kl(m: Numbers) -> Formula:
+        return Formula("KL / C", "divided by the number of classes; adds 1e-12", 1 / m.classes)
+
+    def clipped(m: Numbers) -> Formula:
+        return Formula("KL", "clips both arrays at 1e-7")
+
     return [
-        *rows,
+        *(
+            Row(
+                f"torch kl_div {reduction}{', log_target' if log_target else ''}",
+                partial(torch_kl, reduction=reduction, log_target=log_target),
+                ("log_probs", "log_probs") if log_target else logs,
+                formula,
+            )
+            for log_target in (False, True)
+            for reduction, formula in reductions.items()
+        ),
         Row("torch cross_entropy", torch_ce, ("logits", "classes"), with_entropy),
-        Row(
-            "Gluon SoftmaxCELoss",
-            lambda x, t, axis: gluon.SoftmaxCELoss(axis=axis, sparse_label=t.ndim < x.ndim)(x, t).mean(),
-            ("logits", "classes"),
-            with_entropy,
-        ),
-        Row(
-            "Gluon KLDivLoss",
-            lambda x, t, axis: gluon.KLDivLoss(axis=axis)(x, t).mean(),
-            ("log_probs", "probs"),
-            over_classes_gluon,
-            slack=1e-12,
-        ),
-        Row(
-            "optax kl_divergence",
-            lambda x, t, axis: optax.kl_divergence(x, t, axis=axis).mean(),
-            ("log_probs", "probs"),
-            per_row,
-        ),
-        Row("SciPy rel_entr(target, input).sum()", rel_entr_sum, both, summed, target_first=True),
-        Row("SciPy rel_entr(input, target).sum()", rel_entr_sum, both, summed, target_first=True, swapped=True),
-        Row("SciPy entropy(target, input)", mean_entropy, both, per_row_normalised, target_first=True),
-        Row("SciPy entropy(input, target)", mean_entropy, both, per_row_normalised, target_first=True, swapped=True),
-        Row("Keras KLDivergence(target, input)", keras_kl, both, per_row_clipped, target_first=True),
+        Row("Gluon SoftmaxCELoss", gluon_ce, ("logits", "classes"), with_entropy),
+        Row("Gluon KLDivLoss", lambda x, t, axis: gluon.KLDivLoss(axis=axis)(x, t).mean(), logs, gluon_kl, slack=1e-12),
+        Row("optax kl_divergence", lambda x, t, axis: optax.kl_divergence(x, t, axis=axis).mean(), logs, per_row),
+        Row("SciPy rel_entr(target, input).sum()", rel_entr_sum, probs, summed, target_first=True),
+        Row("SciPy rel_entr(input, target).sum()", rel_entr_sum, probs, summed, target_first=True, swapped=True),
+        Row("SciPy entropy(target, input)", mean_entropy, probs, per_row_normalised, target_first=True),
+        Row("SciPy entropy(input, target)", mean_entropy, probs, per_row_normalised, target_first=True, swapped=True),
+        Row("Keras KLDivergence(target, input)", keras_kl, probs, clipped, target_first=True),
     ]
-
-
-def rel_entr_sum(p: Array, q: Array, axis: int) -> Any:
-    return scipy.rel_entr(p, q).sum()
-
-
-def mean_entropy(p: Array, q: Array, axis: int) -> Any:
-    return scipy.entropy(p, q, axis=axis).mean()
 
 
 @dataclass(frozen=True)
@@ -378,17 +375,16 @@ class Call:
             return "error"
         if self.value is None:
             return "x".join(map(str, self.shape or ())) + " array"
-        return f"~{self.value + 0.0:.3g}" if self.estimated else f"{self.value + 0.0:.6g}"
+        return f"~{self.value + 0.0:.3g}" if self.estimated else number(self.value)
 
 
-def evaluate(row: Row, prediction: Array, target: Array, axis: int) -> tuple[Array | None, str | None]:
-    """The value of the call, or the message with which it is refused."""
-    arguments = (target, prediction) if row.target_first else (prediction, target)
+def evaluate(function: Callable[..., Any], *arguments: Any) -> Evaluated:
+    """The value of a call, or the message with which it is refused."""
     # PyTorch's door warns, as PyTorch does, that "mean" is not the divergence; that is in the table.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         try:
-            return np.asarray(row.function(*arguments, axis)), None
+            return np.asarray(function(*arguments)), None
         except (TypeError, ValueError, IndexError, RuntimeError) as error:
             return None, str(error)
 
@@ -402,86 +398,85 @@ def bounded(x: Array, zero: Array) -> Array:
     return np.where(zero & np.isneginf(x), np.asarray(-1e4, x.dtype), x) if x.shape == zero.shape else x
 
 
-def relate(row: Row, made: tuple[Array, Array], a: Side, b: Side, m: Numbers, of: Numbers) -> Call:
+def relate(row: Row, a: Side, b: Side, m: Numbers, of: Numbers) -> Call:
     """The call on the arrays as they are, `a` where it takes the prediction and `b` where it takes the target.
 
-    `made` are those arrays and the sides the rows that count, all of them or, of large arrays, evenly spaced ones, of
-    which `of` has the numbers. Then a call whose relation holds for these has the value that follows for all rows, and
-    any other the one of these.
+    The sides are the rows that count, all of them or, of large arrays, evenly spaced ones, of which `of` has the
+    numbers. Then a call whose relation holds for these has the value that follows for all rows, and any other the one
+    of these.
     """
-    value, refused = evaluate(row, *made, a.axis if made[0] is a.array else -1)
-    swapped, formula, here = not a.is_prediction, row.formula(m), row.formula(of)
+    made = [side.array if side.made is None else side.made for side in (a, b)]
+    value, refused = row.of(*made, a.axis)
+    total, swapped, formula, here = in_all(value), not a.is_prediction, row.formula(m), row.formula(of)
     p, t = (b, a) if swapped else (a, b)
     # SciPy's entropy normalises by itself.
     departures = (a.departure(row.takes[0], row.function is not mean_entropy), b.departure(row.takes[1], False))
     wrong = [text for text in departures if text]
     skip = t.labels.skip
-    if not wrong and skip is not None and (refused is not None or not here.holds(in_all(value), of, row.slack)):
-        wrong = [f"{t.reading.name} holds {skip}, which stands for no class"]
+    if not wrong and skip is not None and (refused is not None or not here.holds(total, of, row.slack)):
+        wrong = [f"{t.name} holds {skip}, which stands for no class"]
     if refused is not None and not wrong:
-        odd = [s for s in (p, t) if s.whole_dtype or s.kind == "labels"]
-        wrong = [f"{s.reading.name} is of dtype {s.reading.dtype}" for s in odd] or [refused]
+        odd = [side for side in (p, t) if side.whole_dtype or side.kind == "labels"]
+        wrong = [f"{side.name} is of dtype {side.reading.dtype}" for side in odd] or [refused]
     exact, relation = False, None
-    if not wrong and swapped:
-        exact = here.holds(in_all(value), of, row.slack, reverse=True)
-        if exact:
-            relation = "arguments swapped: " + formula.text.replace("KL", f"KL(prediction, {m.target})")
-    elif not wrong:
-        exact, relation = meaning(row, value, *made, t, of, formula, brief=False)
-    else:
-        (p_text, x), (t_text, y) = p.converted(row.takes[0]), t.converted(row.takes[1])
+    if wrong:
+        texts, arrays = zip(p.converted(row.takes[0]), t.converted(row.takes[1]), strict=True)
         relation = "arguments swapped" if swapped else "; ".join(wrong)
-        changed = [new for new, side in ((p_text, p), (t_text, t)) if new != side.reading.name]
+        changed = [new for new, side in zip(texts, (p, t), strict=True) if new != side.name]
         if skip is not None:
             changed.append(f"the rows of {skip} left out")
-        arguments = ", ".join((t_text, p_text) if row.target_first else (p_text, t_text))
-        of_these = meaning(row, evaluate(row, x, y, t.axis)[0], x, y, t, of, formula, brief=True)[1]
+        plain = replace(formula, comment="")
+        of_these = meaning(row, row.of(*arrays, t.axis)[0], *arrays, t, of, plain)[1]
         if of_these is not None:
+            arguments = ", ".join(texts[::-1] if row.target_first else texts)
             with_these = f"({arguments})" if swapped or len(changed) != 1 else changed[0]
             if skip is not None and len(changed) > 1:
                 with_these += f", {changed[-1]},"
             relation += f": with {with_these} {of_these}"
-    single = value is not None and not value.ndim
-    shown = float(value) if value is not None and single else None
-    if of is not m and shown is not None and exact:
-        shown = formula.value(m, swapped)
-    shape = None if value is None or single else value.shape if of is m else m.shape
+    elif not swapped:
+        exact, relation = meaning(row, value, *made, t, of, formula)
+    elif here.holds(total, of, row.slack, reverse=True):
+        exact, relation = True, "arguments swapped: " + formula.text.replace("KL", f"KL(prediction, {m.target})")
+    sampled = of is not m
+    shape, shown = None, None
+    if value is not None and value.ndim:
+        shape = m.shape if sampled else value.shape
+    elif value is not None:
+        shown = formula.value(m, swapped) if sampled and exact else float(value)
     return Call(
         row.call,
         shown,
         shape,
         refused,
-        single and exact and not swapped and formula.factor == 1 and not formula.plus_entropy,
+        shown is not None and exact and not swapped and formula.factor == 1 and not formula.plus_entropy,
         relation or "no simple relation to KL here",
-        of is not m and shown is not None and not exact and math.isfinite(shown),
+        sampled and shown is not None and not exact and math.isfinite(shown),
     )
 
 
 def meaning(
-    row: Row, value: Array | None, x: Array, y: Array, t: Side, m: Numbers, words: Formula, brief: bool
+    row: Row, value: Array | None, x: Array, y: Array, t: Side, m: Numbers, words: Formula
 ) -> tuple[bool, str | None]:
     """What the call's value of prediction and target as it takes them is: whether its formula exactly, and in words."""
-    formula = row.formula(m)
     if value is None:
         return False, None
-    if formula.holds(in_all(value), m, row.slack):
-        if value.ndim:
-            return True, f"the terms of {words.text}"
-        return True, f"= {words.text if brief else words}"
+    formula, total = row.formula(m), in_all(value)
+    if formula.holds(total, m, row.slack):
+        return True, f"the terms of {words.text}" if value.ndim else f"= {words}"
     if np.isnan(value).any():
         zero = t.converted("probs")[1] == 0
-        if formula.holds(in_all(evaluate(row, bounded(x, zero), bounded(y, zero), t.axis)[0]), m, row.slack):
+        if formula.holds(in_all(row.of(bounded(x, zero), bounded(y, zero), t.axis)[0]), m, row.slack):
             return False, f"NaN where 0 meets infinity, else {words.text}"
     elif row.function is keras_kl:
         clipped = sum(int(((a < KERAS_EPSILON) | (a > 1)).sum()) for a in (x, y))
-        if clipped and formula.holds(in_all(scipy.rel_entr(y, x)) / m.rows, m, 0.0):
+        if clipped and formula.holds(in_all(scipy.rel_entr(y, x)) / m.rows, m):
             return False, f"clipped at 1e-7 ({clipped} of {x.size + y.size} elements), else KL"
     elif row.function is mean_entropy:
         # SciPy divides its arguments by their sums.
         unit = t.converted("probs")[1]
         unit = unit / unit.sum(t.axis, keepdims=True)
         kl = in_all(scipy.rel_entr(unit, x)) / m.rows
-        if m.within(in_all(value), kl, 1 + abs(m.cross_entropy) + abs(m.entropy)):
+        if m.within(total, kl, 1 + abs(m.cross_entropy) + abs(m.entropy)):
             return False, "normalises silently: KL of the target divided by its sum"
     return False, None
 
@@ -964,12 +959,12 @@ def numbers_of(s: Sums, p: Side, t: Side) -> Numbers:
     # 16 for the chain of roundings, the rest for sums that miss 1 by theirs.
     rounding = float(np.finfo(np.float64).eps) * (20 + math.sqrt(p.classes))
     rounding += sum(side.missed for side in (p, t) if side.reading.normalised)
-    return Numbers(*means, s.rows, p.classes, p.array.shape, rounding, t.reading.name)
+    return Numbers(*means, s.rows, p.classes, p.array.shape, rounding, t.name)
 
 
 def call_to_use(p: Side, t: Side) -> str:
     """The one call that gives the divergence, as it is written."""
-    logits, name = p.text("logits"), t.reading.name
+    logits, name = p.text("logits"), t.name
     options: dict[str, Any] = {} if t.written == -1 else {"axis": t.written}
     function = "kl_div"
     if t.kind == "labels":
@@ -989,29 +984,20 @@ def call_to_use(p: Side, t: Side) -> str:
 
 def own_calls(p: Side, t: Side, m: Numbers, of: Numbers) -> list[Call]:
     """xent's three calls on the rows that count, their relations as those of the other libraries' calls."""
-    logits, probs, labels = p.converted("logits")[1], t.converted("probs")[1], t.kind == "labels"
-    classes = t.converted("classes")[1]
-    values = {
-        "xent kl_div": in_all(xent.kl_pointwise(p.converted("log_probs")[1], probs)) / of.rows if of.rows else math.nan,
-        "xent cross_entropy": float(losses.cross_entropy(logits, classes, axis=p.axis)),
-        "xent entropy": 0.0 if labels else in_all(xent.entropy(probs, axis=t.axis)) / max(of.rows, 1),
-    }
-    formula = with_entropy(of)
-    related = {
-        "xent kl_div": (per_row(of).holds(values["xent kl_div"], of, 0.0), m.kl, "= KL"),
-        "xent cross_entropy": (formula.holds(values["xent cross_entropy"], of, 0.0), m.cross_entropy, f"= {formula}"),
-        "xent entropy": (
-            formula.holds(of.kl + values["xent entropy"], of, 0.0) and m.entropy >= 0,
-            m.entropy,
-            f"H({m.target}), of the target alone",
-        ),
-    }
+    logits, probs, formula = p.converted("logits")[1], t.converted("probs")[1], with_entropy(of)
+    kl = in_all(xent.kl_pointwise(p.converted("log_probs")[1], probs)) / of.rows if of.rows else math.nan
+    cross = float(losses.cross_entropy(logits, t.converted("classes")[1], axis=p.axis))
+    entropy = 0.0 if t.kind == "labels" else in_all(xent.entropy(probs, axis=t.axis)) / max(of.rows, 1)
+    its_own = formula.holds(of.kl + entropy, of) and m.entropy >= 0
     calls = []
-    for call, (holds, value, words) in related.items():
-        is_kl = holds and call != "xent entropy" and not (formula.plus_entropy and "cross" in call)
+    for call, here, in_full, holds, is_kl, words in (
+        ("kl_div", kl, m.kl, per_row(of).holds(kl, of), True, "= KL"),
+        ("cross_entropy", cross, m.cross_entropy, formula.holds(cross, of), not formula.plus_entropy, f"= {formula}"),
+        ("entropy", entropy, m.entropy, its_own, False, f"H({m.target}), of the target alone"),
+    ):
         relation = words if holds else "no simple relation to KL here"
-        here = value if holds else values[call]
-        calls.append(Call(call, here, None, None, is_kl, relation, of is not m and not holds and math.isfinite(here)))
+        estimated = of is not m and not holds and math.isfinite(here)
+        calls.append(Call(f"xent {call}", in_full if holds else here, None, None, holds and is_kl, relation, estimated))
     return calls
 
 
@@ -1076,7 +1062,7 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dic
     shown = {name: call.shown for name, call in calls.items()}
     raw = calls["torch kl_div batchmean"].value
     for side in (p, t):
-        name = side.reading.name
+        name = side.name
         first = side is p
         where = places_where(p, t, partial(_special, np.isnan, first)) if looks_nan(looks, name) else None
         if where:
@@ -1091,7 +1077,7 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dic
     if math.isnan(m.kl):
         for side, nothing in ((p, lambda u, v: has_none(u)), (t, lambda u, v: has_none(v))):
             if side.kind != "labels" and (where := places_where(p, t, partial(_whole_rows, nothing))):
-                found.append(f"{side.reading.name} has rows that leave no class any probability: {where}.")
+                found.append(f"{side.name} has rows that leave no class any probability: {where}.")
     if not p.is_first:
         found.append(
             f"The arguments look swapped: input holds {KIND_NAMES[b.kind]}, target {KIND_NAMES[a.kind]}. Here, in "
@@ -1099,7 +1085,7 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dic
             "as the prediction."
         )
     for side in (p, t):
-        kind, name = side.kind, side.reading.name
+        kind, name = side.kind, side.name
         if kind in LOGS and kind != "log_probs":
             found.append(
                 f"{name} holds {KIND_NAMES[kind]}: {side.reading.evidence}. Every library here wants natural "
@@ -1244,14 +1230,14 @@ def operand(name: str, value: ArrayLike) -> Operand:
 
 def alternative(words: str, p: Side, t: Side) -> Alternative:
     sums = added(p, t)
-    quantity = f"KL({t.reading.name}, prediction)"
+    quantity = f"KL({t.name}, prediction)"
     value = sums.kl / sums.rows
     return Alternative(words, quantity, value, "" if math.isnan(value) else call_to_use(p, t))
 
 
 def says(side: Side) -> str:
     rest = ", not normalised" if side.reading.normalised is False else ""
-    return f"{side.reading.name} holds {KIND_NAMES[side.kind]}{rest}"
+    return f"{side.name} holds {KIND_NAMES[side.kind]}{rest}"
 
 
 def explained_kl(
@@ -1265,16 +1251,11 @@ def explained_kl(
 ) -> Explanation:
     sums = added(p, t, progress)
     m = numbers_of(sums, p, t)
-    ps, ts, made, sampled = rows_for_calls(p, t, looks)
+    ps, ts, sampled = rows_for_calls(p, t, looks)
     of = m if not sampled else numbers_of(added(ps, ts), ps, ts)
-    calls = own_calls(ps, ts, m, of)
     a, b = (ps, ts) if p.is_first else (ts, ps)
-    made_a, made_b = made if p.is_first else made[::-1]
-    for row in rows_of_table():
-        swapped = row.swapped
-        arrays = (made_b, made_a) if swapped else (made_a, made_b)
-        sides = (b, a) if swapped else (a, b)
-        calls.append(relate(row, arrays, *sides, m, of))
+    calls = own_calls(ps, ts, m, of)
+    calls += [relate(row, *((b, a) if row.swapped else (a, b)), m, of) for row in rows_of_table()]
     by_name = {call.call: call for call in calls}
     first, second = (p, t) if p.is_first else (t, p)
     return Explanation(
@@ -1308,30 +1289,25 @@ def some_of(rows: int, classes: int) -> Array:
     return np.unique(np.linspace(0, rows - 1, count).astype(np.int64))
 
 
-def rows_for_calls(p: Side, t: Side, looks: dict[str, Look]) -> tuple[Side, Side, tuple[Array, Array], int]:
-    """What the calls are made of: the sides, the arrays as they are, and of how many rows, 0 for all."""
-    skip = t.labels.skip
-    if p.array.size <= LIMIT or p.array.size // p.classes == 1:
-        made = as_float64(p.array), as_float64(t.array)
-        if skip is None:
-            return p.of(made[0], p.axis), t.of(made[1], t.axis), made, 0
-        x = rows_along(made[0], p.axis)
-        kept = t.array != skip
-        return p.of(x[kept], -1), t.of(t.array[kept], -1), made, 0
-    batch = rows_along(p.array, p.axis).shape[:-1]
-    rows = math.prod(batch)
-    notable = [row for look in looks.values() for row in look.places.values()]
-    if skip is not None:
-        notable.insert(0, int((t.array == skip).argmax()))
-    notable = notable[: max(2, MOST // p.classes)]  # rows of a vocabulary are long
-    places = np.unravel_index(np.unique([*some_of(rows, p.classes), *notable]), batch)
-    x = as_float64(rows_along(p.array, p.axis)[places])
-    if t.kind != "labels":
-        y = as_float64(rows_along(t.array, t.axis)[places])
-        return p.of(x, -1), t.of(y, -1), (x, y), len(x)
-    y = t.array[places]
-    kept = y != skip if skip is not None else np.ones(len(y), bool)
-    return p.of(x[kept], -1), t.of(y[kept], -1), (x, as_float64(y)), len(x)
+def rows_for_calls(p: Side, t: Side, looks: dict[str, Look]) -> tuple[Side, Side, int]:
+    """What the calls are made of: the sides, and of how many rows, 0 for all."""
+    skip, sampled, axes = t.labels.skip, 0, (p.axis, t.axis)
+    x, y = p.array, t.array
+    if x.size > LIMIT and x.size // p.classes > 1:
+        x, y = rows_along(x, p.axis), y if t.kind == "labels" else rows_along(y, t.axis)
+        batch = x.shape[:-1]
+        notable = [row for look in looks.values() for row in look.places.values()]
+        if skip is not None:
+            notable.insert(0, int((y == skip).argmax()))
+        notable = notable[: max(2, MOST // p.classes)]  # rows of a vocabulary are long
+        some = np.unique([*some_of(math.prod(batch), p.classes), *notable])
+        places = np.unravel_index(some, batch)
+        x, y, sampled, axes = x[places], y[places], len(some), (-1, -1)
+    x, y = as_float64(x), as_float64(y)
+    if skip is None:
+        return p.of(x, axes[0]), t.of(y, axes[1]), sampled
+    kept = y != skip
+    return p.of(rows_along(x, axes[0])[kept], -1, x), t.of(y[kept], -1, y), sampled
 
 
 # ---------------------------------------------------------------------------------------------------------------------
