@@ -82,6 +82,7 @@ class Side:
     classes: int
     missed: float
     is_prediction: bool
+    look: Look
     labels: Labels = field(default_factory=Labels)
     made: Array | None = None  # the array with the rows that do not count, where there are such
     forms: dict[str, tuple[str, Array]] = field(default_factory=dict)  # what `converted` has made so far
@@ -744,6 +745,13 @@ def wrapped(start: str, text: str) -> list[str]:
 # The numbers, a block of rows at a time
 
 
+Tick: TypeAlias = Callable[[int], None]
+
+
+def untold(elements: int) -> None:
+    """What an alternative tells of its progress."""
+
+
 class Progress:
     """How far explain is, on stderr, once it has taken a while and somebody may be looking."""
 
@@ -766,6 +774,11 @@ class Progress:
     def close(self) -> None:
         if self.shown >= 0:
             print("\r" + " " * 20 + "\r", end="", file=sys.stderr, flush=True)
+
+
+def in_order(p: Side, t: Side) -> tuple[Side, Side]:
+    """As they are given to `explain`."""
+    return (p, t) if p.is_first else (t, p)
 
 
 def rows_along(array: Array, axis: int) -> Array:
@@ -919,7 +932,7 @@ def sums_of_two(a: Scores, b: Scores) -> Sums | None:
     return Sums(kl, reverse, entropy, cross, of_normalised, len(gap), per_class)
 
 
-def added(p: Side, t: Side, progress: Progress | None = None) -> Sums:
+def added(p: Side, t: Side, tick: Tick = untold) -> Sums:
     """The sums over all rows that count, in float64 whatever the arrays' dtypes, blocks side by side on the threads."""
 
     labels = t.kind in ("labels", "one_hot")
@@ -937,8 +950,7 @@ def added(p: Side, t: Side, progress: Progress | None = None) -> Sums:
             *totals, terms = sums
             per_class += terms
             found.append(totals)
-            if progress is not None:
-                progress.tick(sums.rows * p.classes)
+            tick(sums.rows * p.classes)
         return found, per_class
 
     runs = in_runs(pieces(p), one)
@@ -1026,15 +1038,6 @@ def places_where(p: Side, t: Side, condition: Callable[[Side, Side], Array]) -> 
 # What to say
 
 
-def unusable(value: float, use: str) -> list[str]:
-    """What is said instead of a call whose value is NaN."""
-    return (
-        [f"No call gives a number of these arrays: it is NaN. Once what follows is mended, {use}."]
-        if value != value
-        else []
-    )
-
-
 def has_none(side: Side) -> Array:
     """Where a class has no probability at all; what is finite in logs has one, too small for a float though it be."""
     if side.kind == "labels":
@@ -1055,7 +1058,7 @@ def _whole_rows(condition: Callable[[Side, Side], Array], p: Side, t: Side) -> A
     return np.broadcast_to(found.all(-1, keepdims=True), found.shape)
 
 
-def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dict[str, Look]) -> list[str]:
+def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call]) -> list[str]:
     """What these arrays run into, the worst first; `calls` by name."""
     found = []
     a, b = p.reading, t.reading
@@ -1064,10 +1067,10 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dic
     for side in (p, t):
         name = side.name
         first = side is p
-        where = places_where(p, t, partial(_special, np.isnan, first)) if looks_nan(looks, name) else None
+        where = places_where(p, t, partial(_special, np.isnan, first)) if side.look.nan_rows else None
         if where:
             found.append(f"{name} holds NaN: {where}. No mean survives it.")
-        if name in looks and looks[name].high == math.inf:
+        if side.look.high == math.inf:
             where = places_where(p, t, partial(_special, np.isposinf, first))
             if where:
                 found.append(
@@ -1134,7 +1137,7 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dic
             "Nothing in the values says that these are scores of classes: of two arrays of regression outputs, or of "
             "features, every number below would be meaningless."
         )
-    if t.kind == "probs" and looks[b.name].low < 0:
+    if t.kind == "probs" and t.look.low < 0:
         where = places_where(p, t, lambda u, v: v.array < 0)
         found.append(f"{b.name} has negative probabilities ({where}): KL is NaN there.")
     if a.normalised is False:
@@ -1174,20 +1177,18 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call], looks: dic
     return found
 
 
-def looks_nan(looks: dict[str, Look], name: str) -> bool:
-    return name in looks and looks[name].nan_rows > 0
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # How the two arrays are read
 
 
 @dataclass(frozen=True, eq=False)
 class Operand:
-    """An argument as it came, and what can be said of it alone."""
+    """An argument as it came, along an axis of classes, and what can be said of it alone."""
 
     name: str
     array: Array
+    axis: int = -1
+    look: Look = field(default_factory=lambda: Look(0))  # what `along` has seen
 
     @property
     def eps(self) -> float:
@@ -1197,20 +1198,56 @@ class Operand:
     def whole_dtype(self) -> bool:
         return self.array.dtype.kind in "biu"
 
-    def reading(self, kind: str, normalised: bool | None, evidence: str) -> Reading:
+    @property
+    def classes(self) -> int:
+        return self.array.shape[self.axis]
+
+    @property
+    def written(self) -> int:
+        return -1 if self.axis in (-1, self.array.ndim - 1) else self.axis
+
+    @property
+    def settled(self) -> bool:
+        return self.look.settled(self.eps)
+
+    @property
+    def is_unit(self) -> bool:
+        return self.look.low >= 0 and self.look.high <= 1
+
+    @property
+    def one_hot(self) -> bool:
+        return self.look.zero_or_one and self.look.one_a_row
+
+    def along(self, axis: int, tick: Tick = untold) -> "Operand":
+        """The same, looked at along `axis`."""
+        look = look_at(self.array, axis, self.eps, tick=tick)
+        if not look.rows and self.array.ndim == 1 and not np.isnan(self.array).all():
+            # What is left says whether these are classes of one row, or one number a row.
+            look = look_at(self.array[~np.isnan(self.array)], axis, self.eps)
+            look.nan_rows = 1
+        if not look.rows:
+            raise ValueError(f"explain: every row of {self.name} holds a NaN")
+        return replace(self, axis=axis, look=look)
+
+    def is_settled(self, axis: int, of_parts: bool = False) -> bool:
+        """Whether all rows along `axis` sum to 1, `of_parts`: of more than a single 1."""
+        look = look_at(self.array, axis, self.eps, until_unsettled=True)
+        return bool(look.rows) and look.settled(self.eps) and not (of_parts and look.zero_or_one)
+
+    def kinds(self, is_target: bool) -> list[Kind]:
+        return kinds_of(self.look, self.eps, is_target)
+
+    def reading(self, kind: str, evidence: str, normalised: bool | None = None) -> Reading:
         return Reading(self.name, kind, normalised, evidence, str(self.array.dtype), self.array.shape)
 
-    def side(self, found: Kind, axis: int, is_prediction: bool) -> Side:
-        reading = self.reading(found.kind, found.normalised, found.evidence)
-        classes = self.array.shape[axis]
-        written = -1 if axis in (-1, self.array.ndim - 1) else axis
-        return Side(reading, self.array, axis, written, classes, found.missed, is_prediction)
+    def side(self, found: Kind, is_prediction: bool) -> Side:
+        reading = self.reading(found.kind, found.evidence, found.normalised)
+        where = (self.axis, self.written, self.classes)
+        return Side(reading, self.array, *where, found.missed, is_prediction, self.look)
 
-    def labels(self, how: Labels, dense: "Operand", axis: int) -> Side:
-        reading = self.reading("labels", None, how.evidence)
-        ndim = dense.array.ndim
-        written = -1 if axis in (-1, ndim - 1) else axis
-        return Side(reading, self.array, written, written, dense.array.shape[axis], 0.0, False, how)
+    def labels(self, how: Labels, dense: "Operand") -> Side:
+        reading, axis = self.reading("labels", how.evidence), dense.written
+        return Side(reading, self.array, axis, axis, dense.classes, 0.0, False, self.look, how)
 
 
 def operand(name: str, value: ArrayLike) -> Operand:
@@ -1240,28 +1277,39 @@ def says(side: Side) -> str:
     return f"{side.name} holds {KIND_NAMES[side.kind]}{rest}"
 
 
-def explained_kl(
-    p: Side,
-    t: Side,
-    looks: dict[str, Look],
-    notes: Sequence[str],
-    alternatives: Sequence[Alternative],
-    words: str,
-    progress: Progress,
+def both_say(p: Side, t: Side) -> str:
+    return f"{says(p)}, {says(t)}"
+
+
+def explanation(
+    p: Reading, t: Reading, pitfalls: Sequence[str], use: str, value: float = math.nan, **rest: Any
 ) -> Explanation:
-    sums = added(p, t, progress)
+    """The result, where `p` is what is read as the prediction; what would be NaN is not advised."""
+    swapped = p.name == "target"
+    first, second = (t, p) if swapped else (p, t)
+    if use and math.isnan(value):
+        mend = f"No call gives a number of these arrays: it is NaN. Once what follows is mended, {use}."
+        pitfalls, use = (mend, *pitfalls), ""
+    found = {"input": first, "target": second, "swapped": swapped, "pitfalls": tuple(pitfalls)}
+    return Explanation(**found, use=use, value=value, **rest)
+
+
+def explained_kl(
+    p: Side, t: Side, notes: Sequence[str], alternatives: Sequence[Alternative], progress: Progress
+) -> Explanation:
+    sums = added(p, t, progress.tick)
     m = numbers_of(sums, p, t)
-    ps, ts, sampled = rows_for_calls(p, t, looks)
+    ps, ts, sampled = rows_for_calls(p, t)
     of = m if not sampled else numbers_of(added(ps, ts), ps, ts)
-    a, b = (ps, ts) if p.is_first else (ts, ps)
+    a, b = in_order(ps, ts)
     calls = own_calls(ps, ts, m, of)
     calls += [relate(row, *((b, a) if row.swapped else (a, b)), m, of) for row in rows_of_table()]
-    by_name = {call.call: call for call in calls}
-    first, second = (p, t) if p.is_first else (t, p)
-    return Explanation(
-        input=first.reading,
-        target=second.reading,
-        swapped=not p.is_first,
+    return explanation(
+        p.reading,
+        t.reading,
+        (*notes, *pitfalls_of(p, t, m, {call.call: call for call in calls})),
+        call_to_use(p, t),
+        m.kl,
         axis=p.written,
         rows=m.rows,
         classes=m.classes,
@@ -1271,12 +1319,9 @@ def explained_kl(
         entropy=m.entropy,
         cross_entropy=m.cross_entropy,
         per_class=sums.per_class / m.rows,
-        pitfalls=(*unusable(m.kl, call_to_use(p, t)), *notes, *pitfalls_of(p, t, m, by_name, looks)),
         calls=tuple(calls),
-        use="" if math.isnan(m.kl) else call_to_use(p, t),
-        value=m.kl,
         alternatives=tuple(alternatives),
-        reading=words,
+        reading=both_say(p, t),
         sampled=sampled,
         normalised_kl=sums.of_normalised / m.rows if t.reading.normalised is False else None,
     )
@@ -1289,14 +1334,14 @@ def some_of(rows: int, classes: int) -> Array:
     return np.unique(np.linspace(0, rows - 1, count).astype(np.int64))
 
 
-def rows_for_calls(p: Side, t: Side, looks: dict[str, Look]) -> tuple[Side, Side, int]:
+def rows_for_calls(p: Side, t: Side) -> tuple[Side, Side, int]:
     """What the calls are made of: the sides, and of how many rows, 0 for all."""
     skip, sampled, axes = t.labels.skip, 0, (p.axis, t.axis)
     x, y = p.array, t.array
     if x.size > LIMIT and x.size // p.classes > 1:
         x, y = rows_along(x, p.axis), y if t.kind == "labels" else rows_along(y, t.axis)
         batch = x.shape[:-1]
-        notable = [row for look in looks.values() for row in look.places.values()]
+        notable = [row for side in in_order(p, t) for row in side.look.places.values()]
         if skip is not None:
             notable.insert(0, int((y == skip).argmax()))
         notable = notable[: max(2, MOST // p.classes)]  # rows of a vocabulary are long
@@ -1318,48 +1363,42 @@ def rows_for_calls(p: Side, t: Side, looks: dict[str, Look]) -> tuple[Side, Side
 class Binary:
     """Prediction and target of a binary cross-entropy, as the arrays are and as xent takes them."""
 
-    prediction: Operand
-    target: Operand
-    axis: int
+    x: Operand
+    t: Operand
     probs: bool  # the prediction holds probabilities
-    signs: bool  # the target holds -1 and 1
+    signs: bool = False  # the target holds -1 and 1
 
-    def name(self, side: Operand) -> str:
-        add = "[:, None]" if side.array.ndim == 1 else ""
-        return f"{side.name}{add}"
+    @property
+    def lone(self) -> bool:
+        """Whether there is one number a row, without an axis of classes."""
+        return self.x.array.ndim == 1
+
+    @property
+    def column(self) -> bool:
+        """Whether there is one class."""
+        return self.x.classes == 1 and not self.lone
 
     @property
     def texts(self) -> tuple[str, str]:
-        x, t = self.name(self.prediction), self.name(self.target)
+        x, t = (f"{side.name}[:, None]" if self.lone else side.name for side in (self.x, self.t))
         if self.probs:
             x = f"np.log({x} / (1 - {x}))"
         return x, f"({t} + 1) / 2" if self.signs else t
 
     @property
     def use(self) -> str:
-        last = self.axis in (-1, max(self.prediction.array.ndim, self.target.array.ndim) - 1)
-        return f"xent.losses.binary_cross_entropy({', '.join(self.texts)}{'' if last else f', axis={self.axis}'})"
+        axis = "" if self.x.written == -1 else f", axis={self.x.axis}"
+        return f"xent.losses.binary_cross_entropy({', '.join(self.texts)}{axis})"
 
-    def rows(self, side: Operand) -> Array:
-        return side.array[:, None] if side.array.ndim == 1 else rows_along(side.array, self.axis)
+    @property
+    def rows(self) -> list[Array]:
+        sides = (self.x, self.t)
+        return [side.array[:, None] if self.lone else rows_along(side.array, side.axis) for side in sides]
 
-    def taken(self, x: Array, t: Array) -> tuple[Array, Array]:
-        x, t = as_float64(x).astype(np.float64, copy=False), as_float64(t).astype(np.float64, copy=False)
-        return (np.log(x) - np.log1p(-x) if self.probs else x), ((t + 1) / 2 if self.signs else t)
-
-    def total(self, tick: Callable[[int], None] = lambda elements: None) -> float:
-        x, t = self.rows(self.prediction), self.rows(self.target)
-        with np.errstate(all="ignore"):
-
-            def one(run: list[Place]) -> list[float]:
-                totals = []
-                for at in run:
-                    totals.append(float(losses.binary_cross_entropy(*self.taken(x[at], t[at]), reduction="sum")))
-                    tick(x[at].size)
-                return totals
-
-            runs = in_runs(list(blocks_of(x.shape[:-1], x.shape[-1])), one)
-            return total_of([total for run in runs for total in run])
+    @property
+    def count(self) -> tuple[int, int]:
+        classes = 1 if self.lone else self.x.classes
+        return self.x.array.size // classes, classes
 
     @property
     def few(self) -> Array:
@@ -1367,134 +1406,171 @@ class Binary:
         rows, classes = self.count
         return np.arange(rows) if rows * classes <= LIMIT else some_of(rows, classes)
 
-    @property
-    def count(self) -> tuple[int, int]:
-        x = self.rows(self.prediction)
-        return x.size // x.shape[-1], x.shape[-1]
+    def taken(self, x: Array, t: Array) -> tuple[Array, Array]:
+        x, t = as_float64(x).astype(np.float64, copy=False), as_float64(t).astype(np.float64, copy=False)
+        return (np.log(x) - np.log1p(-x) if self.probs else x), ((t + 1) / 2 if self.signs else t)
+
+    def mean(self, tick: Tick = untold) -> float:
+        """The binary cross-entropy."""
+        x, t = self.rows
+
+        def one(run: list[Place]) -> list[float]:
+            totals = []
+            for at in run:
+                totals.append(float(losses.binary_cross_entropy(*self.taken(x[at], t[at]), reduction="sum")))
+                tick(x[at].size)
+            return totals
+
+        runs = in_runs(list(blocks_of(x.shape[:-1], x.shape[-1])), one)
+        return total_of(total for run in runs for total in run) / self.count[0]
 
     def alternative(self, words: str) -> Alternative:
-        value = self.total() / self.count[0]
+        value = self.mean()
         return Alternative(words, "binary cross-entropy", value, "" if math.isnan(value) else self.use)
+
+
+def binary_of(x: Operand, t: Operand) -> Binary | None:
+    """The case of classes that are each present or not, if it is one; `x` is the prediction."""
+    seen = t.look
+    signs = seen.whole and seen.low == -1 and seen.high == 1 and not seen.zeros
+    case = Binary(x, t, x.is_unit, signs)
+    soft = t.is_unit and not t.settled and (case.lone or case.column)
+    one_hot = t.one_hot and not case.column
+    return case if (seen.zero_or_one or signs or soft) and not one_hot else None
+
+
+def binary_alternatives(case: Binary) -> list[Alternative]:
+    x, t, seen = case.x, case.t, case.t.look
+    found = []
+    if case.probs:
+        logits = replace(case, probs=False)
+        found.append(logits.alternative(f"{x.name} holds logits that all lie from 0 to 1"))
+    if case.column or case.signs:
+        return found
+    kind = x.kinds(False)[0]
+    if kind.kind not in ("signs", "one_hot"):
+        p = x.side(kind, True)
+        along = f"classes along axis {x.axis} that exclude each other"
+        if case.lone:
+            along = f"one row of {x.classes} classes"
+        if seen.one_at_most and seen.zero_or_one and seen.sum_high > 0:
+            q = t.side(Kind("probs", False, 0.0, "at most a single 1 a row"), False)
+            found.append(alternative(f"{along}, one-hot, and rows of zeros are no row's target", p, q))
+        elif x.settled and not case.lone and seen.sum_low > 0:
+            q = t.side(Kind("weights", None, 0.0, "zeros and ones"), False)
+            found.append(alternative(f"{along}: {says(p)}, and the ones of a row share its mass", p, q))
+        elif case.lone and not seen.zero_or_one and seen.sum_low > 0 and x.classes <= MOST_CLASSES:
+            q = t.side(Kind("probs", False, 0.0, "from 0 to 1"), False)
+            found.append(alternative(f"{along}: {both_say(p, q)}", p, q))
+    for a, length in enumerate(t.array.shape):
+        if a != x.axis and length > 1 and seen.zero_or_one and t.is_settled(a):
+            found.append(along_axis(x, t, a))
+    return found
 
 
 def binary_calls(case: Binary, value: float) -> list[Call]:
     """What the libraries' binary cross-entropies give of the arrays as they are; of rows of large arrays."""
     rows, classes = case.count
     few = case.few
-    x, t = (
-        as_float64(a[np.unravel_index(few, a.shape[:-1])]) for a in (case.rows(case.prediction), case.rows(case.target))
-    )
+    sampled = len(few) < rows
+    x, t = (as_float64(a[np.unravel_index(few, a.shape[:-1])]) for a in case.rows)
     right = case.taken(x, t)
-    here = float(losses.binary_cross_entropy(*right)) if len(few) < rows else value
+    here = float(losses.binary_cross_entropy(*right)) if sampled else value
     logistic = 1 / (1 + np.exp(-right[0]))
-    table: list[tuple[str, bool, Callable[[Array, Array], Any], float]] = [
-        ("torch bce_with_logits mean", False, lambda a, b: torch.binary_cross_entropy_with_logits(a, b), 1 / classes),
-        (
-            "torch bce_with_logits sum",
-            False,
-            lambda a, b: torch.binary_cross_entropy_with_logits(a, b, reduction="sum"),
-            float(len(few)),
-        ),
-        ("torch binary_cross_entropy mean", True, lambda a, b: torch.binary_cross_entropy(a, b), 1 / classes),
-        ("Gluon SigmoidBCELoss", False, lambda a, b: gluon.SigmoidBCELoss()(a, b).mean(), 1 / classes),
+    factors = {"BCE / C": 1 / classes, "N BCE": float(len(few))}
+    with_logits = torch.binary_cross_entropy_with_logits
+    table: list[tuple[str, bool, Callable[[Array, Array], Any], str]] = [
+        ("torch bce_with_logits mean", False, with_logits, "BCE / C"),
+        ("torch bce_with_logits sum", False, partial(with_logits, reduction="sum"), "N BCE"),
+        ("torch binary_cross_entropy mean", True, torch.binary_cross_entropy, "BCE / C"),
+        ("Gluon SigmoidBCELoss", False, lambda a, b: gluon.SigmoidBCELoss()(a, b).mean(), "BCE / C"),
     ]
-    factors = {1.0: "BCE", 1 / classes: "BCE / C", float(len(few)): "N BCE"}
     calls = [Call("xent binary_cross_entropy", value, None, None, True, "= BCE")]
-    for name, wants_probs, function, factor in table:
-        as_is, refused = tried(function, x, t)
+    for name, wants_probs, function, formula in table:
+        factor = factors[formula]
+        formula = formula if factor != 1 else "BCE"
+        made, refused = evaluate(function, x, t)
         wrong = []
         if wants_probs != case.probs:
-            wrong.append(f"{case.prediction.name} holds {'probabilities' if case.probs else 'logits'}")
+            wrong.append(f"{case.x.name} holds {'probabilities' if case.probs else 'logits'}")
         if case.signs:
-            wrong.append(f"{case.target.name} holds -1 and 1")
+            wrong.append(f"{case.t.name} holds -1 and 1")
         if refused is not None and not wrong:
-            wrong.append(f"{case.target.name} is of dtype {case.target.array.dtype}")
-        fitting = tried(function, logistic if wants_probs else right[0], right[1])[0] if wrong else as_is
-        holds = fitting is not None and math.isclose(fitting, here * factor, rel_tol=1e-9, abs_tol=1e-12)
-        formula = factors[factor] if factor != 1.0 else "BCE"
+            wrong.append(f"{case.t.name} is of dtype {case.t.array.dtype}")
+        fitting = evaluate(function, logistic if wants_probs else right[0], right[1])[0] if wrong else made
+        holds = math.isclose(in_all(fitting), here * factor, rel_tol=1e-9, abs_tol=1e-12)
         if wrong:
             relation = "; ".join(wrong) + (f": put right, it is {formula}" if holds else "")
         else:
             relation = f"= {formula}" if holds else "no simple relation to BCE here"
         exact = holds and not wrong
-        shown = value * (rows if formula == "N BCE" else factor) if exact and len(few) < rows else as_is
-        calls.append(
-            Call(name, shown, None, refused, exact and formula == "BCE", relation, len(few) < rows and not exact)
-        )
+        shown = None if made is None else float(made)
+        if exact and sampled:
+            shown = value * (rows if formula == "N BCE" else factor)
+        calls.append(Call(name, shown, None, refused, exact and formula == "BCE", relation, sampled and not exact))
     return calls
 
 
-def tried(function: Callable[[Array, Array], Any], x: Array, t: Array) -> tuple[float | None, str | None]:
-    try:
-        return float(function(x, t)), None
-    except (TypeError, ValueError, IndexError, RuntimeError) as error:
-        return None, str(error)
-
-
-def explained_binary(
-    case: Binary,
-    readings: tuple[Reading, Reading],
-    alternatives: Sequence[Alternative],
-    words: str,
-    why: str,
-    progress: Progress,
-) -> Explanation:
+def explained_binary(case: Binary, progress: Progress) -> Explanation:
+    x, t, seen = case.x, case.t, case.t.look
     rows, classes = case.count
-    value = case.total(progress.tick) / rows
-    notes = [why]
-    swapped = case.prediction.name == "target"
-    if swapped:
+    value = case.mean(progress.tick)
+    what = "one number a row" if case.lone or case.column else "classes that are each present or not"
+    held = "-1 and 1" if case.signs else "zeros and ones" if seen.zero_or_one else "numbers from 0 to 1"
+    notes = [
+        f"{t.name} holds {held}, {what}: the loss is binary_cross_entropy, not cross-entropy over the classes and no "
+        "KL divergence."
+    ]
+    if x.name == "target":
         notes.append("The arguments look swapped: the prediction comes first. Below, target is read as the prediction.")
     if case.signs:
-        notes.append(f"{case.target.name} holds -1 and 1, where every library here takes 0 and 1.")
+        notes.append(f"{t.name} holds -1 and 1, where every library here takes 0 and 1.")
     if math.isnan(value):
-        nan = [side.name for side in (case.prediction, case.target) if bool(np.isnan(side.array).any())]
-        notes = [*unusable(value, case.use), *(f"{name} holds NaN." for name in nan), *notes]
+        notes[:0] = [f"{side.name} holds NaN." for side in (x, t) if bool(np.isnan(side.array).any())]
     elif math.isinf(value):
         notes.append("The loss is infinite: a target is where the prediction says that it cannot be.")
-    calls = binary_calls(case, value)
-    return Explanation(
-        input=readings[0],
-        target=readings[1],
-        swapped=swapped,
-        axis=case.axis,
+    span, sums = (
+        f"from {number(seen.low)} to {number(seen.high)}",
+        f"{number(seen.sum_low)} to {number(seen.sum_high)}",
+    )
+    return explanation(
+        x.reading(
+            "binary_probs" if case.probs else "binary_logits", f"from {number(x.look.low)} to {number(x.look.high)}"
+        ),
+        t.reading(
+            "signs" if case.signs else "multi_hot" if seen.zero_or_one else "binary_probs",
+            f"{span}, {sums} in all a row",
+        ),
+        notes,
+        case.use,
+        value,
+        axis=x.axis,
         rows=rows,
         classes=classes,
         prediction=f"1 / (1 + np.exp(-{case.texts[0]}))",
-        pitfalls=tuple(notes),
-        calls=tuple(calls),
-        use="" if math.isnan(value) else case.use,
+        calls=tuple(binary_calls(case, value)),
         loss="binary_cross_entropy",
-        value=value,
-        alternatives=tuple(alternatives),
-        reading=words,
+        alternatives=tuple(binary_alternatives(case)),
+        reading=f"{x.name} holds {'probabilities' if case.probs else 'logits'}, each on its own, "
+        f"{t.name} {'-1 and 1' if case.signs else 'what is present'}",
         sampled=len(case.few) if len(case.few) < rows else 0,
     )
 
 
 def explained_none(
-    x: Operand,
-    t: Operand,
-    kinds: tuple[str, str],
-    notes: Sequence[str],
-    alternatives: Sequence[Alternative],
-    words: str,
+    x: Operand, t: Operand, kind: str, note: str, alternatives: Sequence[Alternative], words: str
 ) -> Explanation:
-    readings = []
-    for side, kind in zip((x, t), kinds, strict=True):
-        a = side.array
-        readings.append(side.reading(kind, None, f"from {a.min()} to {a.max()}, no axis of classes"))
-    return Explanation(
-        input=readings[0],
-        target=readings[1],
-        swapped=False,
+    evidence = [f"from {side.array.min()} to {side.array.max()}, no axis of classes" for side in (x, t)]
+    return explanation(
+        x.reading(kind, evidence[0]),
+        t.reading(kind, evidence[1]),
+        [note],
+        "",
         axis=-1,
         rows=x.array.size,
         classes=1,
         prediction="",
-        pitfalls=tuple(notes),
         calls=(),
-        use="",
         loss="none",
         alternatives=tuple(alternatives),
         reading=words,
@@ -1505,234 +1581,124 @@ def explained_none(
 # Putting it together
 
 
-def looked(side: Operand, axis: int, tick: Any = None) -> Look:
-    look = look_at(side.array, axis, side.eps, tick=tick)
-    if not look.rows and side.array.ndim == 1 and not np.isnan(side.array).all():
-        # What is left says whether these are classes of one row, or one number a row.
-        look = look_at(side.array[~np.isnan(side.array)], axis, side.eps)
-        look.nan_rows = 1
-    if not look.rows:
-        raise ValueError(f"explain: every row of {side.name} holds a NaN")
-    return look
-
-
-def is_settled(side: Operand, axis: int, of_parts: bool = False) -> bool:
-    """Whether all rows along `axis` sum to 1, `of_parts`: of more than a single 1."""
-    look = look_at(side.array, axis, side.eps, until_unsettled=True)
-    return bool(look.rows) and look.settled(side.eps) and not (of_parts and look.zero_or_one)
-
-
 def explain_same_shape(x: Operand, t: Operand, wanted: int | None, progress: Progress) -> Explanation:
-    ndim = x.array.ndim
+    shape, ndim = x.array.shape, x.array.ndim
     place = ndim - 1 if wanted is None else wanted
     notes: list[str] = []
-    axes = (*range(1, ndim), 0) if x.array.shape[place] == 1 else ()
-    longer = [a for a in axes if x.array.shape[a] > 1]
-    if wanted is None:
-        for a in longer:
-            if is_settled(x, a, of_parts=True) or is_settled(t, a, of_parts=True):
-                place, longer = a, []
-                notes.append(f"The last axis has length 1 and rows sum to 1 along axis {a}: give axis={a}.")
-                break
-    look = {"input": looked(x, place, progress.tick), "target": looked(t, place, progress.tick)}
-    lx, lt = look["input"], look["target"]
+    longer = [a for a in (*range(1, ndim), 0) if shape[a] > 1] if shape[place] == 1 else []
+    for a in longer if wanted is None else ():
+        if x.is_settled(a, of_parts=True) or t.is_settled(a, of_parts=True):
+            place, longer = a, []
+            notes.append(f"The last axis has length 1 and rows sum to 1 along axis {a}: give axis={a}.")
+            break
+    x, t = x.along(place, progress.tick), t.along(place, progress.tick)
 
-    whole = all(side.whole_dtype and one.low >= 0 for side, one in ((x, lx), (t, lt)))
-    hot = [one.zero_or_one and one.one_a_row for one in (lx, lt)]
-    if (whole and (ndim == 1 or not any(hot))) or (all(hot) and ndim > 1):
-        return explain_two_whole(x, t, place, look, all(hot) and ndim > 1)
+    both_hot, any_hot = x.one_hot and t.one_hot and ndim > 1, (x.one_hot or t.one_hot) and ndim > 1
+    if both_hot or (not any_hot and all(side.whole_dtype and side.look.low >= 0 for side in (x, t))):
+        return explain_two_whole(x, t, both_hot)
 
     # Zeros alone are the logits of a model that has learnt nothing, or say nothing.
-    nothing = lx.high == 0 and lt.settled(t.eps)
-    swap = lx.zero_or_one and not lt.zero_or_one and not nothing and not (hot[0] and lt.settled(t.eps) and ndim > 1)
-    pred, goal = (t, x) if swap else (x, t)
-    binary = explain_binary_shape(pred, goal, place, look, progress)
+    fits = t.settled and (x.look.high == 0 or (x.one_hot and ndim > 1))
+    swap = x.look.zero_or_one and not t.look.zero_or_one and not fits
+    binary = binary_of(t, x) if swap else binary_of(x, t)
     if binary is not None:
-        return binary
+        return explained_binary(binary, progress)
     if longer:
         what = f"Each row has one class along axis {place}, and every divergence of one class is 0"
         why = f"{what}. Numbers of a row each, without classes, are regression's, which no loss here is for."
         others = [along_axis(x, t, longer[0])]
-        return explained_none(x, t, ("scores", "scores"), [why], others, "one number a row, without classes")
+        return explained_none(x, t, "scores", why, others, "one number a row, without classes")
 
     alternatives: list[Alternative] = []
-    settled = lx.settled(x.eps), lt.settled(t.eps)
-    moved: int | None = None
-    if not all(settled):
-        for a in range(ndim):
-            if a == place or x.array.shape[a] == 1:
-                continue
-            other = [not settled[i] and is_settled(side, a) for i, side in enumerate((x, t))]
-            if any(other):
-                moved = a
-                break
-    if moved is not None:
-        names = " and ".join(side.name for side, ok in zip((x, t), other, strict=True) if ok)
-        here = f"axis {place}" + ("" if wanted is not None else ", the last")
-        verb = "sum" if all(other) else "sums"
-        if any(settled):
-            kept = "input" if settled[0] else "target"
+    unsettled = [side for side in (x, t) if not side.settled]
+    others = (a for a in range(ndim) if a != place and shape[a] > 1)
+    that_sum = ((a, [side for side in unsettled if side.is_settled(a)]) for a in others)
+    moved, sides = next((found for found in that_sum if found[1]), (place, []))
+    if sides:
+        names, verb = " and ".join(side.name for side in sides), "sum" if len(sides) == 2 else "sums"
+        start, here = f"{names} {verb} to 1 along axis {moved}", f"axis {place}{', the last' if wanted is None else ''}"
+        if len(unsettled) == 1:
             notes.append(
-                f"{names} {verb} to 1 along axis {moved}, {kept} along {here}: one of them was normalised over the "
+                f"{start}, {'input' if sides[0] is t else 'target'} along {here}: one of them was normalised over the "
                 "wrong axis, and no loss of the two means anything before that is put right."
             )
-            alternatives.append(along_axis(x, t, moved))
         elif wanted is not None:
-            notes.append(
-                f"{names} {verb} to 1 along axis {moved}, not along {here}, which was asked for: axis={moved} is meant?"
-            )
-            alternatives.append(along_axis(x, t, moved))
+            notes.append(f"{start}, not along {here}, which was asked for: axis={moved} is meant?")
         else:
             notes.append(
-                f"{names} {verb} to 1 along axis {moved}, not along {here}: the classes are read along axis {moved}. "
-                f"Give axis={moved} to every call; PyTorch's cross_entropy takes them from axis 1, kl_div has no axis."
+                f"{start}, not along {here}: the classes are read along axis {moved}. Give axis={moved} to every call; "
+                "PyTorch's cross_entropy takes them from axis 1, kl_div has no axis."
             )
-            place = moved
-            look = {"input": looked(x, place, progress.tick), "target": looked(t, place, progress.tick)}
-    elif not any(settled) and ndim > 2 and wanted is None:
+            x, t = x.along(moved, progress.tick), t.along(moved, progress.tick)
+        if x.axis != moved:
+            alternatives.append(along_axis(x, t, moved))
+    elif len(unsettled) == 2 and ndim > 2 and wanted is None:
         notes.append(
-            f"Nothing sums to 1 along any axis: the classes are taken to be along the last, of shape {x.array.shape}; "
+            f"Nothing sums to 1 along any axis: the classes are taken to be along the last, of shape {shape}; "
             "PyTorch has them along axis 1. Give axis."
         )
         alternatives.append(along_axis(x, t, 1))
-    return explain_dense(x, t, place, look, notes, alternatives, progress)
+    return explain_dense(x, t, notes, alternatives, progress)
 
 
 def along_axis(x: Operand, t: Operand, axis: int) -> Alternative:
-    kx = kinds_of(looked(x, axis), x.eps, False)[0]
-    kt = kinds_of(looked(t, axis), t.eps, True)[0]
+    x, t = x.along(axis), t.along(axis)
+    kx, kt = x.kinds(False)[0], t.kinds(True)[0]
     if kt.kind in ("multi_hot", "signs"):
-        kt = Kind("probs", False, 0.0, kt.evidence)
-    if kx.kind in ("multi_hot", "signs"):
-        kx = Kind("logits", None, 0.0, kx.evidence)
-    p, q = x.side(kx, axis, True), t.side(kt, axis, False)
-    return alternative(f"the classes lie along axis {axis}: {says(p)}, {says(q)}", p, q)
+        kt = replace(kt, kind="probs", normalised=False)
+    if kx.kind == "signs":
+        kx = replace(kx, kind="logits")
+    p, q = x.side(kx, True), t.side(kt, False)
+    return alternative(f"the classes lie along axis {axis}: {both_say(p, q)}", p, q)
 
 
 def explain_dense(
-    x: Operand,
-    t: Operand,
-    place: int,
-    look: dict[str, Look],
-    notes: list[str],
-    alternatives: list[Alternative],
-    progress: Progress,
+    x: Operand, t: Operand, notes: Sequence[str], alternatives: list[Alternative], progress: Progress
 ) -> Explanation:
-    kx = kinds_of(look["input"], x.eps, False)
-    kt = kinds_of(look["target"], t.eps, True)
-    probs = ("probs", "percent", "neg_probs")
-    if (kx[0].kind == "one_hot" and kt[0].kind not in ("one_hot", "multi_hot")) or (
-        len(kx) == 1 and kx[0].kind in probs and (kt[0].kind in LOGS or kt[0].kind == "logits")
+    kx, kt = x.kinds(False), t.kinds(True)
+    if (kx[0].kind == "one_hot" and kt[0].kind != "one_hot") or (
+        len(kx) == 1 and kx[0].kind in UNITS and (kt[0].kind in LOGS or kt[0].kind == "logits")
     ):
         # Read again: what an array looks like depends on the place in which it belongs.
         x, t = t, x
-        kx, kt = kinds_of(look[x.name], x.eps, False), kinds_of(look[t.name], t.eps, True)
-    if kx[0].kind in ("signs", "multi_hot"):
-        kx = [Kind("logits", None, 0.0, kx[0].evidence)]
-    p, q = x.side(kx[0], place, True), t.side(kt[0], place, False)
-    if x.array.ndim == 1 and q.kind == "one_hot":
-        lone = Binary(x, t, place, is_unit(look[x.name]), False)
-        alternatives.append(lone.alternative("one number a row, each with a target of 0 or 1"))
+        kx, kt = x.kinds(False), t.kinds(True)
+    if kx[0].kind == "signs":
+        kx = [replace(kx[0], kind="logits")]
+    p, q = x.side(kx[0], True), t.side(kt[0], False)
+    binary = Binary(x, t, x.is_unit)
+    if binary.lone and q.kind == "one_hot":
+        alternatives.append(binary.alternative("one number a row, each with a target of 0 or 1"))
     for kind in kx[1:]:
-        other = x.side(kind, place, True)
-        alternatives.append(alternative(f"{says(other)}, {says(q)}", other, q))
+        other = x.side(kind, True)
+        alternatives.append(alternative(both_say(other, q), other, q))
     for kind in kt[1:]:
         if kind.kind == "binary_probs":
-            alternatives.append(
-                Binary(x, t, place, is_unit(look[x.name]), False).alternative(
-                    f"{t.name} holds a probability for each class on its own"
-                )
-            )
+            alternatives.append(binary.alternative(f"{t.name} holds a probability for each class on its own"))
         else:
-            other = t.side(kind, place, False)
-            alternatives.append(alternative(f"{says(p)}, {says(other)}", p, other))
-    return explained_kl(p, q, look, notes, alternatives, f"{says(p)}, {says(q)}", progress)
+            other = t.side(kind, False)
+            alternatives.append(alternative(both_say(p, other), p, other))
+    return explained_kl(p, q, notes, alternatives, progress)
 
 
-def is_unit(look: Look) -> bool:
-    return look.low >= 0 and look.high <= 1
-
-
-def explain_two_whole(x: Operand, t: Operand, place: int, look: dict[str, Look], hot: bool) -> Explanation:
+def explain_two_whole(x: Operand, t: Operand, hot: bool) -> Explanation:
     """Two arrays of whole numbers of one shape: two sets of labels, or of counts."""
     if hot:
-        same = (x.array.argmax(place) == t.array.argmax(place)).mean()
-        what, kinds = "Both arrays are one-hot: two sets of labels, and no scores", ("one_hot", "one_hot")
+        same = (x.array.argmax(x.axis) == t.array.argmax(t.axis)).mean()
+        what = "Both arrays are one-hot: two sets of labels, and no scores"
     else:
-        same, kinds = (x.array == t.array).mean(), ("labels", "labels")
+        same = (x.array == t.array).mean()
         what = "Both arrays hold integers, one label each: two sets of labels, and no scores"
-    count = x.array.size // (x.array.shape[place] if hot else 1)
-    notes = [
+    count = x.array.size // (x.classes if hot else 1)
+    note = (
         f"{what}. A loss needs the model's scores, C of them a row, before argmax: pass those as input. All that these "
         f"say is how often they agree: {number(100 * float(same))} % of {count}."
-    ]
-    alternatives = []
-    if look["input"].sum_low > 0 and look["target"].sum_low > 0 and not (hot and x.whole_dtype and t.whole_dtype):
-        kind, what = ("one_hot", "probabilities") if hot else ("weights", "counts")
-        sides = [side.side(Kind(kind, hot or None, 0.0, ""), place, side is x) for side in (x, t)]
-        alternatives.append(
-            alternative(f"both are {what}, of {x.array.shape[place]} classes along axis {place}", *sides)
-        )
-    return explained_none(x, t, kinds, notes, alternatives, "both are labels")
-
-
-def explain_binary_shape(
-    x: Operand, t: Operand, place: int, look: dict[str, Look], progress: Progress
-) -> Explanation | None:
-    """The case of classes that are each present or not, if it is one; `x` is the prediction."""
-    lx, lt = look[x.name], look[t.name]
-    classes = x.array.shape[place]
-    lone = x.array.ndim == 1
-    signs = lt.whole and lt.low == -1 and lt.high == 1 and not lt.zeros
-    one = classes == 1 and not lone
-    soft = is_unit(lt) and not lt.settled(t.eps)
-    if not (lt.zero_or_one or signs or (soft and (lone or one))):
-        return None
-    if lt.zero_or_one and lt.one_a_row and not one:
-        return None  # one-hot
-    unit, normalised = is_unit(lx), lx.settled(x.eps)
-    case = Binary(x, t, place, unit, signs)
-    what = "one number a row" if lone or one else "classes that are each present or not"
-    why = (
-        f"{t.name} holds {'-1 and 1' if signs else 'zeros and ones' if lt.zero_or_one else 'numbers from 0 to 1'}, "
-        f"{what}: the loss is binary_cross_entropy, not cross-entropy over the classes and no KL divergence."
     )
-    present = "-1 and 1" if signs else "what is present"
-    words = f"{x.name} holds {'probabilities' if unit else 'logits'}, each on its own, {t.name} {present}"
     alternatives = []
-    if unit:
-        logits = replace(case, probs=False)
-        alternatives.append(logits.alternative(f"{x.name} holds logits that all lie from 0 to 1"))
-    if not one and not signs:
-        kx = kinds_of(lx, x.eps, False)[0]
-        if kx.kind not in ("multi_hot", "signs", "one_hot"):
-            p = x.side(kx, place, True)
-            along = f"one row of {classes} classes" if lone else f"classes along axis {place} that exclude each other"
-            if lt.one_at_most and lt.zero_or_one and lt.sum_high > 0:
-                q = t.side(Kind("probs", False, 0.0, "at most a single 1 a row"), place, False)
-                alternatives.append(alternative(f"{along}, one-hot, and rows of zeros are no row's target", p, q))
-            elif normalised and not lone and lt.sum_low > 0:
-                q = t.side(Kind("weights", None, 0.0, "zeros and ones"), place, False)
-                alternatives.append(alternative(f"{along}: {says(p)}, and the ones of a row share its mass", p, q))
-            elif lone and not lt.zero_or_one and lt.sum_low > 0 and classes <= MOST_CLASSES:
-                q = t.side(Kind("probs", False, 0.0, "from 0 to 1"), place, False)
-                alternatives.append(alternative(f"{along}: {says(p)}, {says(q)}", p, q))
-        for a in range(t.array.ndim):
-            if a != place and t.array.shape[a] > 1 and lt.zero_or_one and is_settled(t, a):
-                alternatives.append(along_axis(x, t, a))
-    kinds = {
-        x.name: Kind(
-            "binary_probs" if unit else "binary_logits", None, 0.0, f"from {number(lx.low)} to {number(lx.high)}"
-        ),
-        t.name: Kind(
-            "signs" if signs else "multi_hot" if lt.zero_or_one else "binary_probs",
-            None,
-            0.0,
-            f"from {number(lt.low)} to {number(lt.high)}, {number(lt.sum_low)} to {number(lt.sum_high)} in all a row",
-        ),
-    }
-    readings = {side.name: side.reading(kinds[side.name].kind, None, kinds[side.name].evidence) for side in (x, t)}
-    return explained_binary(case, (readings["input"], readings["target"]), alternatives, words, why, progress)
+    if x.look.sum_low > 0 and t.look.sum_low > 0 and not (hot and x.whole_dtype and t.whole_dtype):
+        kind, what = ("one_hot", "probabilities") if hot else ("weights", "counts")
+        p, q = (side.side(Kind(kind, hot or None, 0.0, ""), side is x) for side in (x, t))
+        alternatives.append(alternative(f"both are {what}, of {x.classes} classes along axis {x.axis}", p, q))
+    return explained_none(x, t, "one_hot" if hot else "labels", note, alternatives, "both are labels")
 
 
 def explain_labels(
@@ -1765,71 +1731,54 @@ def explain_labels(
         )
     last = fitting[-1]
     if shape[last] == 1:
-        wide = Operand(other.name, np.expand_dims(other.array, last))
-        looks = {dense.name: looked(dense, last), other.name: looked(wide, last)}
-        targets_first = looks[dense.name].zero_or_one and not looks[other.name].zero_or_one
-        pair = (wide, dense) if targets_first else (dense, wide)
-        binary = explain_binary_shape(*pair, last, looks, progress)
+        wide, column = Operand(other.name, np.expand_dims(other.array, last)).along(last), dense.along(last)
+        targets_first = column.look.zero_or_one and not wide.look.zero_or_one
+        binary = binary_of(wide, column) if targets_first else binary_of(column, wide)
         if binary is not None:
-            flat = replace(dense_reading(binary, other.name), shape=other.array.shape)
-            column = f"{other.name}[:, None]" if other.array.ndim == 1 else other.name
+            found = explained_binary(binary, progress)
+            flat = replace(getattr(found, other.name), shape=other.array.shape)
+            named = f"{other.name}[:, None]" if other.array.ndim == 1 else other.name
             note = (
                 f"input has shape {x.array.shape} and target {t.array.shape}: where they are subtracted or multiplied "
-                f"they broadcast to a matrix. {column} has the other's shape."
+                f"they broadcast to a matrix. {named} has the other's shape."
             )
-            named = binary.use.replace(other.name, column)
-            pitfalls = (*binary.pitfalls, note)
-            if other.name == "input":
-                return replace(binary, input=flat, pitfalls=pitfalls, use=named)
-            return replace(binary, target=flat, pitfalls=pitfalls, use=named)
+            changed: dict[str, Any] = {other.name: flat, "use": found.use.replace(other.name, named)}
+            return replace(found, pitfalls=(*found.pitfalls, note), **changed)
     usable: list[tuple[int, Labels]] = []
-    error: IndexError | None = None
+    errors: list[IndexError] = []
     for a in fitting:
         try:
             usable.append((a, replace(read_labels(other.name, other.array, shape[a], ignore_index), text=text)))
-        except IndexError as caught:
-            error = caught
+        except IndexError as error:
+            errors.append(error)
     if not usable:
-        assert error is not None
-        raise error
+        raise errors[-1]
     alternatives: list[Alternative] = []
-    settled = [one for one in usable if len(usable) > 1 and is_settled(dense, one[0])]
+    settled = [one for one in usable if len(usable) > 1 and dense.is_settled(one[0])]
     place, how = (settled or usable)[-1]
 
-    def sides(a: int, labels: Labels) -> tuple[Side, Side, Look]:
-        look = looked(dense, a, progress.tick)
-        kind = kinds_of(look, dense.eps, False)[0]
-        return dense.side(kind, a, True), other.labels(labels, dense, a), look
+    def sides(a: int, labels: Labels) -> tuple[list[Side], Side]:
+        """What the dense array may be, and the labels."""
+        seen = dense.along(a, progress.tick)
+        return [seen.side(kind, True) for kind in seen.kinds(False)], other.labels(labels, seen)
 
-    p, q, look = sides(place, how)
+    (p, *others), q = sides(place, how)
     if len(usable) > 1 and len(settled) != 1:
         notes.append(f"The shapes fit classes along axes {', '.join(str(a) for a, _ in usable)}: give axis.")
         for a, labels in usable:
             if a != place:
-                alternatives.append(alternative(f"the classes lie along axis {a}", *sides(a, labels)[:2]))
+                (first, *_), of_these = sides(a, labels)
+                alternatives.append(alternative(f"the classes lie along axis {a}", first, of_these))
     elif wanted is None and place != len(shape) - 1:
         notes.append(f"The classes are along axis {place}, as {other.name}'s shape has it: give axis={place}.")
-    for kind in kinds_of(look, dense.eps, False)[1:]:
-        other_side = dense.side(kind, place, True)
-        alternatives.append(alternative(f"{says(other_side)}, {says(q)}", other_side, q))
+    alternatives += [alternative(both_say(one, q), one, q) for one in others]
     if how.signs:
-        both = replace(q, reading=q.reading, array=(other.array.astype(np.int64) + 1) // 2, labels=Labels())
-        sums = added(p, both)
+        sums = added(p, replace(q, array=(other.array.astype(np.int64) + 1) // 2, labels=Labels()))
         call = call_to_use(p, q).split(", ignore_index")[0].rstrip(")")
         call = call.replace(f", {other.name}", f", ({other.name} + 1) // 2") + ")"
-        alternatives.append(
-            Alternative(
-                f"{other.name} holds -1 and 1 for the two classes",
-                f"KL({other.name}, prediction)",
-                sums.kl / sums.rows,
-                call,
-            )
-        )
-    return explained_kl(p, q, {dense.name: look}, notes, alternatives, f"{says(p)}, {says(q)}", progress)
-
-
-def dense_reading(found: Explanation, name: str) -> Reading:
-    return found.input if name == "input" else found.target
+        words = f"{other.name} holds -1 and 1 for the two classes"
+        alternatives.append(Alternative(words, f"KL({other.name}, prediction)", sums.kl / sums.rows, call))
+    return explained_kl(p, q, notes, alternatives, progress)
 
 
 def explain(
