@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from threading import Lock
 from typing import Any, NamedTuple, TypeAlias
 
@@ -218,6 +218,31 @@ class Numbers:
             return value == expected
         return abs(value - expected) <= scale * self.rounding
 
+    @cached_property
+    def formulas(self) -> dict[str, "Formula"]:
+        """What calls give, by what they do with the divergence of each row."""
+        first, axis = self.shape[0], "the only axis, the classes"
+        if len(self.shape) > 1:
+            axis = f"the first axis of length {first}"
+        found = {
+            "nothing": Formula("KL"),
+            "normalise": Formula("KL", "normalises both arrays itself"),
+            "clip": Formula("KL", "clips both arrays at 1e-7"),
+            "sum": Formula("N KL", "summed over the rows", self.rows),
+            "by first axis": Formula(f"N KL / {first}", f"divided by {axis}", self.rows / first),
+            "by classes": Formula("KL / C", "divided by the number of classes", 1 / self.classes),
+            "Gluon": Formula("KL / C", "divided by the number of classes; adds 1e-12", 1 / self.classes),
+            "add entropy": Formula(f"KL + H({self.target})", "adds the target's entropy", plus_entropy=True),
+        }
+        if self.entropy == 0:
+            found["add entropy"] = Formula("KL", "as the target's entropy, which it adds, is 0")
+        if self.rows == 1:
+            found["by first axis"] = replace(found["by first axis"], text=f"KL / {first}")
+        for name in ("sum", "by first axis", "by classes"):
+            if found[name].factor == 1:
+                found[name] = found["nothing"]
+        return found
+
 
 @dataclass(frozen=True)
 class Formula:
@@ -240,39 +265,6 @@ class Formula:
         return m.within(value, expected, self.factor * scale + slack / m.rounding)
 
 
-def per_row(m: Numbers) -> Formula:
-    return Formula("KL")
-
-
-def per_row_normalised(m: Numbers) -> Formula:
-    return Formula("KL", "normalises both arrays itself")
-
-
-def over_classes(m: Numbers) -> Formula:
-    return Formula("KL / C", "divided by the number of classes", 1 / m.classes) if m.classes > 1 else per_row(m)
-
-
-def summed(m: Numbers) -> Formula:
-    return Formula("N KL", "summed over the rows", m.rows) if m.rows > 1 else per_row(m)
-
-
-def over_first_axis(m: Numbers) -> Formula:
-    first = m.shape[0]
-    if first == m.rows:
-        return per_row(m)
-    what = "the only axis, the classes" if len(m.shape) == 1 else f"the first axis of length {first}"
-    return Formula(f"{'' if m.rows == 1 else 'N '}KL / {first}", f"divided by {what}", m.rows / first)
-
-
-def with_entropy(m: Numbers) -> Formula:
-    if m.entropy == 0:
-        return Formula("KL", "as the target's entropy, which it adds, is 0")
-    return Formula(f"KL + H({m.target})", "adds the target's entropy", plus_entropy=True)
-
-
-Evaluated: TypeAlias = tuple[Array | None, str | None]
-
-
 @dataclass(frozen=True)
 class Row:
     """A library's call. `takes`: the forms of prediction and target; `target_first`: the order of its arguments."""
@@ -280,12 +272,12 @@ class Row:
     call: str
     function: Callable[[Array, Array, int], Any]
     takes: tuple[str, str]
-    formula: Callable[[Numbers], Formula]
+    formula: str
     target_first: bool = False
     swapped: bool = False  # as it is written here, the array named input is where the target belongs
     slack: float = 0.0
 
-    def of(self, prediction: Array, target: Array, axis: int) -> Evaluated:
+    def of(self, prediction: Array, target: Array, axis: int) -> tuple[Array | None, str | None]:
         return evaluate(self.function, *((target, prediction) if self.target_first else (prediction, target)), axis)
 
 
@@ -322,35 +314,24 @@ def keras_kl(y_true: Array, y_pred: Array, axis: int) -> Any:
 
 
 def rows_of_table() -> list[Row]:
-    reductions = {"mean": over_classes, "batchmean": over_first_axis, "sum": summed, "none": summed}
     probs, logs = ("probs", "probs"), ("log_probs", "probs")
-
-    def gluon_kl(m: Numbers) -> Formula:
-        return Formula("KL / C", "divided by the number of classes; adds 1e-12", 1 / m.classes)
-
-    def clipped(m: Numbers) -> Formula:
-        return Formula("KL", "clips both arrays at 1e-7")
-
+    reductions = {"mean": "by classes", "batchmean": "by first axis", "sum": "sum", "none": "sum"}
+    rows = []
+    for log_target, takes in ((False, logs), (True, ("log_probs", "log_probs"))):
+        for reduction, formula in reductions.items():
+            call = f"torch kl_div {reduction}{', log_target' if log_target else ''}"
+            rows.append(Row(call, partial(torch_kl, reduction=reduction, log_target=log_target), takes, formula))
     return [
-        *(
-            Row(
-                f"torch kl_div {reduction}{', log_target' if log_target else ''}",
-                partial(torch_kl, reduction=reduction, log_target=log_target),
-                ("log_probs", "log_probs") if log_target else logs,
-                formula,
-            )
-            for log_target in (False, True)
-            for reduction, formula in reductions.items()
-        ),
-        Row("torch cross_entropy", torch_ce, ("logits", "classes"), with_entropy),
-        Row("Gluon SoftmaxCELoss", gluon_ce, ("logits", "classes"), with_entropy),
-        Row("Gluon KLDivLoss", lambda x, t, axis: gluon.KLDivLoss(axis=axis)(x, t).mean(), logs, gluon_kl, slack=1e-12),
-        Row("optax kl_divergence", lambda x, t, axis: optax.kl_divergence(x, t, axis=axis).mean(), logs, per_row),
-        Row("SciPy rel_entr(target, input).sum()", rel_entr_sum, probs, summed, target_first=True),
-        Row("SciPy rel_entr(input, target).sum()", rel_entr_sum, probs, summed, target_first=True, swapped=True),
-        Row("SciPy entropy(target, input)", mean_entropy, probs, per_row_normalised, target_first=True),
-        Row("SciPy entropy(input, target)", mean_entropy, probs, per_row_normalised, target_first=True, swapped=True),
-        Row("Keras KLDivergence(target, input)", keras_kl, probs, clipped, target_first=True),
+        *rows,
+        Row("torch cross_entropy", torch_ce, ("logits", "classes"), "add entropy"),
+        Row("Gluon SoftmaxCELoss", gluon_ce, ("logits", "classes"), "add entropy"),
+        Row("Gluon KLDivLoss", lambda x, t, axis: gluon.KLDivLoss(axis=axis)(x, t).mean(), logs, "Gluon", slack=1e-12),
+        Row("optax kl_divergence", lambda x, t, axis: optax.kl_divergence(x, t, axis=axis).mean(), logs, "nothing"),
+        Row("SciPy rel_entr(target, input).sum()", rel_entr_sum, probs, "sum", target_first=True),
+        Row("SciPy rel_entr(input, target).sum()", rel_entr_sum, probs, "sum", target_first=True, swapped=True),
+        Row("SciPy entropy(target, input)", mean_entropy, probs, "normalise", target_first=True),
+        Row("SciPy entropy(input, target)", mean_entropy, probs, "normalise", target_first=True, swapped=True),
+        Row("Keras KLDivergence(target, input)", keras_kl, probs, "clip", target_first=True),
     ]
 
 
@@ -379,7 +360,7 @@ class Call:
         return f"~{self.value + 0.0:.3g}" if self.estimated else number(self.value)
 
 
-def evaluate(function: Callable[..., Any], *arguments: Any) -> Evaluated:
+def evaluate(function: Callable[..., Any], *arguments: Any) -> tuple[Array | None, str | None]:
     """The value of a call, or the message with which it is refused."""
     # PyTorch's door warns, as PyTorch does, that "mean" is not the divergence; that is in the table.
     with warnings.catch_warnings():
@@ -408,7 +389,12 @@ def relate(row: Row, a: Side, b: Side, m: Numbers, of: Numbers) -> Call:
     """
     made = [side.array if side.made is None else side.made for side in (a, b)]
     value, refused = row.of(*made, a.axis)
-    total, swapped, formula, here = in_all(value), not a.is_prediction, row.formula(m), row.formula(of)
+    total, swapped, formula, here = (
+        in_all(value),
+        not a.is_prediction,
+        m.formulas[row.formula],
+        of.formulas[row.formula],
+    )
     p, t = (b, a) if swapped else (a, b)
     # SciPy's entropy normalises by itself.
     departures = (a.departure(row.takes[0], row.function is not mean_entropy), b.departure(row.takes[1], False))
@@ -461,7 +447,7 @@ def meaning(
     """What the call's value of prediction and target as it takes them is: whether its formula exactly, and in words."""
     if value is None:
         return False, None
-    formula, total = row.formula(m), in_all(value)
+    formula, total = m.formulas[row.formula], in_all(value)
     if formula.holds(total, m, row.slack):
         return True, f"the terms of {words.text}" if value.ndim else f"= {words}"
     if np.isnan(value).any():
@@ -996,14 +982,14 @@ def call_to_use(p: Side, t: Side) -> str:
 
 def own_calls(p: Side, t: Side, m: Numbers, of: Numbers) -> list[Call]:
     """xent's three calls on the rows that count, their relations as those of the other libraries' calls."""
-    logits, probs, formula = p.converted("logits")[1], t.converted("probs")[1], with_entropy(of)
+    logits, probs, formula = p.converted("logits")[1], t.converted("probs")[1], of.formulas["add entropy"]
     kl = in_all(xent.kl_pointwise(p.converted("log_probs")[1], probs)) / of.rows if of.rows else math.nan
     cross = float(losses.cross_entropy(logits, t.converted("classes")[1], axis=p.axis))
     entropy = 0.0 if t.kind == "labels" else in_all(xent.entropy(probs, axis=t.axis)) / max(of.rows, 1)
     its_own = formula.holds(of.kl + entropy, of) and m.entropy >= 0
     calls = []
     for call, here, in_full, holds, is_kl, words in (
-        ("kl_div", kl, m.kl, per_row(of).holds(kl, of), True, "= KL"),
+        ("kl_div", kl, m.kl, Formula("KL").holds(kl, of), True, "= KL"),
         ("cross_entropy", cross, m.cross_entropy, formula.holds(cross, of), not formula.plus_entropy, f"= {formula}"),
         ("entropy", entropy, m.entropy, its_own, False, f"H({m.target}), of the target alone"),
     ):
@@ -1158,7 +1144,7 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call]) -> list[st
         found.append(f"{b.name} holds labels of dtype {b.dtype}; most calls take integers only.")
     if t.kind == "one_hot" and t.whole_dtype:
         found.append(f"{b.name} is one-hot of dtype {b.dtype}; PyTorch takes integers for labels.")
-    if over_first_axis(m).factor != 1:
+    if m.formulas["by first axis"].factor != 1:
         found.append(f"PyTorch's batchmean divides by the first axis, of length {m.shape[0]}, not by N = {m.rows}.")
     if len(m.shape) > 1 and p.written % len(m.shape) != 1:
         found.append("PyTorch's cross_entropy takes the classes from axis 1; its value below is with them moved there.")
@@ -1172,7 +1158,7 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call]) -> list[st
             f"PyTorch's default reduction, mean, divides by the C = {m.classes} classes too: "
             f"{shown['torch kl_div mean']} instead of {m.kl:.6g}. So does Gluon's KLDivLoss."
         )
-    if t.kind in ("one_hot", "labels") and with_entropy(m).holds(m.cross_entropy, m, 0.0) and m.entropy == 0:
+    if t.kind in ("one_hot", "labels") and m.formulas["add entropy"].holds(m.cross_entropy, m) and m.entropy == 0:
         found.append("All of each row's target is on one class: its entropy is 0, so cross-entropy and KL agree.")
     return found
 
