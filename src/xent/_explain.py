@@ -104,6 +104,19 @@ class Side:
     def whole_dtype(self) -> bool:
         return self.array.dtype.kind in "biu"
 
+    @property
+    def in_odd_logs(self) -> bool:
+        return self.kind in LOGS and self.kind != "log_probs"
+
+    @property
+    def in_odd_units(self) -> bool:
+        return self.kind in ("percent", "neg_probs", "weights")
+
+    @property
+    def rows(self) -> Array:
+        """The array with the axis of classes, if it has one, last."""
+        return self.array if self.kind == "labels" else np.moveaxis(self.array, self.axis, -1)
+
     def along(self, text: str) -> str:
         """A call that gets axis= where the classes are not last."""
         return text if self.written == -1 else f"{text[:-1]}, axis={self.written})"
@@ -122,14 +135,12 @@ class Side:
         kind = self.kind
         if kind == "labels":
             wrong = "holds labels" if need != "classes" else "counts its labels from 1" if self.labels.base else ""
-        elif kind in LOGS and kind != "log_probs":
+        elif self.in_odd_logs or (self.in_odd_units and need not in ("logits", "log_probs")):
             wrong = f"holds {KIND_NAMES[kind]}"
         elif need == "logits":
             wrong = "" if kind in ("logits", "log_probs") else "is not in log space"
         elif kind == "logits":
             wrong = "holds logits"
-        elif kind in ("percent", "neg_probs", "weights") and need != "log_probs":
-            wrong = f"holds {KIND_NAMES[kind]}"
         elif (need == "log_probs") != (kind == "log_probs"):
             wrong = "is in log space" if kind == "log_probs" else "is not in log space"
         else:
@@ -767,25 +778,13 @@ def in_order(p: Side, t: Side) -> tuple[Side, Side]:
     return (p, t) if p.is_first else (t, p)
 
 
-def rows_along(array: Array, axis: int) -> Array:
-    return np.moveaxis(array, axis, -1)
-
-
-def pieces(p: Side) -> list[Place]:
-    batch = rows_along(p.array, p.axis).shape[:-1]
-    return list(blocks_of(batch, p.classes))
-
-
-def piece(p: Side, t: Side, place: Any, taken: Callable[[Array], Array] = as_float64) -> tuple[Side, Side]:
+def piece(p: Side, t: Side, place: Place, taken: Callable[[Array], Array] = as_float64) -> tuple[Side, Side]:
     """The rows at `place` that count, C classes along the last axis."""
-    x = taken(rows_along(p.array, p.axis)[place]).reshape(-1, p.classes)
-    if t.kind == "labels":
-        y = t.array[place].reshape(-1)
-        if t.labels.skip is not None:
-            kept = y != t.labels.skip
-            x, y = x[kept], y[kept]
-        return p.of(x, -1), t.of(y, -1)
-    y = taken(rows_along(t.array, t.axis)[place]).reshape(-1, t.classes)
+    x, y = taken(p.rows[place]).reshape(-1, p.classes), taken(t.rows[place])
+    y = y.reshape(-1) if t.kind == "labels" else y.reshape(-1, t.classes)
+    if t.labels.skip is not None:
+        kept = y != t.labels.skip
+        x, y = x[kept], y[kept]
     return p.of(x, -1), t.of(y, -1)
 
 
@@ -870,7 +869,7 @@ def sums_of_labels(p: Side, t: Side, place: Place) -> Sums | None:
     """The sums of labels, or None where the kernels have to decide."""
     wide = p.array.dtype.kind == "f" and p.array.dtype.itemsize > 2
     if t.kind == "labels" and t.labels.skip is None and p.kind in ("logits", "log_probs") and wide:
-        logits, classes = rows_along(p.array, p.axis)[place].reshape(-1, p.classes), t.array[place].reshape(-1)
+        logits, classes = p.rows[place].reshape(-1, p.classes), t.array[place].reshape(-1)
         classes = classes.astype(np.int64, copy=False) - t.labels.base
     else:
         x, y = piece(p, t, place)
@@ -922,7 +921,7 @@ def added(p: Side, t: Side, tick: Tick = untold) -> Sums:
     """The sums over all rows that count, in float64 whatever the arrays' dtypes, blocks side by side on the threads."""
 
     labels = t.kind in ("labels", "one_hot")
-    x, y = rows_along(p.array, p.axis), t.array if labels else rows_along(t.array, t.axis)
+    x, y = p.rows, t.rows
 
     def one(run: list[Place]) -> tuple[list[list[float]], Array]:
         found, per_class, desk = [], np.zeros(p.classes), np.empty((4, max(BLOCK, p.classes)))
@@ -939,7 +938,7 @@ def added(p: Side, t: Side, tick: Tick = untold) -> Sums:
             tick(sums.rows * p.classes)
         return found, per_class
 
-    runs = in_runs(pieces(p), one)
+    runs = in_runs(list(blocks_of(x.shape[:-1], p.classes)), one)
     of_blocks = [totals for found, _ in runs for totals in found]
     *totals, rows = (total_of(column) for column in zip(*of_blocks, strict=True))
     return Sums(*totals, int(rows), np.sum([per_class for _, per_class in runs], 0))
@@ -1002,8 +1001,8 @@ def own_calls(p: Side, t: Side, m: Numbers, of: Numbers) -> list[Call]:
 def places_where(p: Side, t: Side, condition: Callable[[Side, Side], Array]) -> str | None:
     """How many elements meet a condition, and where the first one is; None if there is none."""
     count, size, first = 0, 0, None
-    batch = rows_along(p.array, p.axis).shape[:-1]
-    for place in pieces(p):
+    batch = p.rows.shape[:-1]
+    for place in blocks_of(batch, p.classes):
         with np.errstate(all="ignore"):
             found = condition(*piece(p, t, place, np.asarray))
         here = int(np.count_nonzero(found))
@@ -1029,44 +1028,36 @@ def has_none(side: Side) -> Array:
     if side.kind == "labels":
         return np.asarray(side.converted("classes")[1][:, None] != np.arange(side.classes))
     if side.kind == "logits" or side.kind in LOGS:
-        return np.asarray(side.array == -math.copysign(math.inf, LOGS[side.kind][0] if side.kind in LOGS else 1))
+        return np.asarray(side.array == -math.copysign(math.inf, LOGS.get(side.kind, LOGS["log_probs"])[0]))
     return np.asarray(side.array == 0)
 
 
-def _special(is_special: Callable[[Array], Array], of_first: bool, p: Side, t: Side) -> Array:
-    """Where the one or the other side is NaN, or infinite: a condition for `places_where`."""
-    return is_special((p if of_first else t).array)
-
-
-def _whole_rows(condition: Callable[[Side, Side], Array], p: Side, t: Side) -> Array:
-    """Where a condition holds in all of a row."""
-    found = condition(p, t)
+def all_have_none(side: Side) -> Array:
+    """Where no class of a row has."""
+    found = has_none(side)
     return np.broadcast_to(found.all(-1, keepdims=True), found.shape)
 
 
 def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call]) -> list[str]:
     """What these arrays run into, the worst first; `calls` by name."""
     found = []
-    a, b = p.reading, t.reading
-    shown = {name: call.shown for name, call in calls.items()}
-    raw = calls["torch kl_div batchmean"].value
+    a, b, skip = p.reading, t.reading, t.labels.skip
+    batchmean = calls["torch kl_div batchmean"]
+
+    def places(side: Side, condition: Callable[[Side], Array]) -> str | None:
+        return places_where(p, t, lambda u, v: condition(u if side is p else v))
+
     for side in (p, t):
-        name = side.name
-        first = side is p
-        where = places_where(p, t, partial(_special, np.isnan, first)) if side.look.nan_rows else None
-        if where:
-            found.append(f"{name} holds NaN: {where}. No mean survives it.")
-        if side.look.high == math.inf:
-            where = places_where(p, t, partial(_special, np.isposinf, first))
-            if where:
-                found.append(
-                    f"{name} holds +inf: {where}. softmax is NaN in such a row, and so is every mean over it; no loss "
-                    "of these arrays means anything before that is mended."
-                )
-    if math.isnan(m.kl):
-        for side, nothing in ((p, lambda u, v: has_none(u)), (t, lambda u, v: has_none(v))):
-            if side.kind != "labels" and (where := places_where(p, t, partial(_whole_rows, nothing))):
-                found.append(f"{side.name} has rows that leave no class any probability: {where}.")
+        if side.look.nan_rows and (where := places(side, lambda u: np.isnan(u.array))):
+            found.append(f"{side.name} holds NaN: {where}. No mean survives it.")
+        if side.look.high == math.inf and (where := places(side, lambda u: np.isposinf(u.array))):
+            found.append(
+                f"{side.name} holds +inf: {where}. softmax is NaN in such a row, and so is every mean over it; no loss "
+                "of these arrays means anything before that is mended."
+            )
+    for side in (p, t) if math.isnan(m.kl) else ():
+        if side.kind != "labels" and (where := places(side, all_have_none)):
+            found.append(f"{side.name} has rows that leave no class any probability: {where}.")
     if not p.is_first:
         found.append(
             f"The arguments look swapped: input holds {KIND_NAMES[b.kind]}, target {KIND_NAMES[a.kind]}. Here, in "
@@ -1074,57 +1065,52 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call]) -> list[st
             "as the prediction."
         )
     for side in (p, t):
-        kind, name = side.kind, side.name
-        if kind in LOGS and kind != "log_probs":
-            found.append(
-                f"{name} holds {KIND_NAMES[kind]}: {side.reading.evidence}. Every library here wants natural "
-                f"logarithms of probabilities: {side.text('log_probs')}."
-            )
-        elif kind in ("percent", "neg_probs", "weights"):
-            found.append(
-                f"{name} holds {KIND_NAMES[kind]}: {side.reading.evidence}. As probabilities it is "
-                f"{side.text('probs')}."
-            )
-    skip = t.labels.skip
+        remedy = None
+        if side.in_odd_logs:
+            remedy = f"Every library here wants natural logarithms of probabilities: {side.text('log_probs')}"
+        elif side.in_odd_units:
+            remedy = f"As probabilities it is {side.text('probs')}"
+        if remedy:
+            found.append(f"{side.name} holds {KIND_NAMES[side.kind]}: {side.reading.evidence}. {remedy}.")
     if skip is not None:
-        found.append(
-            f"{b.name} holds labels of {skip}: those rows are left out, as ignore_index={skip} says. "
-            + (
-                "PyTorch leaves them out by default."
-                if skip == -100
-                else f"PyTorch leaves out -100 only, unless ignore_index={skip} is given; Gluon takes them for the "
-                "nearest class."
+        others = "PyTorch leaves them out by default."
+        if skip != -100:
+            others = (
+                f"PyTorch leaves out -100 only, unless ignore_index={skip} is given; Gluon takes them for the nearest "
+                "class."
             )
-        )
+        found.append(f"{b.name} holds labels of {skip}: those rows are left out, as ignore_index={skip} says. {others}")
     if t.labels.base:
         found.append(
             f"{b.name} counts its labels from 1: {b.evidence}. Every library here counts them from 0: {b.name} - 1. A "
             "library that does not check takes each row's next class without a word."
         )
-    if p.kind in ("probs", "one_hot"):
-        sign = ", and a divergence is never negative" if p.is_first and raw is not None and raw < 0 else ""
-        found.append(
-            f"{a.name} is not in log space: kl_div of PyTorch, Gluon and optax takes log-probabilities"
-            + (f" (batchmean gives {shown['torch kl_div batchmean']}{sign})" if raw is not None and p.is_first else "")
-            + f", and their cross-entropies make another softmax of it. np.log({a.name}) is right for both."
-        )
-    elif p.kind == "logits":
-        found.append(
-            f"{a.name} holds logits: kl_div of PyTorch, Gluon and optax takes log-probabilities and normalises nothing"
-            + (f" (batchmean gives {shown['torch kl_div batchmean']})" if raw is not None and p.is_first else "")
-            + f". {p.text('log_probs')} is right for it."
-        )
+    if p.kind in ("probs", "one_hot", "logits"):
+        gives = ""
+        if p.is_first and batchmean.value is not None:
+            negative = batchmean.value < 0 and p.kind != "logits"
+            sign = ", and a divergence is never negative" if negative else ""
+            gives = f" (batchmean gives {batchmean.shown}{sign})"
+        if p.kind == "logits":
+            found.append(
+                f"{a.name} holds logits: kl_div of PyTorch, Gluon and optax takes log-probabilities and normalises "
+                f"nothing{gives}. {p.text('log_probs')} is right for it."
+            )
+        else:
+            found.append(
+                f"{a.name} is not in log space: kl_div of PyTorch, Gluon and optax takes log-probabilities{gives}, and "
+                f"their cross-entropies make another softmax of it. np.log({a.name}) is right for both."
+            )
     if t.kind in ("log_probs", "logits"):
-        what = "in log space" if t.kind == "log_probs" else "logits"
-        remedy = "log_target=True" if t.kind == "log_probs" else t.text("probs")
+        what, remedy = ("in log space", "log_target=True") if t.kind == "log_probs" else ("logits", t.text("probs"))
         found.append(f"{b.name} is {what}, where most calls take probabilities: in PyTorch's kl_div use {remedy}.")
-    if t.kind == "logits" and p.kind == "logits":
+    if t.kind == p.kind == "logits":
         found.append(
             "Nothing in the values says that these are scores of classes: of two arrays of regression outputs, or of "
             "features, every number below would be meaningless."
         )
     if t.kind == "probs" and t.look.low < 0:
-        where = places_where(p, t, lambda u, v: v.array < 0)
+        where = places(t, lambda v: v.array < 0)
         found.append(f"{b.name} has negative probabilities ({where}): KL is NaN there.")
     if a.normalised is False:
         found.append(f"{a.name} is not normalised: {a.evidence}. KL is that of the prediction divided by its sum.")
@@ -1153,10 +1139,11 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call]) -> list[st
             "A target of 0 meets a log-probability of -inf: kl_div of PyTorch, Gluon and optax is NaN then; here and "
             "in SciPy that adds 0."
         )
-    if calls["torch kl_div mean"].relation.startswith("= KL / C"):
+    mean = calls["torch kl_div mean"]
+    if mean.relation.startswith("= KL / C"):
         found.append(
-            f"PyTorch's default reduction, mean, divides by the C = {m.classes} classes too: "
-            f"{shown['torch kl_div mean']} instead of {m.kl:.6g}. So does Gluon's KLDivLoss."
+            f"PyTorch's default reduction, mean, divides by the C = {m.classes} classes too: {mean.shown} instead of "
+            f"{m.kl:.6g}. So does Gluon's KLDivLoss."
         )
     if t.kind in ("one_hot", "labels") and m.formulas["add entropy"].holds(m.cross_entropy, m) and m.entropy == 0:
         found.append("All of each row's target is on one class: its entropy is 0, so cross-entropy and KL agree.")
@@ -1322,23 +1309,21 @@ def some_of(rows: int, classes: int) -> Array:
 
 def rows_for_calls(p: Side, t: Side) -> tuple[Side, Side, int]:
     """What the calls are made of: the sides, and of how many rows, 0 for all."""
-    skip, sampled, axes = t.labels.skip, 0, (p.axis, t.axis)
-    x, y = p.array, t.array
-    if x.size > LIMIT and x.size // p.classes > 1:
-        x, y = rows_along(x, p.axis), y if t.kind == "labels" else rows_along(y, t.axis)
-        batch = x.shape[:-1]
+    skip, sampled = t.labels.skip, 0
+    if p.array.size > LIMIT and p.array.size // p.classes > 1:
+        batch = p.rows.shape[:-1]
         notable = [row for side in in_order(p, t) for row in side.look.places.values()]
         if skip is not None:
-            notable.insert(0, int((y == skip).argmax()))
+            notable.insert(0, int((t.array == skip).argmax()))
         notable = notable[: max(2, MOST // p.classes)]  # rows of a vocabulary are long
         some = np.unique([*some_of(math.prod(batch), p.classes), *notable])
         places = np.unravel_index(some, batch)
-        x, y, sampled, axes = x[places], y[places], len(some), (-1, -1)
-    x, y = as_float64(x), as_float64(y)
-    if skip is None:
-        return p.of(x, axes[0]), t.of(y, axes[1]), sampled
-    kept = y != skip
-    return p.of(rows_along(x, axes[0])[kept], -1, x), t.of(y[kept], -1, y), sampled
+        p, t, sampled = p.of(p.rows[places], -1), t.of(t.rows[places], -1), len(some)
+    p, t = p.of(as_float64(p.array), p.axis), t.of(as_float64(t.array), t.axis)
+    if skip is not None:
+        kept = t.array != skip
+        p, t = p.of(p.rows[kept], -1, p.array), t.of(t.array[kept], -1, t.array)
+    return p, t, sampled
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1379,7 +1364,7 @@ class Binary:
     @property
     def rows(self) -> list[Array]:
         sides = (self.x, self.t)
-        return [side.array[:, None] if self.lone else rows_along(side.array, side.axis) for side in sides]
+        return [side.array[:, None] if self.lone else np.moveaxis(side.array, side.axis, -1) for side in sides]
 
     @property
     def count(self) -> tuple[int, int]:
