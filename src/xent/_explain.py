@@ -59,6 +59,9 @@ FEWEST, MOST, THIN = 1 << 13, 1 << 16, 512  # elements, evenly spaced, of which 
 MOST_CLASSES = 1 << 20  # numbers without an axis of classes that may be one row
 SHOW_AFTER = 2.0  # seconds until progress is shown
 
+ODD_LOGS = set(LOGS) - {"log_probs"}
+ODD_UNITS = {"percent", "neg_probs", "weights"}
+
 
 def one_hot_of(labels: str, classes: int) -> str:
     """As it is written; a unit matrix of a whole vocabulary would be gigabytes."""
@@ -105,14 +108,6 @@ class Side:
         return self.array.dtype.kind in "biu"
 
     @property
-    def in_odd_logs(self) -> bool:
-        return self.kind in LOGS and self.kind != "log_probs"
-
-    @property
-    def in_odd_units(self) -> bool:
-        return self.kind in ("percent", "neg_probs", "weights")
-
-    @property
     def rows(self) -> Array:
         """The array with the axis of classes, if it has one, last."""
         return self.array if self.kind == "labels" else np.moveaxis(self.array, self.axis, -1)
@@ -135,7 +130,7 @@ class Side:
         kind = self.kind
         if kind == "labels":
             wrong = "holds labels" if need != "classes" else "counts its labels from 1" if self.labels.base else ""
-        elif self.in_odd_logs or (self.in_odd_units and need not in ("logits", "log_probs")):
+        elif kind in ODD_LOGS or (kind in ODD_UNITS and need not in ("logits", "log_probs")):
             wrong = f"holds {KIND_NAMES[kind]}"
         elif need == "logits":
             wrong = "" if kind in ("logits", "log_probs") else "is not in log space"
@@ -153,21 +148,21 @@ class Side:
             self.forms[need] = self.convert(need)
         return self.forms[need]
 
-    def as_labels(self) -> tuple[str, Array]:
-        base, text = self.labels.base, self.labels.text or self.name
-        text = f"{text}.astype(np.int64)" if self.reading.dtype != "int64" else text
-        return (f"{text} - {base}" if base else text), self.array.astype(np.int64) - base
-
     def convert(self, need: str) -> tuple[str, Array]:
         text, x, kind = self.name, self.array, self.kind
         # A target is taken as it is; a prediction has to be a distribution.
         loose = self.is_prediction and self.reading.normalised is False
+
+        def divided(text: str, x: Array) -> tuple[str, Array]:
+            return f"{text} / {text}.sum({self.written}, keepdims=True)", x / x.sum(self.axis, keepdims=True)
+
         if kind == "labels":
-            text, x = self.as_labels()
+            text, x = self.labels.text or text, x.astype(np.int64) - self.labels.base
+            text = f"{text}.astype(np.int64)" if self.reading.dtype != "int64" else text
+            text = f"{text} - {self.labels.base}" if self.labels.base else text
             if need == "classes":
                 return text, x
-            column, text = np.arange(self.classes), one_hot_of(text, self.classes)
-            x = (x[..., None] == column).astype(np.float64)
+            text, x = one_hot_of(text, self.classes), (x[..., None] == np.arange(self.classes)).astype(np.float64)
             if self.written != -1:
                 text = f"np.moveaxis({text}, -1, {self.written})"
             x, kind = np.moveaxis(x, -1, self.axis), "one_hot"
@@ -175,21 +170,13 @@ class Side:
             text, x = f"{text}.astype(float)", x.astype(np.float64)
         if kind in LOGS:
             factor, how = LOGS[kind]
-            text, x, kind = how.format(text), x * factor if factor != 1 else x, "log_probs"
+            text, x, kind = how.format(text), x * factor, "log_probs"
         elif kind in UNITS:
-            unit = UNITS[kind]
             # Percentages that sum to about 100 are a distribution all the same.
-            text, x = (
-                {"percent": f"{text} / 100", "neg_probs": f"-{text}"}.get(kind, text),
-                x / unit if unit != 1 else x,
-            )
-            kind = "probs"
+            text = {"percent": f"{text} / 100", "neg_probs": f"-{text}"}.get(kind, text)
+            x, kind = x / UNITS[kind], "probs"
         elif kind == "weights":
-            text, x, kind = (
-                f"{text} / {text}.sum({self.written}, keepdims=True)",
-                x / x.sum(self.axis, keepdims=True),
-                "probs",
-            )
+            (text, x), kind = divided(text, x), "probs"
         if need == "classes":
             need = "probs"
         bare = text if text.isidentifier() else f"({text})"
@@ -200,7 +187,7 @@ class Side:
         if need == "log_probs":
             return self.along(f"xent.log_softmax({text})"), xent.log_softmax(x, axis=self.axis)
         if kind == "probs":
-            return f"{bare} / {bare}.sum({self.written}, keepdims=True)", x / x.sum(self.axis, keepdims=True)
+            return divided(bare, x)
         if kind == "log_probs" and not loose:
             return f"np.exp({text})", np.exp(x)
         return self.along(f"xent.softmax({text})"), xent.softmax(x, axis=self.axis)
@@ -1066,9 +1053,9 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call]) -> list[st
         )
     for side in (p, t):
         remedy = None
-        if side.in_odd_logs:
+        if side.kind in ODD_LOGS:
             remedy = f"Every library here wants natural logarithms of probabilities: {side.text('log_probs')}"
-        elif side.in_odd_units:
+        elif side.kind in ODD_UNITS:
             remedy = f"As probabilities it is {side.text('probs')}"
         if remedy:
             found.append(f"{side.name} holds {KIND_NAMES[side.kind]}: {side.reading.evidence}. {remedy}.")
@@ -1186,6 +1173,10 @@ class Operand:
     @property
     def is_unit(self) -> bool:
         return self.look.low >= 0 and self.look.high <= 1
+
+    @property
+    def range(self) -> str:
+        return f"from {number(self.look.low)} to {number(self.look.high)}"
 
     @property
     def one_hot(self) -> bool:
@@ -1345,11 +1336,6 @@ class Binary:
         return self.x.array.ndim == 1
 
     @property
-    def column(self) -> bool:
-        """Whether there is one class."""
-        return self.x.classes == 1 and not self.lone
-
-    @property
     def texts(self) -> tuple[str, str]:
         x, t = (f"{side.name}[:, None]" if self.lone else side.name for side in (self.x, self.t))
         if self.probs:
@@ -1362,7 +1348,8 @@ class Binary:
         return f"xent.losses.binary_cross_entropy({', '.join(self.texts)}{axis})"
 
     @property
-    def rows(self) -> list[Array]:
+    def arrays(self) -> list[Array]:
+        """With the classes last, of which one number a row is one."""
         sides = (self.x, self.t)
         return [side.array[:, None] if self.lone else np.moveaxis(side.array, side.axis, -1) for side in sides]
 
@@ -1371,19 +1358,13 @@ class Binary:
         classes = 1 if self.lone else self.x.classes
         return self.x.array.size // classes, classes
 
-    @property
-    def few(self) -> Array:
-        """The rows of which the calls are made."""
-        rows, classes = self.count
-        return np.arange(rows) if rows * classes <= LIMIT else some_of(rows, classes)
-
     def taken(self, x: Array, t: Array) -> tuple[Array, Array]:
         x, t = as_float64(x).astype(np.float64, copy=False), as_float64(t).astype(np.float64, copy=False)
         return (np.log(x) - np.log1p(-x) if self.probs else x), ((t + 1) / 2 if self.signs else t)
 
     def mean(self, tick: Tick = untold) -> float:
         """The binary cross-entropy."""
-        x, t = self.rows
+        x, t = self.arrays
 
         def one(run: list[Place]) -> list[float]:
             totals = []
@@ -1405,8 +1386,9 @@ def binary_of(x: Operand, t: Operand) -> Binary | None:
     seen = t.look
     signs = seen.whole and seen.low == -1 and seen.high == 1 and not seen.zeros
     case = Binary(x, t, x.is_unit, signs)
-    soft = t.is_unit and not t.settled and (case.lone or case.column)
-    one_hot = t.one_hot and not case.column
+    single = case.count[1] == 1
+    soft = t.is_unit and not t.settled and single
+    one_hot = t.one_hot and (case.lone or not single)
     return case if (seen.zero_or_one or signs or soft) and not one_hot else None
 
 
@@ -1414,9 +1396,8 @@ def binary_alternatives(case: Binary) -> list[Alternative]:
     x, t, seen = case.x, case.t, case.t.look
     found = []
     if case.probs:
-        logits = replace(case, probs=False)
-        found.append(logits.alternative(f"{x.name} holds logits that all lie from 0 to 1"))
-    if case.column or case.signs:
+        found.append(replace(case, probs=False).alternative(f"{x.name} holds logits that all lie from 0 to 1"))
+    if case.signs or (case.count[1] == 1 and not case.lone):
         return found
     kind = x.kinds(False)[0]
     if kind.kind not in ("signs", "one_hot"):
@@ -1439,12 +1420,12 @@ def binary_alternatives(case: Binary) -> list[Alternative]:
     return found
 
 
-def binary_calls(case: Binary, value: float) -> list[Call]:
-    """What the libraries' binary cross-entropies give of the arrays as they are; of rows of large arrays."""
+def binary_calls(case: Binary, value: float) -> tuple[list[Call], int]:
+    """What the libraries' binary cross-entropies give of the arrays as they are, and of how many rows, 0 for all."""
     rows, classes = case.count
-    few = case.few
-    sampled = len(few) < rows
-    x, t = (as_float64(a[np.unravel_index(few, a.shape[:-1])]) for a in case.rows)
+    few = np.arange(rows) if rows * classes <= LIMIT else some_of(rows, classes)
+    sampled = len(few) if len(few) < rows else 0
+    x, t = (as_float64(a[np.unravel_index(few, a.shape[:-1])]) for a in case.arrays)
     right = case.taken(x, t)
     here = float(losses.binary_cross_entropy(*right)) if sampled else value
     logistic = 1 / (1 + np.exp(-right[0]))
@@ -1478,16 +1459,22 @@ def binary_calls(case: Binary, value: float) -> list[Call]:
         shown = None if made is None else float(made)
         if exact and sampled:
             shown = value * (rows if formula == "N BCE" else factor)
-        calls.append(Call(name, shown, None, refused, exact and formula == "BCE", relation, sampled and not exact))
-    return calls
+        estimated = sampled > 0 and not exact
+        calls.append(Call(name, shown, None, refused, exact and formula == "BCE", relation, estimated))
+    return calls, sampled
 
 
 def explained_binary(case: Binary, progress: Progress) -> Explanation:
     x, t, seen = case.x, case.t, case.t.look
     rows, classes = case.count
     value = case.mean(progress.tick)
-    what = "one number a row" if case.lone or case.column else "classes that are each present or not"
-    held = "-1 and 1" if case.signs else "zeros and ones" if seen.zero_or_one else "numbers from 0 to 1"
+    calls, sampled = binary_calls(case, value)
+    target = "multi_hot" if seen.zero_or_one else "binary_probs"
+    held = "zeros and ones" if seen.zero_or_one else "numbers from 0 to 1"
+    present = "what is present"
+    if case.signs:
+        target, held, present = "signs", "-1 and 1", "-1 and 1"
+    what = "one number a row" if classes == 1 else "classes that are each present or not"
     notes = [
         f"{t.name} holds {held}, {what}: the loss is binary_cross_entropy, not cross-entropy over the classes and no "
         "KL divergence."
@@ -1500,18 +1487,10 @@ def explained_binary(case: Binary, progress: Progress) -> Explanation:
         notes[:0] = [f"{side.name} holds NaN." for side in (x, t) if bool(np.isnan(side.array).any())]
     elif math.isinf(value):
         notes.append("The loss is infinite: a target is where the prediction says that it cannot be.")
-    span, sums = (
-        f"from {number(seen.low)} to {number(seen.high)}",
-        f"{number(seen.sum_low)} to {number(seen.sum_high)}",
-    )
+    sums = f"{number(seen.sum_low)} to {number(seen.sum_high)} in all a row"
     return explanation(
-        x.reading(
-            "binary_probs" if case.probs else "binary_logits", f"from {number(x.look.low)} to {number(x.look.high)}"
-        ),
-        t.reading(
-            "signs" if case.signs else "multi_hot" if seen.zero_or_one else "binary_probs",
-            f"{span}, {sums} in all a row",
-        ),
+        x.reading("binary_probs" if case.probs else "binary_logits", x.range),
+        t.reading(target, f"{t.range}, {sums}"),
         notes,
         case.use,
         value,
@@ -1519,12 +1498,11 @@ def explained_binary(case: Binary, progress: Progress) -> Explanation:
         rows=rows,
         classes=classes,
         prediction=f"1 / (1 + np.exp(-{case.texts[0]}))",
-        calls=tuple(binary_calls(case, value)),
+        calls=tuple(calls),
         loss="binary_cross_entropy",
         alternatives=tuple(binary_alternatives(case)),
-        reading=f"{x.name} holds {'probabilities' if case.probs else 'logits'}, each on its own, "
-        f"{t.name} {'-1 and 1' if case.signs else 'what is present'}",
-        sampled=len(case.few) if len(case.few) < rows else 0,
+        reading=f"{x.name} holds {'probabilities' if case.probs else 'logits'}, each on its own, {t.name} {present}",
+        sampled=sampled,
     )
 
 
@@ -1691,9 +1669,7 @@ def explain_labels(
             f"{other.name} has an axis of length 1: most calls want labels without it, {text}; below it is read so."
         )
     if not fitting:
-        hints = ""
-        if other.array.ndim == dense.array.ndim and other.array.shape[::-1] == shape:
-            hints = f"; {other.name}.T has the shape of {dense.name}"
+        hints = f"; {other.name}.T has the shape of {dense.name}" if other.array.shape[::-1] == shape else ""
         place = len(shape) - 1 if wanted is None else wanted
         batch = shape[:place] + shape[place + 1 :]
         raise ValueError(
