@@ -11,72 +11,32 @@ import numpy as np
 _LOSSES = ("binary_cross_entropy", "cross_entropy", "js_div", "kl_div", "nll")
 
 # Other names for what is an option here.
-_RENAMED = {
-    "dim": "axis",
-    "axes": "axis",
-    "class_axis": "axis",
-    "keepdim": "keepdims",
-    "keep_dims": "keepdims",
-    "keepaxis": "keepdims",
-    "mask": "where",
-    "weights": "weight",
-    "class_weight": "weight",
-    "class_weights": "weight",
-    "sample_weights": "sample_weight",
-    "pos_weights": "pos_weight",
-    "ignore_class": "ignore_index",
-    "ignore_label": "ignore_index",
-    "padding_idx": "ignore_index",
-    "smoothing": "label_smoothing",
-    "T": "temperature",
-    "tau": "temperature",
-    "temp": "temperature",
+_NAMED = {
+    "axis": ("dim", "axes", "class_axis"),
+    "keepdims": ("keepdim", "keep_dims", "keepaxis"),
+    "where": ("mask",),
+    "weight": ("weights", "class_weight", "class_weights"),
+    "sample_weight": ("sample_weights",),
+    "pos_weight": ("pos_weights",),
+    "ignore_index": ("ignore_class", "ignore_label", "padding_idx"),
+    "label_smoothing": ("smoothing",),
+    "temperature": ("T", "tau", "temp"),
 }
-_FIRST = (
-    "input",
-    "inputs",
-    "x",
-    "a",
-    "pred",
-    "prediction",
-    "predictions",
-    "y_pred",
-    "scores",
-    "logits",
-    "log_probs",
-    "log_predictions",
-    "probs",
-    "student",
-)
-_SECOND = (
-    "target",
-    "targets",
-    "labels",
-    "label",
-    "y",
-    "y_true",
-    "other",
-    "other_logits",
-    "teacher",
-    "teacher_logits",
-    "reference",
-)
+_RENAMED = {other: here for here, others in _NAMED.items() for other in others}
+# Names of the operands, in words.
+_FIRST = "input inputs x a pred prediction predictions y_pred scores logits log_probs log_predictions probs student"
+_SECOND = "target targets labels label y y_true other other_logits teacher teacher_logits reference"
+_OF_SCIPY = {"logsumexp": ("b", "return_sign"), "entropy": ("pk", "qk", "base")}
 _OF_UFUNCS = ("casting", "order", "subok", "signature", "sig")
 _REDUCTION = ("reduction", "size_average", "reduce", "normalize")
 _LOGITS = "the prediction is logits, and log-probabilities are logits too, so there is nothing to say"
 # What other libraries call the reductions; None is Keras' and Gluon's.
-_REDUCTIONS = {
-    "batchmean": "mean",
-    "elementwise_mean": "mean",
-    "average": "mean",
-    "avg": "mean",
-    "auto": "mean",
-    "sum_over_batch_size": "mean",
-    "total": "sum",
-    "no": "none",
-    "off": "none",
-    None: "none",
+_CALLED: dict[str, tuple[str | None, ...]] = {
+    "mean": ("batchmean", "elementwise_mean", "average", "avg", "auto", "sum_over_batch_size"),
+    "sum": ("total",),
+    "none": ("no", "off", None),
 }
+_REDUCTIONS = {other: here for here, others in _CALLED.items() for other in others}
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -118,9 +78,9 @@ def _way(name: str, operands: Sequence[str], options: Sequence[str], word: str, 
     way = (_way_of_loss if "reduction" in options else _way_of_callable)(name, operands, here, value)
     if way is not None:
         return way
-    if len(operands) > 1 and word in _SECOND:
+    if len(operands) > 1 and word in _SECOND.split():
         return f"the second operand is {operands[1]} here" + (f", the third {operands[2]}" if operands[2:] else "")
-    if word in _FIRST:
+    if word in _FIRST.split():
         return f"the first operand is {operands[0]} here"
     close = difflib.get_close_matches(word, [*operands, *options], 1)
     meant = f"perhaps {close[0]}; " if close else ""
@@ -132,12 +92,9 @@ def _way_of_callable(name: str, operands: Sequence[str], word: str, value: Any) 
 
     loss = _loss_of(name)
     of_loss = list(inspect.signature(getattr(losses, loss)).parameters) if loss else []
-    if word == "b" and name == "logsumexp":
-        return "xent.compat.scipy.logsumexp takes it, and logsumexp(logits + np.log(b)) is the same for b >= 0"
-    if word == "return_sign" and name == "logsumexp":
-        return "xent.compat.scipy.logsumexp takes it"
-    if word in ("pk", "qk", "base") and name == "entropy":
-        return "xent.compat.scipy.entropy takes it"
+    if word in _OF_SCIPY.get(name, ()):
+        also = ", and logsumexp(logits + np.log(b)) is the same for b >= 0" if word == "b" else ""
+        return f"xent.compat.scipy.{name} takes it{also}"
     if word == "log_target":
         return (
             "kl_div_with_log_probs takes log-probabilities as the target, xent.losses.kl_div says "
@@ -198,7 +155,7 @@ def _way_of_loss(name: str, operands: Sequence[str], word: str, value: Any) -> s
         if name == "nll":
             return "nll(xent.log_softmax(logits / temperature), labels)"
         return f"{name}({operands[0]} / temperature, {operands[1]})"
-    if word in operands or word in _FIRST or word in _SECOND:
+    if word in operands or word in _FIRST.split() + _SECOND.split():
         return None
     if word == "weight":
         return "it has no class weights: sample_weight= weighs rows, and reduction='terms' has what classes could weigh"
