@@ -8,7 +8,6 @@ import contextlib
 import operator
 import sys
 from collections.abc import Iterator, Sequence
-from types import ModuleType
 from typing import Any, TypeAlias
 
 LEGACY, PER_THREAD = 1, 2
@@ -34,10 +33,20 @@ def stream_number(stream: Any) -> int:
     raise TypeError(f"stream must be an int or a stream of an array library, not {type(stream).__name__}")
 
 
-class _Allocates:
+class _Library:
     """A library that gives memory to write to on a stream of one's choice, and says which stream it is on itself."""
 
     HAS_STREAMS = True
+
+    def __init__(self, module: Any) -> None:
+        self.module = module  # the library itself, or ours that allocates for it
+
+    def keep(self, array: Any, device: int, stream: int) -> bool:
+        """Have the memory of an array not used again before what is queued on `stream`; whether that could be had."""
+        return False
+
+    def broadcast_to(self, array: Any, shape: tuple[int, ...]) -> Any:
+        return self.module.broadcast_to(array, shape)
 
     def check_out(self, out: Any, op: str) -> None:
         pass
@@ -49,48 +58,44 @@ class _Allocates:
         return result
 
 
-class Torch(_Allocates):
+class Torch(_Library):
     """PyTorch: its caching allocator knows streams, and is told where a tensor is read elsewhere."""
-
-    def __init__(self, torch: ModuleType) -> None:
-        self.torch = torch
 
     def device(self, array: Any) -> Any:
         return array.device.index
 
     def current_stream(self, device: int | None) -> int:
-        return self.torch.cuda.current_stream(device).cuda_stream or LEGACY
+        return self.module.cuda.current_stream(device).cuda_stream or LEGACY
 
     def _stream(self, device: int | None, stream: int) -> Any:
         if stream == LEGACY:
-            return self.torch.cuda.default_stream(device)
-        return self.torch.cuda.ExternalStream(stream, device=device)
+            return self.module.cuda.default_stream(device)
+        return self.module.cuda.ExternalStream(stream, device=device)
 
     def at(self, device: int | None) -> Any:
         """The device made current, without which a tensor on it is not exported."""
-        if self.torch.cuda.current_device() == device:
+        if self.module.cuda.current_device() == device:
             return contextlib.nullcontext()
-        return self.torch.cuda.device(device)
+        return self.module.cuda.device(device)
 
     def on(self, device: int | None, stream: int) -> Any:
         """The device and the stream made current: what is allocated belongs to that stream."""
-        return self.torch.cuda.stream(self._stream(device, stream))
+        return self.module.cuda.stream(self._stream(device, stream))
 
     def empty(self, shape: tuple[int, ...], dtype: str, device: int, stream: int, like: Any) -> Any:
-        dtype = getattr(self.torch, dtype)
+        dtype = getattr(self.module, dtype)
         if like is not None and tuple(like.shape) == shape:
-            return self.torch.empty_like(like, dtype=dtype)  # its strides too, so that one walk suits both
-        return self.torch.empty(shape, dtype=dtype, device=self.torch.device("cuda", device))
+            return self.module.empty_like(like, dtype=dtype)  # its strides too, so that one walk suits both
+        return self.module.empty(shape, dtype=dtype, device=self.module.device("cuda", device))
 
     def scalar(self, value: float, device: int, stream: int) -> Any:
-        return self.torch.full((), value, dtype=self.torch.float64, device=self.torch.device("cuda", device))
+        return self.module.full((), value, dtype=self.module.float64, device=self.module.device("cuda", device))
 
     def workspace(self, size: int, device: int, stream: int) -> tuple[Any, int]:
-        memory = self.torch.empty(size, dtype=self.torch.uint8, device=self.torch.device("cuda", device))
+        memory = self.module.empty(size, dtype=self.module.uint8, device=self.module.device("cuda", device))
         return memory, memory.data_ptr()
 
     def keep(self, array: Any, device: int, stream: int) -> bool:
-        """Have the memory of an array not used again before what is queued on `stream`; whether that could be had."""
         array.record_stream(self._stream(device, stream))
         return True
 
@@ -101,10 +106,7 @@ class Torch(_Allocates):
         out.copy_(result)
 
     def cast(self, array: Any, dtype: Any) -> Any:
-        return array.to(getattr(self.torch, dtype) if isinstance(dtype, str) else dtype)
-
-    def broadcast_to(self, array: Any, shape: tuple[int, ...]) -> Any:
-        return self.torch.broadcast_to(array, shape)
+        return array.to(getattr(self.module, dtype) if isinstance(dtype, str) else dtype)
 
 
 class _Numbered:
@@ -117,64 +119,55 @@ class _Numbered:
         return 0, self.number
 
 
-class CuPy(_Allocates):
+class CuPy(_Library):
     """CuPy: its pool gives memory back to the stream that it was allocated on, whoever reads it elsewhere."""
-
-    def __init__(self, cupy: ModuleType) -> None:
-        self.cupy = cupy
 
     def device(self, array: Any) -> Any:
         return array.device.id
 
     def current_stream(self, device: int | None) -> int:
-        return self.cupy.cuda.get_current_stream(device).ptr or LEGACY
+        return self.module.cuda.get_current_stream(device).ptr or LEGACY
 
     def at(self, device: int | None) -> Any:
-        return self.cupy.cuda.Device(device)
+        return self.module.cuda.Device(device)
 
     def _stream(self, device: int | None, stream: int) -> Any:
-        own = self.cupy.cuda.Stream
+        own = self.module.cuda.Stream
         if stream <= PER_THREAD:
             return own.null if stream == LEGACY else own.ptds
         if hasattr(own, "from_external"):
             return own.from_external(_Numbered(stream))
-        return self.cupy.cuda.ExternalStream(stream, device)  # before CuPy 14
+        return self.module.cuda.ExternalStream(stream, device)  # before CuPy 14
 
     @contextlib.contextmanager
     def on(self, device: int | None, stream: int) -> Iterator[None]:
-        with self.cupy.cuda.Device(device), self._stream(device, stream):
+        with self.module.cuda.Device(device), self._stream(device, stream):
             yield
 
     def empty(self, shape: tuple[int, ...], dtype: str, device: int, stream: int, like: Any) -> Any:
         # bfloat16 has this name, too: who has an array of it has loaded ml_dtypes.
         if like is not None and like.shape == shape:
-            return self.cupy.empty_like(like, dtype=dtype, order="K")
-        return self.cupy.empty(shape, dtype=dtype)
+            return self.module.empty_like(like, dtype=dtype, order="K")
+        return self.module.empty(shape, dtype=dtype)
 
     def scalar(self, value: float, device: int, stream: int) -> Any:
-        return self.cupy.full((), value, dtype="float64")
+        return self.module.full((), value, dtype="float64")
 
     def workspace(self, size: int, device: int, stream: int) -> tuple[Any, int]:
-        memory = self.cupy.cuda.alloc(size)
+        memory = self.module.cuda.alloc(size)
         return memory, memory.ptr
-
-    def keep(self, array: Any, device: int, stream: int) -> bool:
-        return False
 
     def reshaped(self, array: Any, order: Sequence[int], shape: tuple[int, ...]) -> Any:
         return array.transpose(tuple(order)).reshape(shape)
 
     def copy(self, result: Any, out: Any) -> None:
-        self.cupy.copyto(out, result, casting="same_kind")
+        self.module.copyto(out, result, casting="same_kind")
 
     def cast(self, array: Any, dtype: Any) -> Any:
         return array.astype(dtype)
 
-    def broadcast_to(self, array: Any, shape: tuple[int, ...]) -> Any:
-        return self.cupy.broadcast_to(array, shape)
 
-
-class Other:
+class Other(_Library):
     """JAX and everybody else: no stream that we could ask for, and no memory that we may write to.
 
     A call runs on the legacy default stream; the producer orders its own work before it in ``__dlpack__(stream=1)``.
@@ -183,9 +176,6 @@ class Other:
     """
 
     HAS_STREAMS = False
-
-    def __init__(self, native: Any) -> None:
-        self.native = native
 
     def device(self, array: Any) -> Any:
         return None  # the import will tell
@@ -200,12 +190,12 @@ class Other:
         return contextlib.nullcontext()
 
     def _allocate(self, shape: tuple[int, ...], dtype: str, device: int, stream: int) -> Any:
-        if self.native.is_capturing(stream):
+        if self.module.is_capturing(stream):
             raise RuntimeError(
                 "xent.cuda cannot allocate while the stream is captured into a graph; "
                 "arrays of PyTorch and CuPy, whose own allocators can, may be"
             )
-        return self.native.DeviceArray(shape, dtype, device, stream)
+        return self.module.DeviceArray(shape, dtype, device, stream)
 
     def empty(self, shape: tuple[int, ...], dtype: str, device: int, stream: int, like: Any) -> Any:
         return self._allocate(shape, dtype, device, stream)
@@ -218,9 +208,6 @@ class Other:
     def workspace(self, size: int, device: int, stream: int) -> tuple[Any, int]:
         memory = self._allocate((size,), "uint8", device, stream)
         return memory, memory._view().data
-
-    def keep(self, array: Any, device: int, stream: int) -> bool:
-        return False
 
     def _namespace(self, array: Any) -> Any:
         space = getattr(array, "__array_namespace__", None)
