@@ -21,14 +21,9 @@ from xent._core import CALLABLES, TABLE, foreign, layout, places
 Array: TypeAlias = np.ndarray[Any, Any]
 
 
-def _loaded(module: str, name: str) -> Any:
-    """A class of a module that may not be imported: what was never loaded has no instances."""
-    return getattr(sys.modules.get(module), name, ())
-
-
-def _pandas() -> Any:
-    kinds = [("pandas", kind) for kind in ("DataFrame", "Series", "Index")]
-    return tuple(_loaded(*kind) for kind in [*kinds, ("pandas.api.extensions", "ExtensionArray")])
+def _loaded(module: str, *names: str) -> Any:
+    """Classes of a module that may not be imported: what was never loaded has no instances."""
+    return tuple(getattr(sys.modules.get(module), name, ()) for name in names)
 
 
 def _type_name(a: Any) -> str:
@@ -42,9 +37,10 @@ def _type_name(a: Any) -> str:
 def read(a: Any, op: str, name: str) -> Any:
     """An operand of another library as an ndarray (or as what NumPy can make one of), with its values as they are."""
     a = unwrap(a, op, name)
-    if isinstance(a, _pandas()):
+    pandas = _loaded("pandas", "DataFrame", "Series", "Index") + _loaded("pandas.api.extensions", "ExtensionArray")
+    if isinstance(a, pandas):
         return _from_pandas(a, op, name)
-    if isinstance(a, (_loaded("polars", "DataFrame"), _loaded("polars", "Series"))):
+    if isinstance(a, _loaded("polars", "DataFrame", "Series")):
         return _from_polars(a, op, name)
     if isinstance(a, np.ndarray):
         return a
@@ -58,9 +54,9 @@ def read(a: Any, op: str, name: str) -> Any:
 
 def unwrap(a: Any, op: str, name: str) -> Any:
     """xarray's variables as the array that they hold, and TypeError for what holds none, or several."""
-    if isinstance(a, (_loaded("xarray", "DataArray"), _loaded("xarray", "Variable"))):
+    if isinstance(a, _loaded("xarray", "DataArray", "Variable")):
         return a.data
-    if isinstance(a, (_loaded("xarray", "Dataset"), _loaded("xarray", "DataTree"))):
+    if isinstance(a, _loaded("xarray", "Dataset", "DataTree")):
         raise TypeError(f"{op}: {name}, of type {_type_name(a)}, holds several arrays: pass one of them")
     if isinstance(a, _loaded("polars", "LazyFrame")):
         raise TypeError(f"{op}: {name}, of type {_type_name(a)}, has no values yet: {name}.collect() has")
@@ -134,10 +130,8 @@ def _read_bfloat16(a: Any, op: str, name: str) -> Array | None:
     shape = _numbers(shape_at, ndim)
     if 0 in shape:
         return np.empty(shape, bfloat16)
-    if strides_at:
-        strides = tuple(2 * stride for stride in _numbers(strides_at, ndim))
-    else:  # in C's order
-        strides = tuple(2 * math.prod(shape[i + 1 :]) for i in range(ndim))
+    in_c_order = [math.prod(shape[i + 1 :]) for i in range(ndim)]
+    strides = [2 * stride for stride in (_numbers(strides_at, ndim) if strides_at else in_c_order)]
     reach = [(n - 1) * stride for n, stride in zip(shape, strides, strict=True)]
     before = -sum(r for r in reach if r < 0)
     size = before + sum(r for r in reach if r > 0) + 2
@@ -203,41 +197,35 @@ def _of_dask(name: str, operands: Sequence[Any], axis: Any, keepdims: bool, wher
             f"{name}: out= cannot be filled by dask, which computes later; da.store puts a result somewhere"
         )
     lazy = [_as_dask(a, name, operand) for a, operand in zip(operands, op.operands, strict=False)]
-    x, t = lazy[0], lazy[1] if len(lazy) > 1 else None
-    labels = op.target == "labels"
+    with_classes = lazy[:1] if op.target == "labels" else lazy
+    labels = lazy[len(with_classes) :]
     if not (axis is None or isinstance(axis, tuple)):
         axis = operator.index(axis)
-        for a, operand in zip((x,) if t is None or labels else (x, t), op.operands, strict=False):
+        for a, operand in zip(with_classes, op.operands, strict=False):
             if a.ndim == 0:
                 raise ValueError(f"{name}: {operand} must have at least one dimension, the class axis")
 
-    mask = () if where is None else (_mask(where, name),)
-    if t is not None or mask:
-        for a in (*lazy, *mask):
-            if any(math.isnan(n) for n in a.shape):
-                raise ValueError(
-                    f"{name}: several arrays need lengths that dask knows: compute_chunk_sizes() of each first"
-                )
+    mask = [] if where is None else [_mask(where, name)]
+    several = len(lazy) + len(mask) > 1
+    if several and any(math.isnan(n) for a in (*lazy, *mask) for n in a.shape):
+        raise ValueError(f"{name}: several arrays need lengths that dask knows: compute_chunk_sizes() of each first")
 
     # Before anything is put into a graph: dtypes, by a row of one class; shapes, as the callable looks at them.
-    rows = [np.zeros(1, x.dtype)] if t is None else [np.zeros(1, x.dtype), np.zeros(() if labels else 1, t.dtype)]
+    rows = [np.zeros(1, a.dtype) for a in with_classes] + [np.zeros((), a.dtype) for a in labels]
     made = CALLABLES[name](*rows, dtype=dtype)
     dtypes = [np.asarray(part).dtype for part in (made if isinstance(made, tuple) else (made,))]
-    batch, classes = layout(name, _stand_in(x), None if t is None else _stand_in(t), axis)
-    ndim, depth = len(batch) + len(classes), len(classes)
-    at, tail = places(_several(axis), ndim, name), tuple(range(-depth, 0))
+    x, t = [*(_stand_in(a) for a in lazy), None][:2]
+    batch, classes = layout(name, x, t, axis)
+    depth = len(classes)
+    at, tail = places(_several(axis), len(batch) + depth, name), tuple(range(-depth, 0))
 
-    arrays = [_classes_last(x, axis, name, op.operands[0])]
-    core = ",".join(f"c{i}" for i in range(depth))
-    signature = [f"({core})"]
-    if t is not None:
-        arrays.append(t if labels else _classes_last(t, axis, name, op.operands[1]))
-        signature.append("()" if labels else f"({core})")
-    for where in mask:
-        arrays.append(_classes_last(_stretched(name, where, batch, classes, at), at, name, "where"))
-        signature.append(f"({core})")
+    core = f"({','.join(f'c{i}' for i in range(depth))})"
+    signature = [core] * len(with_classes) + ["()"] * len(labels) + [core] * len(mask)
+    arrays = [_classes_last(a, axis, name, operand) for a, operand in zip(with_classes, op.operands, strict=False)]
+    arrays += labels
+    arrays += [_classes_last(_stretched(name, a, batch, classes, at), at, name, "where") for a in mask]
     arrays = _with_common_chunks(arrays, signature, depth)
-    outputs = ["()"] * op.has_value + [f"({core})"] * op.has_emit
+    outputs = ["()"] * op.has_value + [core] * op.has_emit
     results = da.apply_gufunc(
         functools.partial(_chunk, name, depth, len(batch), bool(mask), dtype),
         f"{','.join(signature)}->{','.join(outputs)}",
