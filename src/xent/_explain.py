@@ -63,13 +63,6 @@ ODD_LOGS = set(LOGS) - {"log_probs"}
 ODD_UNITS = {"percent", "neg_probs", "weights"}
 
 
-def one_hot_of(labels: str, classes: int) -> str:
-    """As it is written; a unit matrix of a whole vocabulary would be gigabytes."""
-    return (
-        f"np.eye({classes})[{labels}]" if classes <= 1000 else f"1.0 * (({labels})[..., None] == np.arange({classes}))"
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class Side:
     """One of the two arrays: how it reads, and how to write and compute what it says in another form.
@@ -162,7 +155,9 @@ class Side:
             text = f"{text} - {self.labels.base}" if self.labels.base else text
             if need == "classes":
                 return text, x
-            text, x = one_hot_of(text, self.classes), (x[..., None] == np.arange(self.classes)).astype(np.float64)
+            # Of a whole vocabulary a unit matrix would be gigabytes.
+            n, x = self.classes, (x[..., None] == np.arange(self.classes)).astype(np.float64)
+            text = f"np.eye({n})[{text}]" if n <= 1000 else f"1.0 * (({text})[..., None] == np.arange({n}))"
             if self.written != -1:
                 text = f"np.moveaxis({text}, -1, {self.written})"
             x, kind = np.moveaxis(x, -1, self.axis), "one_hot"
@@ -387,12 +382,8 @@ def relate(row: Row, a: Side, b: Side, m: Numbers, of: Numbers) -> Call:
     """
     made = [side.array if side.made is None else side.made for side in (a, b)]
     value, refused = row.of(*made, a.axis)
-    total, swapped, formula, here = (
-        in_all(value),
-        not a.is_prediction,
-        m.formulas[row.formula],
-        of.formulas[row.formula],
-    )
+    total, swapped = in_all(value), not a.is_prediction
+    formula, here = (numbers.formulas[row.formula] for numbers in (m, of))
     p, t = (b, a) if swapped else (a, b)
     # SciPy's entropy normalises by itself.
     departures = (a.departure(row.takes[0], row.function is not mean_entropy), b.departure(row.takes[1], False))
@@ -428,15 +419,9 @@ def relate(row: Row, a: Side, b: Side, m: Numbers, of: Numbers) -> Call:
         shape = m.shape if sampled else value.shape
     elif value is not None:
         shown = formula.value(m, swapped) if sampled and exact else float(value)
-    return Call(
-        row.call,
-        shown,
-        shape,
-        refused,
-        shown is not None and exact and not swapped and formula.factor == 1 and not formula.plus_entropy,
-        relation or "no simple relation to KL here",
-        sampled and shown is not None and not exact and math.isfinite(shown),
-    )
+    is_kl = exact and not swapped and shown is not None and formula.factor == 1 and not formula.plus_entropy
+    estimated = sampled and not exact and shown is not None and math.isfinite(shown)
+    return Call(row.call, shown, shape, refused, is_kl, relation or "no simple relation to KL here", estimated)
 
 
 def meaning(
@@ -556,32 +541,28 @@ class Explanation:
         return bool(self.alternatives)
 
     @property
-    def size(self) -> str:
-        rows = "1 row" if self.rows == 1 else f"{self.rows} rows"
-        return f"the mean of N = {rows} of C = {self.classes} {'class' if self.classes == 1 else 'classes'}"
-
-    @property
     def summary(self) -> str:
         """The number, what it is of, and the numbers that it is taken for."""
         under = "Under reading 1: " if self.unclear else ""
         if self.loss == "none":
             return f"{under}no loss is defined between these arrays."
+        rows = "1 row" if self.rows == 1 else f"{self.rows} rows"
+        size = f"the mean of N = {rows} of C = {self.classes} {'class' if self.classes == 1 else 'classes'}"
+        start = f"{under}{self.quantity} = {number(self.value)} nats"
         if self.loss == "binary_cross_entropy":
             return (
-                f"{under}binary cross-entropy = {number(self.value)} nats, {self.size}, summed over a row's classes; "
-                f"divided by C, as PyTorch's mean is: {number(self.value / self.classes)}. A KL divergence is not "
-                "defined: these rows are no distributions over the classes."
+                f"{start}, {size}, summed over a row's classes; divided by C, as PyTorch's mean is: "
+                f"{number(self.value / self.classes)}. A KL divergence is not defined: these rows are no distributions "
+                "over the classes."
             )
         target = "input" if self.swapped else "target"
-        unit = ""
         if self.normalised_kl is not None:
-            unit = (
+            start += (
                 f" (of a {target} whose rows do not sum to 1, so this is no divergence and may be negative; of "
                 f"{target} divided by its sums it is {number(self.normalised_kl)})"
             )
         return (
-            f"{under}KL({target}, prediction) = {number(self.kl)} nats{unit}, {self.size}; the "
-            f"prediction is {self.prediction}. H({target}) = {number(self.entropy)}, "
+            f"{start}, {size}; the prediction is {self.prediction}. H({target}) = {number(self.entropy)}, "
             f"cross-entropy = {number(self.cross_entropy)}; the other way round, KL(prediction, {target}) = "
             f"{number(self.reverse)}."
         )
@@ -608,22 +589,19 @@ class Explanation:
         return "binary cross-entropy" if self.loss == "binary_cross_entropy" else "no loss"
 
     @property
-    def headings(self) -> tuple[str, str]:
-        """Over the calls: of values and of relations."""
-        to = "BCE, the binary cross-entropy" if self.loss == "binary_cross_entropy" else "KL"
-        under = " of reading 1" if self.unclear else ""
-        return "value", f"relation to {to}{under}; ! is not " + ("that" if "BCE" in to else "the divergence")
+    def heading(self) -> str:
+        """Over the calls' relations."""
+        to, that = "KL", "the divergence"
+        if self.loss == "binary_cross_entropy":
+            to, that = "BCE, the binary cross-entropy", "that"
+        return f"relation to {to}{' of reading 1' if self.unclear else ''}; ! is not {that}"
 
     @property
     def note(self) -> str:
-        return (
-            f"~ is of {self.sampled} rows only, evenly spaced, with the extremes; relations were checked on these rows."
-            if self.sampled
-            else ""
-        )
-
-    def __repr__(self) -> str:
-        return str(self)
+        if not self.sampled:
+            return ""
+        rows = f"{self.sampled} rows only, evenly spaced, with the extremes"
+        return f"~ is of {rows}; relations were checked on these rows."
 
     def __str__(self) -> str:
         lines = []
@@ -636,14 +614,14 @@ class Explanation:
             return "\n".join(lines)
         name = max(len(call.call) for call in self.calls)
         value = max(len(call.shown) for call in self.calls)
-        if self.note:
-            lines += wrapped(f"{'sample':8}", self.note)
-        heads = self.headings
-        lines += [f"  {'call':{name}}  {heads[0]:>{value}}  {heads[1]}", "-" * WIDTH]
+        lines += wrapped(f"{'sample':8}", self.note)
+        lines += [f"  {'call':{name}}  {'value':>{value}}  {self.heading}", "-" * WIDTH]
         for call in self.calls:
             mark = " " if call.is_kl else "!"
             lines += wrapped(f"{mark} {call.call:{name}}  {call.shown:>{value}}  ", call.relation)
         return "\n".join(lines)
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         def cells(tag: str, texts: Sequence[str]) -> str:
@@ -660,12 +638,11 @@ class Explanation:
             else f"<li>{html.escape(word)}: {html.escape(text)}</li>"
             for word, text in self.advice
         )
-        heads = self.headings
         return (
             f"{f'<ul>{advice}</ul>' if advice else ''}<p>{html.escape(self.summary)}</p>"
             f"{table(('array', 'dtype', 'shape', 'looks like'), readings)}"
             f"{f'<p>{html.escape(self.note)}</p>' if self.note else ''}"
-            f"{table(('', 'call', *heads), calls) if calls else ''}"
+            f"{table(('', 'call', 'value', self.heading), calls) if calls else ''}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -1275,19 +1252,14 @@ def explained_kl(
         call_to_use(p, t),
         m.kl,
         axis=p.written,
-        rows=m.rows,
-        classes=m.classes,
         prediction=p.text("probs"),
-        kl=m.kl,
-        reverse=m.reverse,
-        entropy=m.entropy,
-        cross_entropy=m.cross_entropy,
         per_class=sums.per_class / m.rows,
         calls=tuple(calls),
         alternatives=tuple(alternatives),
         reading=both_say(p, t),
         sampled=sampled,
         normalised_kl=sums.of_normalised / m.rows if t.reading.normalised is False else None,
+        **{name: getattr(m, name) for name in ("kl", "reverse", "entropy", "cross_entropy", "rows", "classes")},
     )
 
 

@@ -24,10 +24,8 @@ Chunk: TypeAlias = tuple[Any, Array, Array, Array]
 
 WARM = 1024.0  # up to here the kernel's own gradients are as good as their budget says
 COLD = 2.0**-40
-COLDEST: dict[type[Any], float] = {
-    np.float32: 2.0**-90,
-    np.float64: 2.0**-100,
-}  # of a row's largest logit: far from overflow, and from 0
+# Of a row's largest logit: far from overflow, and from 0.
+COLDEST: dict[type[Any], float] = {np.float32: 2.0**-90, np.float64: 2.0**-100}
 _MOST_APART = 600.0  # exp(s) and its products stay finite
 _ELEMENTS = 1 << 16  # of a chunk of rows, in float64: they stay in a cache
 
@@ -69,8 +67,7 @@ def _apart(x: Array, y: Array, counts: Array) -> tuple[Array, Array]:
 def _spread(values: Array, counts: Array) -> Array:
     most = np.where(counts, values, -np.inf).max(axis=-1, initial=-np.inf)
     least = np.where(counts, values, np.inf).min(axis=-1, initial=np.inf)
-    spread: Array = most - least
-    return spread
+    return np.asarray(most - least)
 
 
 def _psi(s: Array) -> Array:
