@@ -13,7 +13,7 @@ import sys
 import textwrap
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from threading import Lock
@@ -790,13 +790,13 @@ def sums_by_kernels(p: Side, t: Side) -> Sums:
 
 @dataclass(frozen=True)
 class Scores:
-    """Rows as the sums are made of them: their log-probabilities are ``z - lse``; where p is 0, `gone`, `z` is 0."""
+    """Rows as the sums are made of them: their log-probabilities are ``z - lse``, and `z` is 0 where p is."""
 
     z: Array
     lse: Array
     p: Array
     mass: Array | None  # what the rows sum to, where that is not 1
-    gone: Array | None
+    gone: Any  # where p is 0; False if nowhere
 
 
 def scores_of(side: Side, rows: Array, desk: Array) -> Scores:
@@ -822,10 +822,8 @@ def scores_of(side: Side, rows: Array, desk: Array) -> Scores:
         z, lse, p = np.log(x, out=other), np.log(total), np.divide(x, total[:, None], out=x)
         if unnormalised:
             mass = total
-    gone = None
-    if z.min() == -np.inf:
-        gone = z == -np.inf
-        z[gone] = 0
+    gone = z == -np.inf if z.min() == -np.inf else np.False_
+    z[gone] = 0
     return Scores(z, lse, p, mass, gone)
 
 
@@ -871,12 +869,11 @@ def sums_of_two(a: Scores, b: Scores) -> Sums | None:
         kl = float(per_class.sum())
         cross = float((b.mass * a.lse).sum() - np.einsum("ij,ij->", b.p, a.z))
     entropy = cross - kl
-    if a.gone is not None:
-        hidden = a.gone if b.gone is None else a.gone & ~b.gone
-        if hidden.any():
-            kl = cross = of_normalised = math.inf
-            per_class[hidden.any(0)] = math.inf
-    if b.gone is not None and (b.gone if a.gone is None else b.gone & ~a.gone).any():
+    hidden = a.gone & ~b.gone
+    if hidden.any():
+        kl = cross = of_normalised = math.inf
+        per_class[hidden.any(0)] = math.inf
+    if (b.gone & ~a.gone).any():
         reverse = math.inf
     return Sums(kl, reverse, entropy, cross, of_normalised, len(gap), per_class)
 
@@ -908,7 +905,7 @@ def added(p: Side, t: Side, tick: Tick = untold) -> Sums:
     return Sums(*totals, int(rows), np.sum([per_class for _, per_class in runs], 0))
 
 
-def total_of(values: Iterable[float]) -> float:
+def total_of(values: Sequence[float]) -> float:
     try:
         return math.fsum(values)
     except (OverflowError, ValueError):  # infinities of both signs, or beyond the largest float
@@ -1346,7 +1343,7 @@ class Binary:
             return totals
 
         runs = in_runs(list(blocks_of(x.shape[:-1], x.shape[-1])), one)
-        return total_of(total for run in runs for total in run) / self.count[0]
+        return total_of([total for run in runs for total in run]) / self.count[0]
 
     def alternative(self, words: str) -> Alternative:
         value = self.mean()
