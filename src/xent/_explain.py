@@ -380,8 +380,8 @@ def relate(row: Row, a: Side, b: Side, m: Numbers, of: Numbers) -> Call:
     numbers. Then a call whose relation holds for these has the value that follows for all rows, and any other the one
     of these.
     """
-    made = [side.array if side.made is None else side.made for side in (a, b)]
-    value, refused = row.of(*made, a.axis)
+    x, y = (side.array if side.made is None else side.made for side in (a, b))
+    value, refused = row.of(x, y, a.axis)
     total, swapped = in_all(value), not a.is_prediction
     formula, here = (numbers.formulas[row.formula] for numbers in (m, of))
     p, t = (b, a) if swapped else (a, b)
@@ -396,21 +396,21 @@ def relate(row: Row, a: Side, b: Side, m: Numbers, of: Numbers) -> Call:
         wrong = [f"{side.name} is of dtype {side.reading.dtype}" for side in odd] or [refused]
     exact, relation = False, None
     if wrong:
-        texts, arrays = zip(p.converted(row.takes[0]), t.converted(row.takes[1]), strict=True)
+        (p_text, x), (t_text, y) = p.converted(row.takes[0]), t.converted(row.takes[1])
         relation = "arguments swapped" if swapped else "; ".join(wrong)
-        changed = [new for new, side in zip(texts, (p, t), strict=True) if new != side.name]
+        changed = [new for new, side in ((p_text, p), (t_text, t)) if new != side.name]
         if skip is not None:
             changed.append(f"the rows of {skip} left out")
         plain = replace(formula, comment="")
-        of_these = meaning(row, row.of(*arrays, t.axis)[0], *arrays, t, of, plain)[1]
+        of_these = meaning(row, row.of(x, y, t.axis)[0], x, y, t, of, plain)[1]
         if of_these is not None:
-            arguments = ", ".join(texts[::-1] if row.target_first else texts)
-            with_these = f"({arguments})" if swapped or len(changed) != 1 else changed[0]
+            arguments = f"({t_text}, {p_text})" if row.target_first else f"({p_text}, {t_text})"
+            with_these = arguments if swapped or len(changed) != 1 else changed[0]
             if skip is not None and len(changed) > 1:
                 with_these += f", {changed[-1]},"
             relation += f": with {with_these} {of_these}"
     elif not swapped:
-        exact, relation = meaning(row, value, *made, t, of, formula)
+        exact, relation = meaning(row, value, x, y, t, of, formula)
     elif here.holds(total, of, row.slack, reverse=True):
         exact, relation = True, "arguments swapped: " + formula.text.replace("KL", f"KL(prediction, {m.target})")
     sampled = of is not m
@@ -902,7 +902,7 @@ def added(p: Side, t: Side, tick: Tick = untold) -> Sums:
     runs = in_runs(list(blocks_of(x.shape[:-1], p.classes)), one)
     of_blocks = [totals for found, _ in runs for totals in found]
     *totals, rows = (total_of(column) for column in zip(*of_blocks, strict=True))
-    return Sums(*totals, int(rows), np.sum([per_class for _, per_class in runs], 0))
+    return Sums._make([*totals, int(rows), np.sum([per_class for _, per_class in runs], 0)])
 
 
 def total_of(values: Sequence[float]) -> float:
@@ -913,11 +913,11 @@ def total_of(values: Sequence[float]) -> float:
 
 
 def numbers_of(s: Sums, p: Side, t: Side) -> Numbers:
-    means = [total / s.rows if s.rows else math.nan for total in (s.kl, s.reverse, s.entropy, s.cross_entropy)]
+    kl, reverse, entropy, cross_entropy = (total / s.rows if s.rows else math.nan for total in s[:4])
     # 16 for the chain of roundings, the rest for sums that miss 1 by theirs.
     rounding = float(np.finfo(np.float64).eps) * (20 + math.sqrt(p.classes))
     rounding += sum(side.missed for side in (p, t) if side.reading.normalised)
-    return Numbers(*means, s.rows, p.classes, p.array.shape, rounding, t.name)
+    return Numbers(kl, reverse, entropy, cross_entropy, s.rows, p.classes, p.array.shape, rounding, t.name)
 
 
 def call_to_use(p: Side, t: Side) -> str:
@@ -1134,7 +1134,7 @@ class Operand:
 
     @property
     def classes(self) -> int:
-        return self.array.shape[self.axis]
+        return int(self.array.shape[self.axis])
 
     @property
     def written(self) -> int:
@@ -1228,8 +1228,8 @@ def explanation(
     if use and math.isnan(value):
         mend = f"No call gives a number of these arrays: it is NaN. Once what follows is mended, {use}."
         pitfalls, use = (mend, *pitfalls), ""
-    found = {"input": first, "target": second, "swapped": swapped, "pitfalls": tuple(pitfalls)}
-    return Explanation(**found, use=use, value=value, **rest)
+    rest |= {"input": first, "target": second, "swapped": swapped}
+    return Explanation(pitfalls=tuple(pitfalls), use=use, value=value, **rest)
 
 
 def explained_kl(
@@ -1524,8 +1524,8 @@ def explain_same_shape(x: Operand, t: Operand, wanted: int | None, progress: Pro
     if longer:
         what = f"Each row has one class along axis {place}, and every divergence of one class is 0"
         why = f"{what}. Numbers of a row each, without classes, are regression's, which no loss here is for."
-        others = [along_axis(x, t, longer[0])]
-        return explained_none(x, t, "scores", why, others, "one number a row, without classes")
+        other = along_axis(x, t, longer[0])
+        return explained_none(x, t, "scores", why, [other], "one number a row, without classes")
 
     alternatives: list[Alternative] = []
     unsettled = [side for side in (x, t) if not side.settled]

@@ -214,8 +214,8 @@ def _of_dask(name: str, operands: Sequence[Any], axis: Any, keepdims: bool, wher
     rows = [np.zeros(1, a.dtype) for a in with_classes] + [np.zeros((), a.dtype) for a in labels]
     made = CALLABLES[name](*rows, dtype=dtype)
     dtypes = [np.asarray(part).dtype for part in (made if isinstance(made, tuple) else (made,))]
-    x, t = [*(_stand_in(a) for a in lazy), None][:2]
-    batch, classes = layout(name, x, t, axis)
+    x, *t = (_stand_in(a) for a in lazy)
+    batch, classes = layout(name, x, t[0] if t else None, axis)
     depth = len(classes)
     at, tail = places(_several(axis), len(batch) + depth, name), tuple(range(-depth, 0))
 
