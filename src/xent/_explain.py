@@ -692,13 +692,9 @@ class Explanation:
 
 
 def wrapped(start: str, text: str) -> list[str]:
+    width, rest = max(WIDTH, len(start) + 40), " " * len(start)
     return textwrap.wrap(
-        text,
-        max(WIDTH, len(start) + 40),
-        initial_indent=start,
-        subsequent_indent=" " * len(start),
-        break_long_words=False,
-        break_on_hyphens=False,
+        text, width, initial_indent=start, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
     )
 
 
@@ -801,30 +797,25 @@ class Scores:
 
 def scores_of(side: Side, rows: Array, desk: Array) -> Scores:
     """Of some of its rows, in the two of `desk`: fresh temporaries would cost more than what is computed."""
-    mass = None
     x, other = desk[:, : rows.size].reshape(2, -1, side.classes)
     np.copyto(x.reshape(rows.shape), rows, casting="unsafe")
-    unnormalised = not side.is_prediction and side.reading.normalised is False
     if side.kind == "logits" or side.kind in LOGS:
-        if side.kind in LOGS and side.kind != "log_probs":
+        if side.kind in ODD_LOGS:
             x *= LOGS[side.kind][0]
         top = x.max(-1, keepdims=True)
         z = np.subtract(x, top, out=x)
         p = xent.softmax(z, out=other)
         lse = -np.log(p.max(-1))
-        if unnormalised:
-            mass = np.exp(top[:, 0] + lse)
+        mass = np.exp(top[:, 0] + lse)
     else:
-        unit = UNITS.get(side.kind, 1.0)
-        if unit != 1:
-            x /= unit
-        total = row_sums(x)
-        z, lse, p = np.log(x, out=other), np.log(total), np.divide(x, total[:, None], out=x)
-        if unnormalised:
-            mass = total
+        if side.kind in ("percent", "neg_probs"):
+            x /= UNITS[side.kind]
+        mass = row_sums(x)
+        z, lse, p = np.log(x, out=other), np.log(mass), np.divide(x, mass[:, None], out=x)
     gone = z == -np.inf if z.min() == -np.inf else np.False_
     z[gone] = 0
-    return Scores(z, lse, p, mass, gone)
+    unnormalised = not side.is_prediction and side.reading.normalised is False
+    return Scores(z, lse, p, mass if unnormalised else None, gone)
 
 
 def sums_of_labels(p: Side, t: Side, place: Place) -> Sums | None:
@@ -1203,6 +1194,13 @@ def operand(name: str, value: ArrayLike) -> Operand:
     return Operand(name, array)
 
 
+def whole(name: str, value: int) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"explain: {name} must be an int, not {type(value).__name__}") from None
+
+
 def alternative(words: str, p: Side, t: Side) -> Alternative:
     sums = added(p, t)
     quantity = f"KL({t.name}, prediction)"
@@ -1219,17 +1217,14 @@ def both_say(p: Side, t: Side) -> str:
     return f"{says(p)}, {says(t)}"
 
 
-def explanation(
-    p: Reading, t: Reading, pitfalls: Sequence[str], use: str, value: float = math.nan, **rest: Any
-) -> Explanation:
+def explanation(p: Reading, t: Reading, use: str, **found: Any) -> Explanation:
     """The result, where `p` is what is read as the prediction; what would be NaN is not advised."""
-    swapped = p.name == "target"
-    first, second = (t, p) if swapped else (p, t)
-    if use and math.isnan(value):
+    if use and math.isnan(found["value"]):
         mend = f"No call gives a number of these arrays: it is NaN. Once what follows is mended, {use}."
-        pitfalls, use = (mend, *pitfalls), ""
-    rest |= {"input": first, "target": second, "swapped": swapped}
-    return Explanation(pitfalls=tuple(pitfalls), use=use, value=value, **rest)
+        use, found["pitfalls"] = "", [mend, *found["pitfalls"]]
+    found |= {name: tuple(found[name]) for name in ("pitfalls", "calls", "alternatives")}
+    first, second = (t, p) if p.name == "target" else (p, t)
+    return Explanation(input=first, target=second, swapped=first is t, use=use, **found)
 
 
 def explained_kl(
@@ -1245,14 +1240,14 @@ def explained_kl(
     return explanation(
         p.reading,
         t.reading,
-        (*notes, *pitfalls_of(p, t, m, {call.call: call for call in calls})),
         call_to_use(p, t),
-        m.kl,
+        pitfalls=[*notes, *pitfalls_of(p, t, m, {call.call: call for call in calls})],
+        calls=calls,
+        alternatives=alternatives,
+        value=m.kl,
         axis=p.written,
         prediction=p.text("probs"),
         per_class=sums.per_class / m.rows,
-        calls=tuple(calls),
-        alternatives=tuple(alternatives),
         reading=both_say(p, t),
         sampled=sampled,
         normalised_kl=sums.of_normalised / m.rows if t.reading.normalised is False else None,
@@ -1460,39 +1455,25 @@ def explained_binary(case: Binary, progress: Progress) -> Explanation:
     return explanation(
         x.reading("binary_probs" if case.probs else "binary_logits", x.range),
         t.reading(target, f"{t.range}, {sums}"),
-        notes,
         case.use,
-        value,
+        pitfalls=notes,
+        calls=calls,
+        alternatives=binary_alternatives(case),
+        value=value,
         axis=x.axis,
         rows=rows,
         classes=classes,
         prediction=f"1 / (1 + np.exp(-{case.texts[0]}))",
-        calls=tuple(calls),
         loss="binary_cross_entropy",
-        alternatives=tuple(binary_alternatives(case)),
         reading=f"{x.name} holds {'probabilities' if case.probs else 'logits'}, each on its own, {t.name} {present}",
         sampled=sampled,
     )
 
 
-def explained_none(
-    x: Operand, t: Operand, kind: str, note: str, alternatives: Sequence[Alternative], words: str
-) -> Explanation:
-    evidence = [f"from {side.array.min()} to {side.array.max()}, no axis of classes" for side in (x, t)]
-    return explanation(
-        x.reading(kind, evidence[0]),
-        t.reading(kind, evidence[1]),
-        [note],
-        "",
-        axis=-1,
-        rows=x.array.size,
-        classes=1,
-        prediction="",
-        calls=(),
-        loss="none",
-        alternatives=tuple(alternatives),
-        reading=words,
-    )
+def explained_none(x: Operand, t: Operand, kind: str, why: str, **found: Any) -> Explanation:
+    p, q = (side.reading(kind, f"from {side.array.min()} to {side.array.max()}, no axis of classes") for side in (x, t))
+    nothing = {"axis": -1, "rows": x.array.size, "classes": 1, "prediction": "", "calls": (), "loss": "none"}
+    return explanation(p, q, "", pitfalls=[why], **nothing, **found)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1524,8 +1505,8 @@ def explain_same_shape(x: Operand, t: Operand, wanted: int | None, progress: Pro
     if longer:
         what = f"Each row has one class along axis {place}, and every divergence of one class is 0"
         why = f"{what}. Numbers of a row each, without classes, are regression's, which no loss here is for."
-        other = along_axis(x, t, longer[0])
-        return explained_none(x, t, "scores", why, [other], "one number a row, without classes")
+        words, other = "one number a row, without classes", along_axis(x, t, longer[0])
+        return explained_none(x, t, "scores", why, reading=words, alternatives=[other])
 
     alternatives: list[Alternative] = []
     unsettled = [side for side in (x, t) if not side.settled]
@@ -1600,23 +1581,19 @@ def explain_dense(
 
 def explain_two_whole(x: Operand, t: Operand, hot: bool) -> Explanation:
     """Two arrays of whole numbers of one shape: two sets of labels, or of counts."""
-    if hot:
-        same = (x.array.argmax(x.axis) == t.array.argmax(t.axis)).mean()
-        what = "Both arrays are one-hot: two sets of labels, and no scores"
-    else:
-        same = (x.array == t.array).mean()
-        what = "Both arrays hold integers, one label each: two sets of labels, and no scores"
-    count = x.array.size // (x.classes if hot else 1)
+    same = x.array.argmax(x.axis) == t.array.argmax(t.axis) if hot else x.array == t.array
     note = (
-        f"{what}. A loss needs the model's scores, C of them a row, before argmax: pass those as input. All that these "
-        f"say is how often they agree: {number(100 * float(same))} % of {count}."
+        f"Both arrays {'are one-hot' if hot else 'hold integers, one label each'}: two sets of labels, and no scores. "
+        "A loss needs the model's scores, C of them a row, before argmax: pass those as input. All that these say is "
+        f"how often they agree: {number(100 * float(same.mean()))} % of {same.size}."
     )
     alternatives = []
     if x.look.sum_low > 0 and t.look.sum_low > 0 and not (hot and x.whole_dtype and t.whole_dtype):
         kind, what = ("one_hot", "probabilities") if hot else ("weights", "counts")
         p, q = (side.side(Kind(kind, hot or None, 0.0, ""), side is x) for side in (x, t))
         alternatives.append(alternative(f"both are {what}, of {x.classes} classes along axis {x.axis}", p, q))
-    return explained_none(x, t, "one_hot" if hot else "labels", note, alternatives, "both are labels")
+    kind = "one_hot" if hot else "labels"
+    return explained_none(x, t, kind, note, reading="both are labels", alternatives=alternatives)
 
 
 def explain_labels(
@@ -1759,17 +1736,8 @@ def explain(
     ndim = max(x.array.ndim, t.array.ndim)
     if not ndim:
         raise ValueError("explain: input and target are single numbers; an axis of classes is expected")
-    wanted: int | None = None
-    if axis is not None:
-        try:
-            wanted = normalize_axis_index(operator.index(axis), ndim, "explain")
-        except TypeError:
-            raise TypeError(f"explain: axis must be an int, not {type(axis).__name__}") from None
-    if ignore_index is not None:
-        try:
-            ignore_index = operator.index(ignore_index)
-        except TypeError:
-            raise TypeError(f"explain: ignore_index must be an int, not {type(ignore_index).__name__}") from None
+    wanted = None if axis is None else normalize_axis_index(whole("axis", axis), ndim, "explain")
+    ignore_index = None if ignore_index is None else whole("ignore_index", ignore_index)
     # Each array is looked at, and then both are added up.
     passes = 3 if x.array.shape == t.array.shape else 2
     progress = Progress(passes * max(x.array.size, t.array.size))
