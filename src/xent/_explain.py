@@ -214,23 +214,20 @@ class Numbers:
     @cached_property
     def formulas(self) -> dict[str, "Formula"]:
         """What calls give, by what they do with the divergence of each row."""
-        first, axis = self.shape[0], "the only axis, the classes"
-        if len(self.shape) > 1:
-            axis = f"the first axis of length {first}"
+        first, n = self.shape[0], "" if self.rows == 1 else "N "
+        axis = "the only axis, the classes" if len(self.shape) == 1 else f"the first axis of length {first}"
         found = {
             "nothing": Formula("KL"),
             "normalise": Formula("KL", "normalises both arrays itself"),
             "clip": Formula("KL", "clips both arrays at 1e-7"),
             "sum": Formula("N KL", "summed over the rows", self.rows),
-            "by first axis": Formula(f"N KL / {first}", f"divided by {axis}", self.rows / first),
+            "by first axis": Formula(f"{n}KL / {first}", f"divided by {axis}", self.rows / first),
             "by classes": Formula("KL / C", "divided by the number of classes", 1 / self.classes),
             "Gluon": Formula("KL / C", "divided by the number of classes; adds 1e-12", 1 / self.classes),
             "add entropy": Formula(f"KL + H({self.target})", "adds the target's entropy", plus_entropy=True),
         }
         if self.entropy == 0:
             found["add entropy"] = Formula("KL", "as the target's entropy, which it adds, is 0")
-        if self.rows == 1:
-            found["by first axis"] = replace(found["by first axis"], text=f"KL / {first}")
         for name in ("sum", "by first axis", "by classes"):
             if found[name].factor == 1:
                 found[name] = found["nothing"]
@@ -465,11 +462,8 @@ class Alternative:
     use: str
 
     def __str__(self) -> str:
-        return f"{self.reading}: {self.quantity} {valued(self.value, self.use)}"
-
-
-def valued(value: float, use: str) -> str:
-    return f"= {number(value)} nats, by {use}" if use else "is NaN"
+        value = f"= {number(self.value)} nats, by {self.use}" if self.use else "is NaN"
+        return f"{self.reading}: {self.quantity} {value}"
 
 
 def number(value: float) -> str:
@@ -573,9 +567,9 @@ class Explanation:
         lines: list[tuple[str, str]] = []
         if self.unclear:
             lines.append(("unclear", "The arrays do not decide how they are to be read:"))
-            first = f"{self.reading}: {self.quantity}"
-            if self.loss != "none":
-                first += f" {valued(self.value, self.use)}"
+            first = str(Alternative(self.reading, self.quantity, self.value, self.use))
+            if self.loss == "none":
+                first = f"{self.reading}: {self.quantity}"
             lines += [(f"({i})", str(text)) for i, text in enumerate((first, *self.alternatives), 1)]
         elif self.use:
             lines.append(("use", self.use))
@@ -955,8 +949,7 @@ def places_where(p: Side, t: Side, condition: Callable[[Side, Side], Array]) -> 
     count, size, first = 0, 0, None
     batch = p.rows.shape[:-1]
     for place in blocks_of(batch, p.classes):
-        with np.errstate(all="ignore"):
-            found = condition(*piece(p, t, place, np.asarray))
+        found = condition(*piece(p, t, place, np.asarray))
         here = int(np.count_nonzero(found))
         count, size = count + here, size + found.size
         if first is None and here:
@@ -1182,7 +1175,7 @@ class Operand:
 def operand(name: str, value: ArrayLike) -> Operand:
     refuse_masked("explain", name, value)
     array: Array = as_array(value, "explain", name)
-    if array.dtype.kind not in "biu" and not is_kernel_float(array) and array.dtype.name != "bfloat16":
+    if array.dtype.kind not in "biu" and not is_kernel_float(array):
         raw = "; bfloat16 read from a file is .view(ml_dtypes.bfloat16)" if array.dtype.str == "|V2" else ""
         text = "; labels have to be integer codes" if array.dtype.kind in "OUST" else ""
         raise TypeError(
@@ -1486,7 +1479,7 @@ def explain_same_shape(x: Operand, t: Operand, wanted: int | None, progress: Pro
     notes: list[str] = []
     longer = [a for a in (*range(1, ndim), 0) if shape[a] > 1] if shape[place] == 1 else []
     for a in longer if wanted is None else ():
-        if x.is_settled(a, of_parts=True) or t.is_settled(a, of_parts=True):
+        if any(side.is_settled(a, of_parts=True) for side in (x, t)):
             place, longer = a, []
             notes.append(f"The last axis has length 1 and rows sum to 1 along axis {a}: give axis={a}.")
             break
@@ -1567,15 +1560,12 @@ def explain_dense(
     binary = Binary(x, t, x.is_unit)
     if binary.lone and q.kind == "one_hot":
         alternatives.append(binary.alternative("one number a row, each with a target of 0 or 1"))
-    for kind in kx[1:]:
-        other = x.side(kind, True)
-        alternatives.append(alternative(both_say(other, q), other, q))
-    for kind in kt[1:]:
-        if kind.kind == "binary_probs":
+    others = [(x.side(kind, True), q) for kind in kx[1:]] + [(p, t.side(kind, False)) for kind in kt[1:]]
+    for first, second in others:
+        if second.kind == "binary_probs":
             alternatives.append(binary.alternative(f"{t.name} holds a probability for each class on its own"))
         else:
-            other = t.side(kind, False)
-            alternatives.append(alternative(both_say(p, other), p, other))
+            alternatives.append(alternative(both_say(first, second), first, second))
     return explained_kl(p, q, notes, alternatives, progress)
 
 
