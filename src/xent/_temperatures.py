@@ -64,12 +64,6 @@ def _apart(x: Array, y: Array, counts: Array) -> tuple[Array, Array]:
     return y - y.max(axis=-1, keepdims=True), np.where(counts, d, 0.0)
 
 
-def _spread(values: Array, counts: Array) -> Array:
-    most = np.where(counts, values, -np.inf).max(axis=-1, initial=-np.inf)
-    least = np.where(counts, values, np.inf).min(axis=-1, initial=np.inf)
-    return np.asarray(most - least)
-
-
 def _psi(s: Array) -> Array:
     """2 (exp(s) - 1 - s) / s^2."""
     near = np.abs(s) < 1.0
@@ -98,8 +92,9 @@ class Warm:
             for where, x, y, counts in rows.chunks(self._warm):
                 t = self._temperature[where].reshape(-1)
                 _, apart = _apart(x, y, counts)
+                spread = np.where(counts, apart, -np.inf).max(axis=-1) - np.where(counts, apart, np.inf).min(axis=-1)
                 # Not what is infinite or NaN, nor where no class counts: the kernel says what these are.
-                warm = counts.any(axis=-1) & (_spread(apart, counts) <= _MOST_APART * t)
+                warm = counts.any(axis=-1) & (spread <= _MOST_APART * t)
                 self._warm[where] = warm if rows.batch else warm[0]
 
     def left_over(self, real: type[np.floating[Any]]) -> tuple[Array, Array]:
