@@ -953,14 +953,13 @@ def places_where(p: Side, t: Side, condition: Callable[[Side, Side], Array]) -> 
         here = int(np.count_nonzero(found))
         count, size = count + here, size + found.size
         if first is None and here:
-            row, *column = (int(i) for i in np.argwhere(found)[0])
+            row, column = np.argwhere(found)[0]
             at = np.arange(math.prod(batch)).reshape(batch)[place].reshape(-1)
             if t.labels.skip is not None:
                 at = at[t.array[place].reshape(-1) != t.labels.skip]
-            index = [int(i) for i in np.unravel_index(at[row], batch)] if batch else []
-            for i in column:
-                index.insert(p.axis % p.array.ndim, i)
-            first = tuple(index)
+            index = [*np.unravel_index(at[row], batch)] if batch else []
+            index.insert(p.axis % p.array.ndim, column)
+            first = tuple(int(i) for i in index)
     return None if first is None else f"{count} of {size} elements, the first at {first}"
 
 
