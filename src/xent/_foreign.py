@@ -242,14 +242,13 @@ def _of_dask(name: str, operands: Sequence[Any], axis: Any, keepdims: bool, wher
 
 def _chunk(name: str, depth: int, batch: int, has_where: bool, dtype: Any, *blocks: Any) -> Any:
     """The operation on one chunk, whose class axes are whole and last."""
-    blocks_left = list(blocks)
-    where = blocks_left.pop() if has_where else None
-    x = blocks_left[0]
+    x, *rest = blocks
+    where = rest.pop() if has_where else None
     axis = -1 if depth == 1 else tuple(range(-depth, 0))
     # Every axis of the batch, so that labels are never taken for something with a class axis.
-    blocks_left[0] = x[(None,) * (batch + depth - x.ndim)]
+    x = x[(None,) * (batch + depth - x.ndim)]
     try:
-        made = CALLABLES[name](*blocks_left, axis=axis, where=where, dtype=dtype)
+        made = CALLABLES[name](x, *rest, axis=axis, where=where, dtype=dtype)
     except IndexError as error:
         raise IndexError(f"{error} (counted within a chunk of the dask array)") from None
     return tuple(np.asarray(part) for part in made) if isinstance(made, tuple) else np.asarray(made)
