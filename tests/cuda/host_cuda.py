@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 import built
+import capi
 import ml_dtypes
 import numpy as np
 
@@ -50,37 +51,7 @@ def operations():
 OPERATIONS = {row[0]: (i, *row[1:]) for i, row in enumerate(operations())}
 
 
-class View(ctypes.Structure):
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        ("strides", ctypes.POINTER(ctypes.c_ssize_t)),
-        ("class_stride", ctypes.c_ssize_t),
-        ("dtype", ctypes.c_uint8),
-        ("swapped", ctypes.c_uint8),
-    )
-
-
-class Request(ctypes.Structure):
-    _fields_ = (
-        ("struct_size", ctypes.c_size_t),
-        ("op", ctypes.c_int),
-        ("compute", ctypes.c_int),
-        ("ndim", ctypes.c_int),
-        ("shape", ctypes.POINTER(ctypes.c_ssize_t)),
-        ("classes", ctypes.c_ssize_t),
-        *((name, View) for name in ("logits", "target", "value", "out")),
-        *((name, View) for name in ("where", "class_weight", "pos_weight", "sample_weight", "temperature")),
-        ("label_smoothing", ctypes.c_double),
-        ("grad_scale", ctypes.c_double),
-        ("ignore_index", ctypes.c_int64),
-        ("has_ignore_index", ctypes.c_int),
-        ("reduction", ctypes.c_int),
-        ("threads", ctypes.c_int),
-        ("scratch", ctypes.c_void_p),
-        ("scratch_size", ctypes.c_size_t),
-        ("bad_row", ctypes.c_ssize_t),
-        ("bad_label", ctypes.c_int64),
-    )
+Request = capi.structure("xent_request")
 
 
 class Launch(ctypes.Structure):
@@ -218,7 +189,7 @@ class Call:
         point = kind == "POINT"
         rows_last = logits[..., None] if point else np.moveaxis(logits, axis, -1)
         batch, classes = rows_last.shape[:-1], rows_last.shape[-1]
-        r = self.req = Request(struct_size=ctypes.sizeof(Request), op=op, grad_scale=1.0, ndim=len(batch))
+        r = self.req = Request(struct_size=ctypes.sizeof(Request), op=op, grad_scale=1.0, beta=0.5, ndim=len(batch))
         wide = logits.dtype == np.float64 or (target is not None and np.asarray(target).dtype == np.float64)
         r.compute = DTYPE_CODES["F64" if wide else "F32"]
         r.shape = self._longs(batch)
@@ -257,7 +228,7 @@ class Call:
                 self.out = Guarded(logits.shape, dtype, misalign=misalign, like=logits.strides)
                 array = self.out.array[..., None] if point else np.moveaxis(self.out.array, axis, -1)
                 self._view("out", array, len(batch))
-        for option in ("label_smoothing", "grad_scale"):
+        for option in ("label_smoothing", "grad_scale", "beta"):
             setattr(r, option, options.pop(option, getattr(r, option)))
         ignored = options.pop("ignore_index", None)
         if ignored is not None:
@@ -267,7 +238,7 @@ class Call:
     def _longs(self, numbers):
         array = (ctypes.c_ssize_t * max(len(numbers), 1))(*numbers)
         self.keep.append(array)
-        return ctypes.cast(array, ctypes.POINTER(ctypes.c_ssize_t))
+        return ctypes.addressof(array)
 
     def _view(self, field, array, ndim):
         view = getattr(self.req, field)

@@ -82,7 +82,7 @@ class Face:
         """What xent.losses hands to the CPU's kernels."""
         logits, target = np.asarray(logits), np.asarray(target)
         options = {"class_weight": given.weight, "reduction": given.reduction.replace("terms", "none")}
-        for option in ("dtype", "pos_weight", "label_smoothing", "ignore_index"):
+        for option in ("dtype", "pos_weight", "label_smoothing", "beta", "ignore_index"):
             options[option] = getattr(given, option)
         if given.where is not None:
             options["where"] = np.moveaxis(np.broadcast_to(given.where, logits.shape), given.axis, -1)

@@ -4,6 +4,7 @@ This shows the algebra, the tails, the synchronisation and the C ABI. It does no
 (its approximations of exp2 and of the reciprocal), nor how fast it is.
 """
 
+import ctypes
 import inspect
 import itertools
 import os
@@ -27,6 +28,7 @@ from test_accuracy import (  # noqa: F401
     test_confident_rows_keep_their_digits,
     test_extreme_magnitudes,
     test_issue_example,
+    test_js_of_a_beta_and_near_rows,
     test_js_of_long_near_rows,
     test_js_of_shifted_rows_is_0,
     test_kl_is_never_negative,
@@ -44,8 +46,13 @@ from test_edges import (  # noqa: F401
     test_unnormalised_targets,
 )
 from test_losses import (  # noqa: F401
+    test_confident_classes_keep_the_hessians_digits,
     test_js_div_is_bounded_and_symmetric,
+    test_js_div_of_a_beta,
     test_js_div_of_nearly_equal_rows,
+    test_js_divs_limits,
+    test_the_gradient_of_the_target,
+    test_the_hessian_is_the_gradients_derivative,
     test_weights_that_floats_do_not_hold,
     test_what_weighs_nothing_adds_nothing,
 )
@@ -840,6 +847,10 @@ def set_field(path, value):
     return change
 
 
+def shift_rows(call):
+    ctypes.c_ssize_t.from_address(call.req.logits.strides).value = 3 * 4 + 2
+
+
 REFUSED = {
     "an old request": (set_field("req.struct_size", 8), "ERR_OPTION"),
     "no such operation": (set_field("req.op", 1000), "ERR_OP"),
@@ -860,7 +871,8 @@ REFUSED = {
     "no value": (set_field("req.value.data", None), "ERR_NULL"),
     "no out": (set_field("req.out.data", None), "ERR_NULL"),
     "half an element off": (lambda c: setattr(c.req.logits, "data", c.req.logits.data + 2), "ERR_OPTION"),
-    "rows half an element off": (lambda c: c.req.logits.strides.__setitem__(0, 3 * 4 + 2), "ERR_OPTION"),
+    "rows half an element off": (shift_rows, "ERR_OPTION"),
+    "a beta of 1": (set_field("req.beta", 1.0), "ERR_OPTION"),
     "smoothing above 1": (set_field("req.label_smoothing", 1.5), "ERR_OPTION"),
     "smoothing that is no number": (set_field("req.label_smoothing", float("nan")), "ERR_OPTION"),
     "an unknown reduction": (set_field("req.reduction", 9), "ERR_REDUCTION"),
