@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <climits>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,18 +24,15 @@ using Extents = std::vector<ptrdiff_t>;
 struct Dtype {
     xent_dtype id; /* XENT_NO_DTYPE: one that no operation takes */
     std::string name;
-    ptrdiff_t size;
-    std::string typestr; /* "": __cuda_array_interface__ has none */
-};
-
-struct KnownDtype {
-    xent_dtype id;
-    const char *name;
     dlpack::DataType dlpack;
-    const char *typestr;
+    std::string typestr; /* "": __cuda_array_interface__ has none */
+
+    ptrdiff_t size() const {
+        return dlpack.bits / 8;
+    }
 };
 
-constexpr KnownDtype KNOWN_DTYPES[] = {
+inline const Dtype KNOWN_DTYPES[] = {
     {XENT_F16, "float16", {dlpack::FLOAT, 16, 1}, "<f2"}, {XENT_BF16, "bfloat16", {dlpack::BFLOAT, 16, 1}, ""},
     {XENT_F32, "float32", {dlpack::FLOAT, 32, 1}, "<f4"}, {XENT_F64, "float64", {dlpack::FLOAT, 64, 1}, "<f8"},
     {XENT_BOOL, "bool", {dlpack::BOOL, 8, 1}, "|b1"},     {XENT_I8, "int8", {dlpack::INT, 8, 1}, "|i1"},
@@ -44,44 +42,24 @@ constexpr KnownDtype KNOWN_DTYPES[] = {
     {XENT_U64, "uint64", {dlpack::UINT, 64, 1}, "<u8"},
 };
 
-inline Dtype dtype_of(const KnownDtype &known) {
-    return {known.id, known.name, known.dlpack.bits / 8, known.typestr};
-}
-
-inline const KnownDtype &known_dtype(xent_dtype id) {
-    return *std::find_if(std::begin(KNOWN_DTYPES), std::end(KNOWN_DTYPES), [=](auto &k) { return k.id == id; });
-}
-
-inline Dtype dtype_named(const std::string &name) {
-    for (const KnownDtype &known : KNOWN_DTYPES)
-        if (name == known.name)
-            return dtype_of(known);
-    return {XENT_NO_DTYPE, name, 1, ""};
+/* The dtype of which something is true, or NULL. */
+template <class F> const Dtype *find_dtype(F is_it) {
+    const Dtype *found = std::find_if(std::begin(KNOWN_DTYPES), std::end(KNOWN_DTYPES), is_it);
+    return found != std::end(KNOWN_DTYPES) ? found : nullptr;
 }
 
 inline Dtype dtype_of(dlpack::DataType type) {
-    for (const KnownDtype &known : KNOWN_DTYPES)
-        if (known.dlpack.code == type.code && known.dlpack.bits == type.bits)
-            return dtype_of(known);
-    const std::string bits = std::to_string(type.bits);
+    const auto is_it = [&](auto &known) { return known.dlpack.code == type.code && known.dlpack.bits == type.bits; };
+    if (const Dtype *known = find_dtype(is_it))
+        return *known;
+    const std::string code = std::to_string(type.code), bits = std::to_string(type.bits);
     return {XENT_NO_DTYPE,
-            type.code == dlpack::COMPLEX ? "complex" + bits
-                                         : "of DLPack's type code " + std::to_string(type.code) + ", " + bits + " bits",
-            type.bits / 8, ""};
+            type.code == dlpack::COMPLEX ? "complex" + bits : "of DLPack's type code " + code + ", " + bits + " bits",
+            type, ""};
 }
 
 inline py::tuple as_tuple(const Extents &extents) {
-    py::tuple result(extents.size());
-    for (size_t d = 0; d < extents.size(); d++)
-        result[d] = extents[d];
-    return result;
-}
-
-inline ptrdiff_t size_of(const Extents &shape) {
-    ptrdiff_t n = 1;
-    for (ptrdiff_t extent : shape)
-        n *= extent;
-    return n;
+    return py::cast(extents);
 }
 
 inline ptrdiff_t times(ptrdiff_t a, ptrdiff_t b) {
@@ -101,17 +79,18 @@ inline Extents compact(const Extents &shape, ptrdiff_t itemsize) {
     return strides;
 }
 
-/* Offsets to its elements are numbers, whatever a producer says. */
-inline void check_extent(const Extents &shape, const Extents &strides, ptrdiff_t itemsize) {
-    ptrdiff_t elements = itemsize, reach = itemsize;
+/* Offsets to its elements are numbers, whatever a producer says. Returns the elements' bytes. */
+inline ptrdiff_t check_extent(const Extents &shape, const Extents &strides, ptrdiff_t itemsize) {
+    ptrdiff_t bytes = itemsize, reach = itemsize;
     for (size_t d = 0; d < shape.size(); d++) {
         if (shape[d] == 0)
-            return;
-        elements = times(elements, shape[d]);
+            return 0;
+        bytes = times(bytes, shape[d]);
         const ptrdiff_t step = times(shape[d] - 1, strides[d]);
         if (step == PTRDIFF_MIN || __builtin_add_overflow(reach, step < 0 ? -step : step, &reach))
             throw py::buffer_error("an array whose shape and strides reach beyond all memory");
     }
+    return bytes;
 }
 
 struct Array {
@@ -132,7 +111,7 @@ struct Array {
      * whether it is read-only. Valid as long as this is. */
     py::tuple fields() const {
         return py::make_tuple(reinterpret_cast<uintptr_t>(data), reinterpret_cast<uintptr_t>(shape.data()),
-                              reinterpret_cast<uintptr_t>(strides.data()), dtype.size, ndim(), int(dtype.id), device,
+                              reinterpret_cast<uintptr_t>(strides.data()), dtype.size(), ndim(), int(dtype.id), device,
                               read_only);
     }
 };
@@ -167,10 +146,10 @@ inline Array from_dlpack(py::handle producer, int64_t stream, const std::string 
     a.shape.assign(t.shape, t.shape + t.ndim);
     if (t.strides)
         for (int32_t d = 0; d < t.ndim; d++)
-            a.strides.push_back(times(static_cast<ptrdiff_t>(t.strides[d]), a.dtype.size));
+            a.strides.push_back(times(static_cast<ptrdiff_t>(t.strides[d]), a.dtype.size()));
     else
-        a.strides = compact(a.shape, a.dtype.size);
-    check_extent(a.shape, a.strides, a.dtype.size);
+        a.strides = compact(a.shape, a.dtype.size());
+    check_extent(a.shape, a.strides, a.dtype.size());
     a.data = t.data ? static_cast<char *>(t.data) + t.byte_offset : nullptr;
     return a;
 }
@@ -185,12 +164,14 @@ inline Array from_interface(py::handle producer, int64_t stream, const std::stri
         throw py::buffer_error(who + " has a mask in its __cuda_array_interface__; pass `where` instead");
     Array a;
     const auto typestr = dict["typestr"].cast<std::string>();
-    a.dtype = {XENT_NO_DTYPE, typestr, 0, typestr};
-    for (const KnownDtype &known : KNOWN_DTYPES)
-        if (typestr.size() > 1 && typestr.substr(1) == known.typestr + (*known.typestr != 0) && typestr[0] != '>')
-            a.dtype = dtype_of(known);
-    if (a.dtype.id == XENT_NO_DTYPE)
+    /* Whatever it says of the order, but for '>'. */
+    const auto is_it = [&](auto &known) {
+        return typestr.size() > 1 && typestr[0] != '>' && known.typestr == known.typestr[0] + typestr.substr(1);
+    };
+    const Dtype *known = find_dtype(is_it);
+    if (!known)
         throw py::type_error(who + " of dtype " + typestr + " is not supported on a GPU");
+    a.dtype = *known;
     a.shape = dict["shape"].cast<Extents>();
     for (ptrdiff_t extent : a.shape)
         if (extent < 0)
@@ -198,11 +179,11 @@ inline Array from_interface(py::handle producer, int64_t stream, const std::stri
     if (dict.contains("strides") && !dict["strides"].is_none())
         a.strides = dict["strides"].cast<Extents>();
     else
-        a.strides = compact(a.shape, a.dtype.size);
+        a.strides = compact(a.shape, a.dtype.size());
     if (a.strides.size() != a.shape.size())
         throw py::buffer_error(who + ": its __cuda_array_interface__ has " + std::to_string(a.strides.size()) +
                                " strides for " + std::to_string(a.shape.size()) + " dimensions");
-    check_extent(a.shape, a.strides, a.dtype.size);
+    check_extent(a.shape, a.strides, a.dtype.size());
     const auto data = dict["data"].cast<py::tuple>();
     a.data = reinterpret_cast<char *>(data[0].cast<uintptr_t>());
     a.read_only = data[1].cast<bool>();
@@ -251,13 +232,12 @@ inline Array import_array(py::handle producer, int64_t stream, const std::string
 /* A stream of the module's own on each device, to give memory back on: the streams that it was used on may be gone. */
 inline int64_t undertaker(int device) {
     static std::mutex mutex;
-    static std::vector<cudaStream_t> streams;
+    static std::map<int, cudaStream_t> streams;
     std::lock_guard<std::mutex> lock(mutex);
-    if (streams.size() <= static_cast<size_t>(device))
-        streams.resize(static_cast<size_t>(device) + 1);
-    if (!streams[device])
-        runtime::check(cudaStreamCreateWithFlags(&streams[device], cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
-    return static_cast<int64_t>(reinterpret_cast<intptr_t>(streams[device]));
+    cudaStream_t &stream = streams[device];
+    if (!stream)
+        runtime::check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+    return static_cast<int64_t>(reinterpret_cast<intptr_t>(stream));
 }
 
 /* Memory from CUDA's own pool. It is given back behind what made it and behind the streams it was handed out to. */
@@ -332,12 +312,13 @@ class Owned {
 
   public:
     Owned(const Extents &shape, const std::string &dtype, int device, int64_t stream) {
-        array.dtype = dtype_named(dtype);
+        const Dtype *known = find_dtype([&](auto &each) { return each.name == dtype; });
+        array.dtype = known ? *known : Dtype{XENT_NO_DTYPE, dtype, {dlpack::UINT, 8, 1}, ""};
         array.device = device;
         array.shape = shape;
-        array.strides = compact(shape, array.dtype.size);
-        check_extent(shape, array.strides, array.dtype.size);
-        memory = std::make_shared<Memory>(device, static_cast<size_t>(size_of(shape) * array.dtype.size), stream);
+        array.strides = compact(shape, array.dtype.size());
+        const ptrdiff_t bytes = check_extent(shape, array.strides, array.dtype.size());
+        memory = std::make_shared<Memory>(device, static_cast<size_t>(bytes), stream);
         array.data = memory->data();
         array.owner = memory;
     }
@@ -379,14 +360,10 @@ class Owned {
             memory->hand_to_anybody();
         std::vector<int64_t> shape(array.shape.begin(), array.shape.end()), strides;
         for (ptrdiff_t step : array.strides)
-            strides.push_back(step / array.dtype.size);
-        const dlpack::Tensor tensor{array.data,
-                                    {dlpack::CUDA, array.device},
-                                    array.ndim(),
-                                    known_dtype(array.dtype.id).dlpack,
-                                    shape.data(),
-                                    strides.data(),
-                                    0};
+            strides.push_back(step / array.dtype.size());
+        const dlpack::Tensor tensor{
+            array.data, {dlpack::CUDA, array.device}, array.ndim(), array.dtype.dlpack, shape.data(), strides.data(),
+            0};
         const bool versioned = !max_version.is_none() && max_version.cast<py::tuple>()[0].cast<uint32_t>() >= 1;
         return versioned ? dlpack::make<dlpack::ManagedVersioned>(tensor, memory)
                          : dlpack::make<dlpack::Managed>(tensor, memory);

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <type_traits>
 
 #include <pybind11/pybind11.h>
 
@@ -48,13 +49,16 @@ struct Tensor {
     uint64_t byte_offset;
 };
 
+/* Of either kind: what a capsule that holds one is named, and that of one which was taken. */
 struct Managed {
+    static constexpr const char *FRESH = "dltensor", *USED = "used_dltensor";
     Tensor tensor;
     void *manager;
     void (*deleter)(Managed *);
 };
 
 struct ManagedVersioned {
+    static constexpr const char *FRESH = "dltensor_versioned", *USED = "used_dltensor_versioned";
     Version version;
     void *manager;
     void (*deleter)(ManagedVersioned *);
@@ -69,13 +73,7 @@ static_assert(sizeof(Managed) == 64 && offsetof(Managed, manager) == 48 && offse
 static_assert(sizeof(ManagedVersioned) == 80 && offsetof(ManagedVersioned, manager) == 8 &&
               offsetof(ManagedVersioned, flags) == 24 && offsetof(ManagedVersioned, tensor) == 32);
 
-template <class M> struct Names;
-template <> struct Names<Managed> {
-    static constexpr const char *fresh = "dltensor", *used = "used_dltensor";
-};
-template <> struct Names<ManagedVersioned> {
-    static constexpr const char *fresh = "dltensor_versioned", *used = "used_dltensor_versioned";
-};
+template <class M> constexpr bool HAS_VERSION = std::is_same_v<M, ManagedVersioned>;
 
 /* A tensor whose capsule we have used: to be freed when the last who needs it is gone. */
 struct Taken {
@@ -91,24 +89,6 @@ template <class M> void release(M *managed) {
     py::gil_scoped_acquire gil;
     py::error_scope keep;
     managed->deleter(managed);
-}
-
-inline uint64_t flags_of(const Managed *) {
-    return 0;
-}
-
-inline uint64_t flags_of(const ManagedVersioned *managed) {
-    return managed->flags;
-}
-
-inline void check_version(const Managed *) {
-}
-
-inline void check_version(const ManagedVersioned *managed) {
-    if (managed->version.major != MAJOR)
-        throw py::buffer_error("a DLPack tensor of version " + std::to_string(managed->version.major) + "." +
-                               std::to_string(managed->version.minor) + " cannot be read; version " +
-                               std::to_string(MAJOR) + " and the unversioned one can");
 }
 
 inline std::string words(Device device) {
@@ -139,24 +119,30 @@ inline void check(const Tensor &t, Device promised) {
 }
 
 template <class M> Taken take_as(PyObject *capsule, Device promised) {
-    auto *managed = static_cast<M *>(PyCapsule_GetPointer(capsule, Names<M>::fresh));
+    auto *managed = static_cast<M *>(PyCapsule_GetPointer(capsule, M::FRESH));
+    bool read_only = false;
     if (!managed)
         throw py::error_already_set();
-    check_version(managed);
-    const Tensor &tensor = managed->tensor;
-    check(tensor, promised);
-    if (PyCapsule_SetName(capsule, Names<M>::used) != 0)
+    if constexpr (HAS_VERSION<M>) {
+        const Version &version = managed->version;
+        if (version.major != MAJOR)
+            throw py::buffer_error("a DLPack tensor of version " + std::to_string(version.major) + "." +
+                                   std::to_string(version.minor) + " cannot be read; version " + std::to_string(MAJOR) +
+                                   " and the unversioned one can");
+        read_only = (managed->flags & READ_ONLY) != 0;
+    }
+    check(managed->tensor, promised);
+    if (PyCapsule_SetName(capsule, M::USED) != 0)
         throw py::error_already_set();
-    return {tensor, (flags_of(managed) & READ_ONLY) != 0,
-            std::shared_ptr<void>(managed, [](void *m) { release(static_cast<M *>(m)); })};
+    return {managed->tensor, read_only, std::shared_ptr<void>(managed, release<M>)};
 }
 
 /* The tensor in a fresh capsule; BufferError for anything else. */
 inline Taken take(py::handle capsule, Device promised) {
     PyObject *c = capsule.ptr();
-    if (PyCapsule_IsValid(c, Names<ManagedVersioned>::fresh))
+    if (PyCapsule_IsValid(c, ManagedVersioned::FRESH))
         return take_as<ManagedVersioned>(c, promised);
-    if (PyCapsule_IsValid(c, Names<Managed>::fresh))
+    if (PyCapsule_IsValid(c, Managed::FRESH))
         return take_as<Managed>(c, promised);
     if (!PyCapsule_CheckExact(c))
         throw py::buffer_error("__dlpack__ returned no capsule but " + std::string(py::str(py::type::of(capsule))));
@@ -190,14 +176,6 @@ template <class M> struct Parcel {
     std::unique_ptr<int64_t[]> extents;
 };
 
-inline void stamp(Managed *) {
-}
-
-inline void stamp(ManagedVersioned *managed) {
-    managed->version = {MAJOR, MINOR};
-    managed->flags = 0;
-}
-
 /* A capsule of its name; whoever renames it must call the deleter, else its destructor does. The deleter may be called by any
  * thread, with or without the GIL. */
 template <class M> py::capsule make(const Tensor &tensor, std::shared_ptr<void> memory) {
@@ -212,11 +190,12 @@ template <class M> py::capsule make(const Tensor &tensor, std::shared_ptr<void> 
     parcel->managed.tensor.strides = parcel->extents.get() + n;
     parcel->managed.manager = parcel.get();
     parcel->managed.deleter = [](M *managed) { delete static_cast<Parcel<M> *>(managed->manager); };
-    stamp(&parcel->managed);
-    PyObject *capsule = PyCapsule_New(&parcel->managed, Names<M>::fresh, [](PyObject *c) {
-        if (!PyCapsule_IsValid(c, Names<M>::fresh))
+    if constexpr (HAS_VERSION<M>)
+        parcel->managed.version = {MAJOR, MINOR};
+    PyObject *capsule = PyCapsule_New(&parcel->managed, M::FRESH, [](PyObject *c) {
+        if (!PyCapsule_IsValid(c, M::FRESH))
             return; /* somebody took it */
-        auto *managed = static_cast<M *>(PyCapsule_GetPointer(c, Names<M>::fresh));
+        auto *managed = static_cast<M *>(PyCapsule_GetPointer(c, M::FRESH));
         managed->deleter(managed);
     });
     if (!capsule)

@@ -13,8 +13,10 @@ namespace {
 /* Never destroyed: what waits at the process's end belongs to libraries that are no longer there. */
 runtime::Waiting &waiting = *new runtime::Waiting;
 
-[[noreturn]] void fail(xent_status status, const std::string &caller) {
+void check(xent_status status, const std::string &caller) {
     switch (status) {
+    case XENT_OK:
+        return;
     case XENT_ERR_CUDA:
     case XENT_ERR_DEVICE:
         throw std::runtime_error(caller + ": " + xent_cuda_error());
@@ -35,6 +37,12 @@ runtime::Waiting &waiting = *new runtime::Waiting;
     }
 }
 
+/* Others may run meanwhile. */
+template <class F> xent_status without_gil(F call) {
+    py::gil_scoped_release others;
+    return call();
+}
+
 /* What a request runs on. */
 struct Launch : xent_cuda_launch {
     Launch(int device, int64_t stream, uintptr_t workspace, size_t workspace_size) {
@@ -52,47 +60,26 @@ const xent_request *request_at(uintptr_t address) {
 
 size_t workspace_size(uintptr_t request, int device, const std::string &caller) {
     size_t size = 0;
-    const xent_status status = xent_cuda_workspace_size(request_at(request), device, &size);
-    if (status != XENT_OK)
-        fail(status, caller);
+    check(xent_cuda_workspace_size(request_at(request), device, &size), caller);
     return size;
 }
 
 void run(uintptr_t request, const Launch &launch, const std::string &caller) {
-    xent_status status;
-    {
-        py::gil_scoped_release others;
-        runtime::OnDevice guard(launch.device);
-        status = xent_cuda_run(request_at(request), &launch);
-    }
-    if (status != XENT_OK)
-        fail(status, caller);
+    check(without_gil([&] { return xent_cuda_run(request_at(request), &launch); }), caller);
 }
 
 /* Waits for the stream: (row, label) of the first label out of range, or None. */
 py::object bad_label(const Launch &launch, const std::string &caller) {
     int64_t row = 0, label = 0;
-    xent_status status;
-    {
-        py::gil_scoped_release others;
-        runtime::OnDevice guard(launch.device);
-        status = xent_cuda_check_labels(&launch, &row, &label);
-    }
+    const xent_status status = without_gil([&] { return xent_cuda_check_labels(&launch, &row, &label); });
     if (status == XENT_ERR_LABEL)
         return py::make_tuple(row, label);
-    if (status != XENT_OK)
-        fail(status, caller);
+    check(status, caller);
     return py::none();
 }
 
 void prepare(int device) {
-    xent_status status;
-    {
-        py::gil_scoped_release others;
-        status = xent_cuda_prepare(device);
-    }
-    if (status != XENT_OK)
-        fail(status, "prepare");
+    check(without_gil([&] { return xent_cuda_prepare(device); }), "prepare");
 }
 
 py::tuple device_count() {
@@ -104,9 +91,7 @@ py::tuple device_count() {
 py::dict device_info(int device) {
     xent_cuda_device info{};
     info.struct_size = sizeof info;
-    const xent_status status = xent_cuda_device_info(device, &info);
-    if (status != XENT_OK)
-        fail(status, "device_info");
+    check(xent_cuda_device_info(device, &info), "device_info");
     py::dict dict;
     dict["name"] = info.name;
     dict["capability"] = py::make_tuple(info.major, info.minor);

@@ -14,6 +14,7 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -76,37 +77,34 @@ inline bool is_capturing(int64_t stream) {
 }
 
 class Event {
-    cudaEvent_t event = nullptr;
+    struct Destroy {
+        void operator()(cudaEvent_t event) const {
+            cudaEventDestroy(event); /* CUDA waits with that until it has happened */
+        }
+    };
+    std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, Destroy> event;
 
   public:
     Event() {
-        check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
-    }
-    Event(Event &&other) noexcept : event(std::exchange(other.event, nullptr)) {
-    }
-    Event &operator=(Event &&other) noexcept {
-        std::swap(event, other.event);
-        return *this;
-    }
-    ~Event() {
-        if (event)
-            cudaEventDestroy(event); /* CUDA waits with that until it has happened */
+        cudaEvent_t created = nullptr;
+        check(cudaEventCreateWithFlags(&created, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+        event.reset(created);
     }
     void record(int64_t stream) {
-        check(cudaEventRecord(event, handle(stream)), "cudaEventRecord");
+        check(cudaEventRecord(event.get(), handle(stream)), "cudaEventRecord");
     }
     void hold_back(int64_t stream) const {
-        check(cudaStreamWaitEvent(handle(stream), event, 0), "cudaStreamWaitEvent");
+        check(cudaStreamWaitEvent(handle(stream), event.get(), 0), "cudaStreamWaitEvent");
     }
     /* After an error nothing runs any more that could still read: that counts as passed. */
     bool passed() const {
-        const cudaError_t status = cudaEventQuery(event);
+        const cudaError_t status = cudaEventQuery(event.get());
         if (status != cudaSuccess)
             cudaGetLastError();
         return status != cudaErrorNotReady;
     }
     void wait() const {
-        if (cudaEventSynchronize(event) != cudaSuccess)
+        if (cudaEventSynchronize(event.get()) != cudaSuccess)
             cudaGetLastError();
     }
 };
