@@ -104,44 +104,44 @@ static xent_status copy_here(void *to, const void *from, size_t bytes, void *str
 #endif
 
 /* ---- a job ---- */
-static operand operand_of(const xent_view &v, bool used, int64_t classes) {
-    operand o = {};
-    if (!used)
-        return o;
-    o.data = static_cast<char *>(v.data);
-    o.dtype = v.dtype;
-    o.size = xent_dtype_size(v.dtype);
-    o.cs = classes > 1 ? v.class_stride : o.size; /* of one class a stride means nothing */
-    return o;
-}
-
-/* Neighbouring batch dimensions that every operand steps through evenly become one. */
-static xent_status set_batch(const xent_request *req, bool value_rows, bool out_rows, job *j) {
+/* The operands; and neighbouring batch dimensions that every operand steps through evenly become one. */
+static xent_status set_operands(const xent_request *req, const op_entry &op, job *j) {
+    const bool value_rows = op.value != VALUE_NONE && req->reduction == XENT_NONE;
     const struct {
         operand *o;
-        const ptrdiff_t *strides;
-    } all[] = {{&j->x, req->logits.strides},
-               {&j->t, req->target.strides},
-               {&j->value, value_rows ? req->value.strides : nullptr},
-               {&j->out, out_rows ? req->out.strides : nullptr},
-               {&j->where, req->where.strides},
-               {&j->weight, req->sample_weight.strides},
-               {&j->temperature, req->temperature.strides}};
-    j->ndim = 0;
+        const xent_view &view;
+        bool used, per_row, has_classes;
+    } all[] = {{&j->x, req->logits, true, true, true},
+               {&j->t, req->target, op.target != XENT_TARGET_NONE, true, true},
+               {&j->value, req->value, value_rows, true, false},
+               {&j->out, req->out, op.emit != EMIT_NONE, req->reduction != XENT_PER_CLASS, true},
+               {&j->where, req->where, true, true, true},
+               {&j->weight, req->sample_weight, true, true, false},
+               {&j->temperature, req->temperature, true, true, false},
+               {&j->class_weight, req->class_weight, true, false, true},
+               {&j->pos_weight, req->pos_weight, true, false, true}};
+    for (const auto &a : all)
+        if (a.used) {
+            a.o->data = static_cast<char *>(a.view.data);
+            a.o->dtype = a.view.dtype;
+            a.o->size = xent_dtype_size(a.view.dtype);
+            /* of one class a stride means nothing */
+            a.o->cs = a.has_classes && j->classes > 1 ? a.view.class_stride : a.o->size;
+        }
     for (int d = 0; d < req->ndim; d++) {
         if (req->shape[d] == 1)
             continue;
         const int last = j->ndim - 1;
         bool join = j->ndim > 0;
         for (const auto &a : all)
-            if (join && a.o->data && a.strides)
-                join = a.o->rs[last] == a.strides[d] * req->shape[d];
+            if (join && a.o->data && a.per_row)
+                join = a.o->rs[last] == a.view.strides[d] * req->shape[d];
         const int at = join ? last : j->ndim;
         if (at >= MAX_NDIM)
             return XENT_ERR_SHAPE;
         j->shape[at] = join ? j->shape[at] * req->shape[d] : req->shape[d];
         for (const auto &a : all)
-            a.o->rs[at] = a.o->data && a.strides ? a.strides[d] : 0;
+            a.o->rs[at] = a.o->data && a.per_row ? a.view.strides[d] : 0;
         j->ndim = at + 1;
     }
     return XENT_OK;
@@ -186,24 +186,13 @@ static xent_status prepare(const xent_request *req, int device, prepared *out) {
     if (s != XENT_OK)
         return s;
     const op_entry &op = ops[req->op];
-    const bool has_value = op.value != VALUE_NONE, has_emit = op.emit != EMIT_NONE;
     job &j = out->j;
     j = job();
-    const bool value_rows = req->reduction == XENT_NONE, per_class = req->reduction == XENT_PER_CLASS;
     j.rows = 1;
     for (int d = 0; d < req->ndim; d++)
         j.rows *= req->shape[d];
     j.classes = req->classes;
-    j.x = operand_of(req->logits, true, j.classes);
-    j.t = operand_of(req->target, op.target != XENT_TARGET_NONE, j.classes);
-    j.value = operand_of(req->value, has_value && value_rows, 1);
-    j.out = operand_of(req->out, has_emit, j.classes);
-    j.where = operand_of(req->where, true, j.classes);
-    j.weight = operand_of(req->sample_weight, true, 1);
-    j.temperature = operand_of(req->temperature, true, 1);
-    j.class_weight = operand_of(req->class_weight, true, j.classes);
-    j.pos_weight = operand_of(req->pos_weight, true, j.classes);
-    s = set_batch(req, value_rows, !per_class, &j);
+    s = set_operands(req, op, &j);
     if (s != XENT_OK)
         return s;
     for (int d = 0; d < j.ndim; d++)
@@ -225,12 +214,13 @@ static xent_status prepare(const xent_request *req, int device, prepared *out) {
     const bool reads_x = folds || op.target == XENT_TARGET_POINT;
     const bool reads_t = reads_target(op) && !j.has_labels;
     const operand none = {};
-    const operand &x = reads_x ? j.x : none, &t = reads_t ? j.t : none, &o = per_class ? none : j.out;
+    const operand &x = reads_x ? j.x : none, &t = reads_t ? j.t : none;
+    const operand &o = req->reduction == XENT_PER_CLASS ? none : j.out;
     /* Quick arithmetic, where all that is as long as a row has 16 bits. */
     int stored = req->compute;
     const int half = req->logits.dtype;
     if (stored == XENT_F32 && (half == XENT_F16 || half == XENT_BF16) && is_native(x, half) && is_native(t, half) &&
-        is_native(has_emit ? j.out : none, half))
+        is_native(j.out, half))
         stored = half;
     const bool by_class = op.target == XENT_TARGET_PROBS && (j.has_labels || j.smooths || j.class_weight.data);
     const bool simple = !j.where.data && !by_class && !j.pos_weight.data && is_native(x, stored) &&
@@ -271,11 +261,21 @@ static xent_status prepare(const xent_request *req, int device, prepared *out) {
 }
 
 /* ---- launches ---- */
-static xent_status launch_rows(const prepared &r, regime which, mode_kind mode, int64_t blocks, void *stream) {
-    job j = r.j;
-    j.mode = mode;
-    return r.kernels->at[which].launch(j, blocks, stream);
-}
+/* A request's kernels, queued in order; none after one that failed. */
+struct queue {
+    prepared &r;
+    void *stream;
+    xent_status status;
+
+    template <class ARGS> void launch(const kernel<ARGS> &k, const ARGS &a, int64_t blocks) {
+        if (status == XENT_OK)
+            status = k.launch(a, blocks, stream);
+    }
+    void launch_rows(regime which, mode_kind mode, int64_t blocks) {
+        r.j.mode = mode;
+        launch(r.kernels->at[which], r.j, blocks);
+    }
+};
 
 static int64_t ceil_div(int64_t a, int64_t b) {
     const int64_t n = a / b + (a % b != 0);
@@ -283,97 +283,84 @@ static int64_t ceil_div(int64_t a, int64_t b) {
 }
 
 /* Numbers in two parts, one a row, to one. */
-static xent_status add_rows(const prepared &r, void *partials, void *to, int dtype, const void *divisor, void *stream) {
-    sum_args a = {};
-    a.from = r.j.values;
-    a.count = r.j.rows;
-    a.to = partials;
-    xent_status s = r.common->add_up(a, r.p.sum_blocks, stream);
-    if (s != XENT_OK)
-        return s;
-    a.from = partials;
-    a.count = r.p.sum_blocks;
-    a.to = to;
-    a.dtype = dtype;
-    a.divisor = divisor;
-    a.by = r.j.divisor;
-    return r.common->add_up(a, 1, stream);
+static void add_rows(queue &q, void *partials, void *to, int dtype, const void *divisor) {
+    const prepared &r = q.r;
+    q.launch(r.common->add_up, {r.j.values, r.j.rows, partials, XENT_NO_DTYPE, nullptr, 0.0}, r.p.sum_blocks);
+    q.launch(r.common->add_up, {partials, r.p.sum_blocks, to, dtype, divisor, r.j.divisor}, 1);
 }
 
-static xent_status queue_rows(const prepared &r, void *stream) {
-    const bool per_class = r.p.per_class, js = r.op->reduce == REDUCE_JS;
-    if (!r.p.split)
-        return launch_rows(r, r.p.rows, per_class ? MODE_RESULTS : MODE_ALL, r.p.blocks, stream);
-    const int64_t rows = ceil_div(r.j.rows, 1);
-    xent_status s = launch_rows(r, r.p.rows, MODE_FOLD, r.p.blocks, stream);
-    if (s == XENT_OK)
-        s = launch_rows(r, MERGE, MODE_ALL, rows, stream);
-    for (mode_kind mode : {MODE_FOLD_JS, MODE_FOLD_GAP, MODE_FOLD_JS}) { /* the last two of rows that are near */
-        if (s == XENT_OK && js)
-            s = launch_rows(r, r.p.rows, mode, r.p.blocks, stream);
-        if (s == XENT_OK && js)
-            s = launch_rows(r, MERGE_JS, mode, rows, stream);
+static void queue_rows(queue &q) {
+    const plan &p = q.r.p;
+    if (!p.split) {
+        q.launch_rows(p.rows, p.per_class ? MODE_RESULTS : MODE_ALL, p.blocks);
+        return;
     }
-    if (s == XENT_OK && r.op->emit != EMIT_NONE && !per_class)
-        s = launch_rows(r, r.p.rows, MODE_EMIT, r.p.blocks, stream);
-    return s;
+    const int64_t rows = ceil_div(q.r.j.rows, 1);
+    q.launch_rows(p.rows, MODE_FOLD, p.blocks);
+    q.launch_rows(MERGE, MODE_ALL, rows);
+    if (q.r.op->reduce == REDUCE_JS)
+        for (mode_kind mode : {MODE_FOLD_JS, MODE_FOLD_GAP, MODE_FOLD_JS}) { /* the last two of rows that are near */
+            q.launch_rows(p.rows, mode, p.blocks);
+            q.launch_rows(MERGE_JS, mode, rows);
+        }
+    if (q.r.op->emit != EMIT_NONE && !p.per_class)
+        q.launch_rows(p.rows, MODE_EMIT, p.blocks);
 }
 
-static xent_status queue(prepared &r, const xent_request *req, char *workspace, void *stream) {
+static xent_status queue_all(prepared &r, const xent_request *req, char *workspace, void *stream) {
     job &j = r.j;
     const plan &p = r.p;
-    xent_status s = XENT_OK;
+    queue q = {r, stream, XENT_OK};
     void *partials = p.sums ? workspace + p.partial_sums : nullptr;
-    if (p.notes) {
+    if (j.has_labels) {
         j.notes = reinterpret_cast<note *>(workspace);
-        s = r.common->start_note.launch(j, 1, stream);
+        q.launch(r.common->start_note, j, 1);
     }
     j.states = p.split ? workspace + p.states : nullptr;
     j.results = workspace + p.results;
     j.values = p.sums || p.weighs ? workspace + p.values : nullptr;
     if (p.scales) {
         j.class_scale = reinterpret_cast<const double *>(workspace + p.class_scale);
-        s = s == XENT_OK ? r.common->scale_classes.launch(j, 1, stream) : s;
+        q.launch(r.common->scale_classes, j, 1);
     }
-    if (s == XENT_OK && p.weighs) {
+    if (p.weighs) {
         void *total = workspace + p.total_weight;
-        s = r.common->weigh_rows.launch(j, ceil_div(j.rows, team<WARP, 256>::groups), stream);
-        if (s == XENT_OK)
-            s = add_rows(r, partials, total, XENT_NO_DTYPE, nullptr, stream);
+        q.launch(r.common->weigh_rows, j, ceil_div(j.rows, team<WARP, 256>::groups));
+        add_rows(q, partials, total, XENT_NO_DTYPE, nullptr);
         j.total_weight = total;
     }
-    if (s == XENT_OK && (j.classes > 0 || r.op->value != VALUE_NONE) && j.rows > 0)
-        s = queue_rows(r, stream);
-    if (s == XENT_OK && p.per_class && j.classes > 0) {
+    if ((j.classes > 0 || r.op->value != VALUE_NONE) && j.rows > 0)
+        queue_rows(q);
+    if (p.per_class && j.classes > 0) {
         if (j.rows > 0) {
             j.partials = workspace + p.class_partials;
-            s = launch_rows(r, CLASS_SUMS, MODE_ALL, p.class_blocks, stream);
+            q.launch_rows(CLASS_SUMS, MODE_ALL, p.class_blocks);
         }
-        if (s == XENT_OK)
-            s = r.common->class_totals.launch(j, ceil_div(j.classes, class_block::lanes), stream);
+        q.launch(r.common->class_totals, j, ceil_div(j.classes, class_block::lanes));
     }
-    if (s == XENT_OK && p.sums)
-        s = add_rows(r, partials, req->value.data, req->value.dtype, j.total_weight, stream);
-    return s;
+    if (p.sums)
+        add_rows(q, partials, req->value.data, req->value.dtype, j.total_weight);
+    return q.status;
 }
 
 static xent_status load_all() {
-    const common_kernels *common[] = {kernels_COMMON_F32(), kernels_COMMON_F64()};
     int made_for;
     xent_status s = XENT_OK;
-    for (const common_kernels *c : common) {
-        const kernel all[] = {c->weigh_rows, c->class_totals, c->scale_classes, c->start_note};
-        for (const kernel &k : all)
-            if (s == XENT_OK)
-                s = k.load(&made_for);
-        if (s == XENT_OK)
-            s = c->load_add_up(&made_for);
+    const auto load = [&](const auto &kernel) {
+        if (s == XENT_OK && kernel.load)
+            s = kernel.load(&made_for);
+    };
+    for (const common_kernels *c : {kernels_COMMON_F32(), kernels_COMMON_F64()}) {
+        load(c->weigh_rows);
+        load(c->class_totals);
+        load(c->scale_classes);
+        load(c->start_note);
+        load(c->add_up);
     }
     for (int op = 0; op < OPERATIONS; op++)
         for (int stored : {XENT_F16, XENT_BF16, XENT_F32, XENT_F64})
-            for (const kernel &k : kernels_of(op, stored)->at)
-                if (s == XENT_OK && k.load)
-                    s = k.load(&made_for);
+            for (const kernel<job> &k : kernels_of(op, stored)->at)
+                load(k);
     return s;
 }
 
@@ -407,7 +394,7 @@ xent_status xent_cuda_run(const xent_request *req, const xent_cuda_launch *launc
     const on_device guard(launch->device);
     if (guard.status != XENT_OK)
         return guard.status;
-    return queue(r, req, static_cast<char *>(launch->workspace), launch->stream);
+    return queue_all(r, req, static_cast<char *>(launch->workspace), launch->stream);
 }
 
 xent_status xent_cuda_prepare(int device) {

@@ -4,6 +4,7 @@
 #ifndef XENT_CUDA_HD_H
 #define XENT_CUDA_HD_H
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -34,25 +35,16 @@ struct bf16_t {
     uint16_t bits;
 };
 
-XENT_HD float from_bits(uint32_t b) {
-    float f;
-    memcpy(&f, &b, sizeof f);
-    return f;
-}
-XENT_HD uint32_t to_bits(float f) {
-    uint32_t b;
+template <class R> using bits_of = std::conditional_t<sizeof(R) == 4, uint32_t, uint64_t>;
+template <class R> XENT_HD bits_of<R> to_bits(R f) {
+    bits_of<R> b;
     memcpy(&b, &f, sizeof b);
     return b;
 }
-XENT_HD double from_bits(uint64_t b) {
-    double f;
+template <class B> XENT_HD std::conditional_t<sizeof(B) == 4, float, double> from_bits(B b) {
+    std::conditional_t<sizeof(B) == 4, float, double> f;
     memcpy(&f, &b, sizeof f);
     return f;
-}
-XENT_HD uint64_t to_bits(double f) {
-    uint64_t b;
-    memcpy(&b, &f, sizeof b);
-    return b;
 }
 
 XENT_HD float widen(bf16_t h) {
@@ -70,10 +62,7 @@ XENT_HD float widen(half_t h) {
     return sign ? -f : f;
 #endif
 }
-XENT_HD float widen(float f) {
-    return f;
-}
-XENT_HD double widen(double f) {
+template <class R> XENT_HD R widen(R f) {
     return f;
 }
 
@@ -103,17 +92,8 @@ XENT_HD void narrow(float f, half_t *h) {
     h->bits = uint16_t(sign | r);
 #endif
 }
-XENT_HD void narrow(float f, float *h) {
-    *h = f;
-}
-XENT_HD void narrow(float f, double *h) {
-    *h = double(f);
-}
-XENT_HD void narrow(double f, double *h) {
-    *h = f;
-}
-XENT_HD void narrow(double f, float *h) {
-    *h = float(f);
+template <class F, class R> XENT_HD void narrow(F f, R *h) {
+    *h = R(f);
 }
 /* From double, 16 bits must not be rounded twice: the float between keeps an odd last bit where it drops digits. */
 XENT_HD float to_odd(double f) {
@@ -137,18 +117,10 @@ XENT_HD void narrow(double f, half_t *h) {
 
 /* ---- arithmetic ---- */
 XENT_HD float fma(float a, float b, float c) {
-#if defined(__CUDA_ARCH__)
-    return __fmaf_rn(a, b, c);
-#else
-    return __builtin_fmaf(a, b, c);
-#endif
+    return ::fmaf(a, b, c);
 }
 XENT_HD double fma(double a, double b, double c) {
-#if defined(__CUDA_ARCH__)
-    return __fma_rn(a, b, c);
-#else
-    return __builtin_fma(a, b, c);
-#endif
+    return ::fma(a, b, c);
 }
 template <class R> XENT_HD R abs(R v) {
     return v < R(0) ? -v : v;
@@ -158,18 +130,10 @@ XENT_HD float abs(float v) {
 }
 /* NaN of either operand is lost: for maxima, whose rows' sums carry it. */
 XENT_HD float larger(float a, float b) {
-#if defined(__CUDA_ARCH__)
-    return fmaxf(a, b);
-#else
-    return __builtin_fmaxf(a, b);
-#endif
+    return ::fmaxf(a, b);
 }
 XENT_HD double larger(double a, double b) {
-#if defined(__CUDA_ARCH__)
-    return fmax(a, b);
-#else
-    return __builtin_fmax(a, b);
-#endif
+    return ::fmax(a, b);
 }
 /* v, but at least low; NaN stays NaN. */
 XENT_HD float at_least(float low, float v) {
@@ -225,7 +189,6 @@ XENT_HD float exp2_quick(float t) {
 
 template <class R> struct fp;
 template <> struct fp<float> {
-    using bits = uint32_t;
     static constexpr int mantissa = 23, bias = 127;
     static constexpr float infinity = __builtin_huge_valf(), nan = __builtin_nanf("");
     static constexpr float magic = 0x1.8p23f; /* v + magic has the integer nearest v in its low bits */
@@ -239,7 +202,6 @@ template <> struct fp<float> {
     static constexpr float tiny = 0x1p-126f, untiny = 0x1p25f, untiny_digits = 25.0f;
 };
 template <> struct fp<double> {
-    using bits = uint64_t;
     static constexpr int mantissa = 52, bias = 1023;
     static constexpr double infinity = __builtin_huge_val(), nan = __builtin_nan("");
     static constexpr double magic = 0x1.8p52;
@@ -302,7 +264,7 @@ template <class R> XENT_HD R exp_core(R d, R k, R *lo) {
     return p;
 }
 template <class R> XENT_HD R pow2(R k) { /* integral |k| < bias */
-    return from_bits(typename fp<R>::bits((typename fp<R>::bits)(int(k) + fp<R>::bias) << fp<R>::mantissa));
+    return from_bits(bits_of<R>(int(k) + fp<R>::bias) << fp<R>::mantissa);
 }
 /* p 2^k in two steps, of which only the last one rounds or overflows. */
 template <class R> XENT_HD R scale_by(R p, R k) {
@@ -339,11 +301,10 @@ template <class R> XENT_HD R exp_two(R d, R k0, R *lo) {
 /* The same where the result is not far above 1, and d no further than fp::low below: scaled by a power of two that is
  * too large, which is normal then, and back. */
 template <class R> XENT_HD R exp_near(R d, R k0) {
-    using B = typename fp<R>::bits;
     const R magic = fp<R>::magic - k0, t = fma(d, fp<R>::log2e, magic); /* k - k0 in the low bits */
     R lo;
     const R p = exp_core(d, t - magic, &lo);
-    return p * from_bits(B((to_bits(t) << fp<R>::mantissa) + to_bits(fp<R>::lift))) * fp<R>::drop;
+    return p * from_bits((to_bits(t) << fp<R>::mantissa) + to_bits(fp<R>::lift)) * fp<R>::drop;
 }
 /* exp(-|x|) */
 template <class R> XENT_HD R exp_minus_abs(R x) {
@@ -353,12 +314,12 @@ template <class R> XENT_HD R exp_minus_abs(R x) {
 /* ---- log ---- */
 /* x = m 2^k with m in [sqrt 1/2, sqrt 2], for finite x > 0. */
 template <class R> XENT_HD R split_exponent(R x, R *k) {
-    using B = typename fp<R>::bits;
+    using B = bits_of<R>;
     const bool small = x < fp<R>::tiny;
     const B y = to_bits(small ? x * fp<R>::untiny : x), root = to_bits(R(0.70710678118654752440)), one = to_bits(R(1));
     const B e = (y - root + one) >> fp<R>::mantissa;
     *k = R(int(e) - fp<R>::bias) - (small ? fp<R>::untiny_digits : R(0));
-    return from_bits(B(y - ((e << fp<R>::mantissa) - one)));
+    return from_bits(y - ((e << fp<R>::mantissa) - one));
 }
 /* log(x) + more for finite x > 0, and in *low what the last addition rounded away; more is far below log(x), or x = 1.
  * log m = 2 atanh s = f - (f^2/2 - s (f^2/2 + s^2 P(s^2))) with f = m - 1, s = f / (m + 1). */
@@ -404,70 +365,48 @@ template <class R> XENT_HD R phi(R u) {
  * enough where results have 16 bits. */
 template <class R, bool PAIRED> struct wide {
     R hi, lo;
-    XENT_HD wide() : hi(0), lo(0) {
-    }
-    XENT_HD wide(R v) : hi(v), lo(0) {
-    }
-    XENT_HD wide(R h, R l) : hi(h), lo(PAIRED ? l : R(0)) {
+    XENT_HD wide(R h = R(0), R l = R(0)) : hi(h), lo(PAIRED ? l : R(0)) {
     }
     XENT_HD R value() const {
         return PAIRED && finite(lo) ? hi + lo : hi;
     }
-};
 
-#define XENT_WIDE template <class R, bool P> XENT_HD wide<R, P>
-XENT_WIDE operator+(wide<R, P> a, wide<R, P> b) {
-    if constexpr (!P)
-        return a.hi + b.hi;
-    R e, f;
-    const R s = two_sum(a.hi, b.hi, &e), t = two_sum(a.lo, b.lo, &f);
-    if (!finite(s))
-        return s;
-    R s1 = quick_sum(s, e + t, &e);
-    s1 = quick_sum(s1, e + f, &e);
-    return {s1, e};
-}
-XENT_WIDE operator-(wide<R, P> a) {
-    return {-a.hi, -a.lo};
-}
-XENT_WIDE operator-(wide<R, P> a, wide<R, P> b) {
-    return a + -b;
-}
-XENT_WIDE operator*(wide<R, P> a, wide<R, P> b) {
-    if constexpr (!P)
-        return a.hi * b.hi;
-    const R p = a.hi * b.hi;
-    if (!finite(p))
-        return p;
-    R e = fma(a.hi, b.hi, -p);
-    e = fma(a.hi, b.lo, fma(a.lo, b.hi, e));
-    const R s = quick_sum(p, e, &e);
-    return {s, e};
-}
-XENT_WIDE operator/(wide<R, P> a, wide<R, P> b) {
-    if constexpr (!P)
-        return ratio(a.hi, b.hi);
-    const R q = ratio(a.hi, b.hi);
-    if (!finite(q))
-        return q;
-    const R rest = fma(-q, b.hi, a.hi) + fma(-q, b.lo, a.lo), more = ratio(rest, b.hi);
-    R e;
-    const R s = quick_sum(q, more, &e);
-    return {s, e};
-}
-#define XENT_MIXED(op)                                                                                                 \
-    XENT_WIDE operator op(wide<R, P> a, R b) {                                                                         \
-        return a op wide<R, P>(b);                                                                                     \
-    }                                                                                                                  \
-    XENT_WIDE operator op(R a, wide<R, P> b) {                                                                         \
-        return wide<R, P>(a) op b;                                                                                     \
+    friend XENT_HD wide operator+(wide a, wide b) {
+        if constexpr (!PAIRED)
+            return a.hi + b.hi;
+        R e, f;
+        const R s = two_sum(a.hi, b.hi, &e), t = two_sum(a.lo, b.lo, &f);
+        if (!finite(s))
+            return s;
+        R s1 = quick_sum(s, e + t, &e);
+        s1 = quick_sum(s1, e + f, &e);
+        return {s1, e};
     }
-XENT_MIXED(+)
-XENT_MIXED(-)
-XENT_MIXED(*)
-XENT_MIXED(/)
-#undef XENT_MIXED
-#undef XENT_WIDE
+    friend XENT_HD wide operator-(wide a) {
+        return {-a.hi, -a.lo};
+    }
+    friend XENT_HD wide operator-(wide a, wide b) {
+        return a + -b;
+    }
+    friend XENT_HD wide operator*(wide a, wide b) {
+        const R p = a.hi * b.hi;
+        if (!PAIRED || !finite(p))
+            return p;
+        R e = fma(a.hi, b.hi, -p);
+        e = fma(a.hi, b.lo, fma(a.lo, b.hi, e));
+        const R s = quick_sum(p, e, &e);
+        return {s, e};
+    }
+    friend XENT_HD wide operator/(wide a, wide b) {
+        const R q = ratio(a.hi, b.hi);
+        if (!PAIRED || !finite(q))
+            return q;
+        const R rest = fma(-q, b.hi, a.hi) + fma(-q, b.lo, a.lo), more = ratio(rest, b.hi);
+        R e;
+        const R s = quick_sum(q, more, &e);
+        return {s, e};
+    }
+};
 
 template <bool P, class R> XENT_HD wide<R, P> difference(R a, R b) {
     R e = R(0);
@@ -492,6 +431,7 @@ template <class R, bool P> XENT_HD wide<R, P> from_double(double v) {
 /* What is added over rows, and a row's value times its weight: in double, which holds every weight, also where all else is
  * float; there once a row alone. */
 template <class R> using row_sum = wide<double, sizeof(R) == 8>;
+template <class R> constexpr int row_sum_doubles = sizeof(R) / 4; /* that it has in memory */
 template <class R, bool P> XENT_HD row_sum<R> in_double(wide<R, P> v) {
     if constexpr (sizeof(R) == 8)
         return v;
@@ -499,20 +439,14 @@ template <class R, bool P> XENT_HD row_sum<R> in_double(wide<R, P> v) {
         return double(v.hi) + (finite(v.lo) ? double(v.lo) : 0.0);
 }
 template <class R> XENT_HD void put_sum(void *to, int64_t at, row_sum<R> v) {
-    double *p = static_cast<double *>(to);
-    if constexpr (sizeof(R) == 8) {
-        p[2 * at] = v.hi;
-        p[2 * at + 1] = finite(v.lo) ? v.lo : 0.0;
-    } else {
-        p[at] = v.hi;
-    }
+    double *p = static_cast<double *>(to) + row_sum_doubles<R> * at;
+    p[0] = v.hi;
+    if constexpr (row_sum_doubles<R> == 2)
+        p[1] = finite(v.lo) ? v.lo : 0.0;
 }
 template <class R> XENT_HD row_sum<R> get_sum(const void *from, int64_t at) {
-    const double *p = static_cast<const double *>(from);
-    if constexpr (sizeof(R) == 8)
-        return {p[2 * at], p[2 * at + 1]};
-    else
-        return p[at];
+    const double *p = static_cast<const double *>(from) + row_sum_doubles<R> * at;
+    return {p[0], row_sum_doubles<R> == 2 ? p[1] : 0.0};
 }
 /* k of 2^k <= |v| < 2^(k + 1), where pow2 has both 2^k and 2^-k. */
 XENT_HD int exponent_of(double v) {
@@ -568,28 +502,17 @@ XENT_HD int64_t remainder(int64_t n, int64_t quotient, const divider &d) {
 }
 
 /* ---- what a kernel computes in ---- */
-struct F64 {
-    using real = double;
-    using stored = double;
-    static constexpr bool quick = false;
-};
-struct F32 {
-    using real = float;
-    using stored = float;
-    static constexpr bool quick = false;
-};
-/* Results of 16 bits have 12 at most that count: exponentials come from the special function unit, and rows are
+/* quick: results of 16 bits have 12 at most that count: exponentials come from the special function unit, and rows are
  * finished in single numbers. */
-struct F16 {
-    using real = float;
-    using stored = half_t;
-    static constexpr bool quick = true;
+template <class REAL, class STORED> struct arithmetic {
+    using real = REAL;
+    using stored = STORED;
+    static constexpr bool quick = sizeof(STORED) == 2;
 };
-struct BF16 {
-    using real = float;
-    using stored = bf16_t;
-    static constexpr bool quick = true;
-};
+struct F64 : arithmetic<double, double> {};
+struct F32 : arithmetic<float, float> {};
+struct F16 : arithmetic<float, half_t> {};
+struct BF16 : arithmetic<float, bf16_t> {};
 
 } // namespace xent
 

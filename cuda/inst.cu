@@ -3,11 +3,9 @@
 #include "launch.h"
 #include "table.h"
 
-#include <utility>
-
 namespace xent {
 
-template <class K> constexpr kernel kernel_of() {
+template <class K> constexpr kernel<typename K::args> kernel_of() {
     return {launch<K>, load<K>};
 }
 
@@ -22,13 +20,9 @@ template <class K> constexpr kernel kernel_of() {
 
 const common_kernels *XENT_NAME(kernels_, XENT_REDUCE, _, XENT_DTYPE)() {
     using M = XENT_DTYPE;
-    using add = add_up<M::real>;
-    static const common_kernels all = {kernel_of<weigh_rows<M>>(),
-                                       kernel_of<class_totals<M>>(),
-                                       kernel_of<scale_classes>(),
-                                       kernel_of<start_note>(),
-                                       launch<add>,
-                                       load<add>};
+    static const common_kernels all = {kernel_of<weigh_rows<M>>(), kernel_of<class_totals<M>>(),
+                                       kernel_of<scale_classes>(), kernel_of<start_note>(),
+                                       kernel_of<add_up<M::real>>()};
     return &all;
 }
 
@@ -42,25 +36,24 @@ template <class OP, class M, class TEAM> constexpr bool holds(regime r) {
            held_room(ops[OP::index], sizeof(typename M::real) == 8, r);
 }
 
-template <int I, int REGIME> constexpr kernel at() {
+template <class K, bool EXISTS> constexpr kernel<job> kernel_if() {
+    if constexpr (EXISTS)
+        return kernel_of<K>();
+    else
+        return {nullptr, nullptr};
+}
+
+template <int I> const op_kernels *kernels_of() {
     using OP = op_of<I>;
     using M = XENT_DTYPE;
     static_assert(!exists(ops[I], HELD_QUAD) ||
                       (holds<OP, M, quad_team>(HELD_QUAD) && holds<OP, M, cluster_team>(HELD_CLUSTER)),
                   "plan.h says the same");
-    if constexpr (!exists(ops[I], REGIME))
-        return {nullptr, nullptr};
-#define XENT_ONE(name, ...) else if constexpr (REGIME == name) return kernel_of<__VA_ARGS__>();
-    XENT_REGIMES(XENT_ONE)
+#define XENT_ONE(name, EXISTS, GROUPS, ...) kernel_if<__VA_ARGS__, exists(ops[I], name)>(),
+    static const op_kernels all = {{XENT_REGIMES(XENT_ONE)},
+                                   int(sizeof(typename state_of<OP, M>::packed) / sizeof(M::real)),
+                                   int(sizeof(result<M>) / sizeof(M::real))};
 #undef XENT_ONE
-}
-
-template <int I, int... REGIME> const op_kernels *kernels_of(std::integer_sequence<int, REGIME...>) {
-    using M = XENT_DTYPE;
-    using S = state_of<op_of<I>, M>;
-    static const op_kernels all = {{at<I, REGIME>()...},
-                                   int(sizeof(typename S::packed) / sizeof(M::real)),
-                                   int(sizeof(typename result<M>::packed) / sizeof(M::real))};
     return &all;
 }
 
@@ -68,7 +61,7 @@ template <int I> const op_kernels *find(int op) {
     if constexpr (I < OPERATIONS) {
         if constexpr (ops[I].reduce == XENT_NAME(REDUCE_, XENT_REDUCE, , )) {
             if (op == I)
-                return kernels_of<I>(std::make_integer_sequence<int, REGIMES>());
+                return kernels_of<I>();
         }
         return find<I + 1>(op);
     }

@@ -23,7 +23,8 @@ using held_block =
 using column_team = team<16, 128, 8>;
 using cluster_team = team<256, 256, 1, 8>; /* a multiprocessor has two blocks: one reads while the other computes */
 
-/* The regimes, with their kernels of an operation OP and an arithmetic M.
+/* The regimes: which operations have kernels of it (exists), how many rows a block does at a time, and the kernel, of an
+ * operation OP and an arithmetic M.
  *   HELD_...    a row in registers: of four lanes, a warp, a block, or a cluster's blocks
  *   STREAM_...  a row tile by tile; what is neither folded nor emitted is a number at the label
  *   COLUMNS     classes that are apart in memory, where neighbouring rows may be adjacent: these take turns in a warp
@@ -31,19 +32,19 @@ using cluster_team = team<256, 256, 1, 8>; /* a multiprocessor has two blocks: o
  *   MERGE...    the states of a row's pieces joined, MERGE_JS: of Jensen-Shannon's second reduction
  *   CLASS_SUMS  terms summed over rows */
 #define XENT_REGIMES(F)                                                                                                \
-    F(HELD_QUAD, held<OP, M, quad_team>)                                                                               \
-    F(HELD_WARP, held<OP, M, warp_team>)                                                                               \
-    F(HELD_BLOCK, held<OP, M, held_block<sizeof(M::real) == 8>>)                                                       \
-    F(HELD_CLUSTER, held<OP, M, cluster_team>)                                                                         \
-    F(STREAM_QUAD, stream<OP, M, quad_team, OP::folds || OP::emits ? PACKS : ANY>)                                     \
-    F(STREAM_WARP, stream<OP, M, warp_team, PACKS>)                                                                    \
-    F(STREAM_BLOCK, stream<OP, M, block_team, PACKS>)                                                                  \
-    F(COLUMNS, stream<OP, M, column_team, STRIDED>)                                                                    \
-    F(ANY_WARP, stream<OP, M, warp_team, ANY>)                                                                         \
-    F(ANY_COLUMNS, stream<OP, M, column_team, ANY>)                                                                    \
-    F(MERGE, merge<OP, M, false>)                                                                                      \
-    F(MERGE_JS, merge<OP, M, true>)                                                                                    \
-    F(CLASS_SUMS, class_sums<OP, M>)
+    F(HELD_QUAD, both, quad_team::groups, held<OP, M, quad_team>)                                                      \
+    F(HELD_WARP, both, warp_team::groups, held<OP, M, warp_team>)                                                      \
+    F(HELD_BLOCK, both, 1, held<OP, M, held_block<sizeof(M::real) == 8>>)                                              \
+    F(HELD_CLUSTER, both, 1, held<OP, M, cluster_team>)                                                                \
+    F(STREAM_QUAD, not_both, quad_team::groups, stream<OP, M, quad_team, OP::folds || OP::emits ? PACKS : ANY>)        \
+    F(STREAM_WARP, one, warp_team::groups, stream<OP, M, warp_team, PACKS>)                                            \
+    F(STREAM_BLOCK, any, 1, stream<OP, M, block_team, PACKS>)                                                          \
+    F(COLUMNS, any, column_team::groups, stream<OP, M, column_team, STRIDED>)                                          \
+    F(ANY_WARP, any, warp_team::groups, stream<OP, M, warp_team, ANY>)                                                 \
+    F(ANY_COLUMNS, any, column_team::groups, stream<OP, M, column_team, ANY>)                                          \
+    F(MERGE, folds, 1, merge<OP, M, false>)                                                                            \
+    F(MERGE_JS, op.reduce == REDUCE_JS, 1, merge<OP, M, true>)                                                         \
+    F(CLASS_SUMS, per_class, 1, class_sums<OP, M>)
 
 enum regime {
 #define XENT_ONE(name, ...) name,
@@ -55,29 +56,12 @@ enum regime {
 /* Whether an operation has kernels of a regime. */
 constexpr bool exists(const op_entry &op, int regime) {
     const bool emits = op.emit != EMIT_NONE, folds = xent_folds(op.reduce);
-    switch (regime) {
-    case HELD_QUAD:
-    case HELD_WARP:
-    case HELD_BLOCK:
-    case HELD_CLUSTER:
-        return emits && folds;
-    case STREAM_QUAD:
-        return !emits || !folds;
-    case STREAM_WARP:
-        return emits != folds;
-    case STREAM_BLOCK:
-    case COLUMNS:
-    case ANY_WARP:
-    case ANY_COLUMNS:
-        return emits || folds;
-    case MERGE:
-        return folds;
-    case MERGE_JS:
-        return op.reduce == REDUCE_JS;
-    case CLASS_SUMS:
-        return emits && op.value == VALUE_NONE && (xent_options(&op) & OPTION_SAMPLE_WEIGHT); /* check.c */
-    }
-    return false;
+    const bool both = emits && folds, not_both = !both, any = emits || folds, one = emits != folds;
+    const bool per_class = emits && op.value == VALUE_NONE && (xent_options(&op) & OPTION_SAMPLE_WEIGHT); /* check.c */
+#define XENT_ONE(name, EXISTS, ...) EXISTS,
+    const bool all[] = {XENT_REGIMES(XENT_ONE)};
+#undef XENT_ONE
+    return all[regime];
 }
 
 /* Classes that a lane of a held row has room for, and all of its lanes. */
@@ -85,17 +69,11 @@ constexpr int64_t held_room(const op_entry &op, bool is_f64, regime r) {
     return 16 / (reads_target(op) ? 2 : 1) / (is_f64 ? 2 : 1) * (r == HELD_CLUSTER ? CLUSTER_DEPTH : 1);
 }
 constexpr int64_t held_classes(const op_entry &op, bool is_f64, regime r) {
-    const int64_t each = held_room(op, is_f64, r);
-    switch (r) {
-    case HELD_QUAD:
-        return each * quad_team::lanes;
-    case HELD_WARP:
-        return each * warp_team::lanes;
-    case HELD_BLOCK:
-        return each * (is_f64 ? held_block<true>::lanes : held_block<false>::lanes);
-    default:
-        return each * cluster_team::lanes * cluster_team::ranks;
-    }
+    return held_room(op, is_f64, r) * (r == HELD_QUAD    ? quad_team::lanes
+                                       : r == HELD_WARP  ? warp_team::lanes
+                                       : r != HELD_BLOCK ? cluster_team::lanes * cluster_team::ranks
+                                       : is_f64          ? held_block<true>::lanes
+                                                         : held_block<false>::lanes);
 }
 
 enum { LONG_ROW = 32768, PIECE = 16384, WARP_CLASSES = 2048, QUAD_CLASSES = 64 };
@@ -148,27 +126,17 @@ constexpr regime choose(const op_entry &op, bool is_f64, int64_t classes, access
 
 /* Rows at a time, a block. */
 constexpr int64_t rows_of(regime r) {
-    switch (r) {
-    case HELD_QUAD:
-    case STREAM_QUAD:
-        return quad_team::groups;
-    case HELD_WARP:
-    case STREAM_WARP:
-    case ANY_WARP:
-        return warp_team::groups;
-    case COLUMNS:
-    case ANY_COLUMNS:
-        return column_team::groups;
-    default:
-        return 1;
-    }
+#define XENT_ONE(name, EXISTS, GROUPS, ...) GROUPS,
+    constexpr int all[] = {XENT_REGIMES(XENT_ONE)};
+#undef XENT_ONE
+    return all[r];
 }
 
 struct plan {
     regime rows; /* of the folds and emits */
     pieces row_pieces;
     bool split; /* pieces in blocks of their own, merged later */
-    bool per_class, sums, weighs, notes, scales;
+    bool per_class, sums, weighs, scales;
     int64_t blocks;                           /* of row kernels */
     int64_t chunks, chunk_rows, class_blocks; /* per_class */
     int64_t sum_blocks;
@@ -209,7 +177,6 @@ constexpr plan make_plan(const facts &f) {
     p.per_class = f.reduction == XENT_PER_CLASS;
     p.sums = f.reduction == XENT_SUM || f.reduction == XENT_MEAN;
     p.weighs = f.reduction == XENT_MEAN && f.weighs;
-    p.notes = f.has_labels;
     p.scales = f.scales;
     const bool shared = p.rows == HELD_CLUSTER;
     p.row_pieces = shared  ? pieces_of_cluster(op, f.is_f64, f.classes)
@@ -231,7 +198,7 @@ constexpr plan make_plan(const facts &f) {
     }
 
     size_t end = 0;
-    if (p.notes)
+    if (f.has_labels)
         room_for(&end, sizeof(note));
     if (p.split)
         p.states = room_for(&end, size_t(units) * size_t(f.state_reals) * real);

@@ -6,22 +6,21 @@
 
 namespace xent {
 
-struct kernel {
-    xent_status (*launch)(const job &, int64_t blocks, void *stream); /* null: there is none */
+template <class ARGS> struct kernel {
+    xent_status (*launch)(const ARGS &, int64_t blocks, void *stream); /* null: there is none */
     xent_status (*load)(int *made_for);
 };
 
 /* The kernels of an operation: one a regime, and how many reals its states and results are. */
 struct op_kernels {
-    kernel at[REGIMES];
+    kernel<job> at[REGIMES];
     int state_reals, result_reals;
 };
 
 /* Kernels that know no operation. */
 struct common_kernels {
-    kernel weigh_rows, class_totals, scale_classes, start_note;
-    xent_status (*add_up)(const sum_args &, int64_t blocks, void *stream);
-    xent_status (*load_add_up)(int *made_for);
+    kernel<job> weigh_rows, class_totals, scale_classes, start_note;
+    kernel<sum_args> add_up;
 };
 
 /* What a kernel computes in (hd.h), for operations of one reduction. */

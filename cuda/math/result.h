@@ -26,55 +26,20 @@ template <class M> struct row_facts {
     double weight = 1.0, temperature = 1.0;
 };
 
-/* What follows from a row's state: its value without the row's weight, the list's factors, and
- *   mx my    the maxima, which E's references follow from
- *   uniform  label smoothing's share of each class
- *   after    outputs are 2^after as large, which R may not hold
- *   again    Jensen-Shannon: not 0 where the terms are to be added up, or once more
- */
-#define XENT_NONE(field)
-#define XENT_RESULT(F)                                                                                                 \
-    XENT_FACTOR_FIELDS(F, XENT_NONE)                                                                                   \
-    F(mx)                                                                                                              \
-    F(my)                                                                                                              \
-    F(uniform)                                                                                                         \
-    F(after)                                                                                                           \
-    F(again)
+/* What follows from a row's state, also in the workspace: its value without the row's weight, the list's factors, and more. */
 template <class M> struct result {
     using R = typename M::real;
     wide<R, !M::quick> value;
+#define XENT_NONE(field)
 #define XENT_ONE(field) R field;
-    XENT_RESULT(XENT_ONE)
+    XENT_FACTOR_FIELDS(XENT_ONE, XENT_NONE)
 #undef XENT_ONE
-#define XENT_ONE(field) +1
-    static constexpr int size = 2 XENT_RESULT(XENT_ONE);
-#undef XENT_ONE
-    template <class F> XENT_HD void visit(F f) {
-        f(value.hi);
-        f(value.lo);
-#define XENT_ONE(field) f(field);
-        XENT_RESULT(XENT_ONE)
-#undef XENT_ONE
-    }
-
-    struct packed {
-        R v[size];
-    };
-    XENT_HD packed pack() {
-        packed p;
-        int i = 0;
-        visit([&](R &f) { p.v[i++] = f; });
-        return p;
-    }
-    static XENT_HD result unpack(const packed &p) {
-        result r;
-        int i = 0;
-        r.visit([&](R &f) { f = p.v[i++]; });
-        return r;
-    }
-};
-#undef XENT_RESULT
 #undef XENT_NONE
+    R mx, my;  /* the maxima, which E's references follow from */
+    R uniform; /* label smoothing's share of each class */
+    R after;   /* outputs are 2^after as large, which R may not hold */
+    R again;   /* Jensen-Shannon: not 0 where the terms are to be added up, or once more */
+};
 
 /* Log sum exp, 1 / sum, and what else follows from x's or y's sums (lse.h). */
 template <class M> struct lse_facts {

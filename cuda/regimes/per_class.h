@@ -25,7 +25,7 @@ template <class OP, class M> struct class_sums {
             row_sum<R> sums[CLASS_TILE];
             for (int64_t row = chunk * j.chunk_rows; row < end; row++) {
                 row_view<M> v = open_row<OP, M>(j, row, false);
-                const result<M> r = result<M>::unpack(static_cast<const typename result<M>::packed *>(j.results)[row]);
+                const result<M> r = static_cast<const result<M> *>(j.results)[row];
                 const double after = pow2(double(r.after));
                 v.facts.uniform = r.uniform;
                 tile<R, CLASS_TILE> t;

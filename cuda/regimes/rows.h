@@ -133,7 +133,7 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
                 count_classes<OP>(g, j, &v, turn);
         }
         if (j.mode == MODE_EMIT || j.mode == MODE_FOLD_JS || j.mode == MODE_FOLD_GAP) {
-            r = result<M>::unpack(static_cast<const typename result<M>::packed *>(j.results)[row]);
+            r = static_cast<const result<M> *>(j.results)[row];
             v.facts.uniform = r.uniform;
         } else {
             S s;
@@ -169,7 +169,7 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
         }
         if (j.mode == MODE_RESULTS) {
             if (leads)
-                static_cast<typename result<M>::packed *>(j.results)[row] = r.pack();
+                static_cast<result<M> *>(j.results)[row] = r;
             return;
         }
         if constexpr (OP::value != VALUE_NONE) {

@@ -21,12 +21,12 @@ template <class OP, class M, bool AGAIN> struct merge {
         int turn = 0;
         for (int64_t row = g.block(); row < j.rows; row += g.blocks()) {
             row_view<M> v = open_row<OP, M>(j, row, false);
-            auto *results = static_cast<typename result<M>::packed *>(j.results);
+            auto *results = static_cast<result<M> *>(j.results);
             result<M> r;
             S s;
             count_classes<OP>(g, j, &v, &turn);
             if constexpr (AGAIN) {
-                r = result<M>::unpack(results[row]);
+                r = results[row];
                 g.sync(); /* all have read it */
                 if (r.again == typename M::real(0))
                     continue;
@@ -45,7 +45,7 @@ template <class OP, class M, bool AGAIN> struct merge {
             if (lane(g) != 0)
                 continue;
             if (OP::emits || OP::is_js)
-                results[row] = r.pack();
+                results[row] = r;
             if (OP::value != VALUE_NONE && (OP::value != VALUE_JS || AGAIN))
                 put_value(j, v, row, r.value);
         }
