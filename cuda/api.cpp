@@ -252,7 +252,7 @@ static xent_status prepare(const xent_request *req, int device, prepared *out) {
     j.pieces = out->p.row_pieces.count;
     j.piece = out->p.row_pieces.classes;
     j.by_rows = divider_of(j.rows);
-    j.by_tiles = divider_of((j.classes + CLASSES_A_BLOCK - 1) / CLASSES_A_BLOCK);
+    j.by_tiles = divider_of(ceil_div(j.classes, CLASSES_A_BLOCK));
     j.split = out->p.split;
     j.chunks = out->p.chunks;
     j.chunk_rows = out->p.chunk_rows;
@@ -277,11 +277,6 @@ struct queue {
     }
 };
 
-static int64_t ceil_div(int64_t a, int64_t b) {
-    const int64_t n = a / b + (a % b != 0);
-    return n < MAX_BLOCKS ? n : MAX_BLOCKS;
-}
-
 /* Numbers in two parts, one a row, to one. */
 static void add_rows(queue &q, void *partials, void *to, int dtype, const void *divisor) {
     const prepared &r = q.r;
@@ -295,7 +290,7 @@ static void queue_rows(queue &q) {
         q.launch_rows(p.rows, p.per_class ? MODE_RESULTS : MODE_ALL, p.blocks);
         return;
     }
-    const int64_t rows = ceil_div(q.r.j.rows, 1);
+    const int64_t rows = blocks_for(q.r.j.rows, 1);
     q.launch_rows(p.rows, MODE_FOLD, p.blocks);
     q.launch_rows(MERGE, MODE_ALL, rows);
     if (q.r.op->reduce == REDUCE_JS)
@@ -325,7 +320,7 @@ static xent_status queue_all(prepared &r, const xent_request *req, char *workspa
     }
     if (p.weighs) {
         void *total = workspace + p.total_weight;
-        q.launch(r.common->weigh_rows, j, ceil_div(j.rows, team<WARP, 256>::groups));
+        q.launch(r.common->weigh_rows, j, blocks_for(j.rows, team<WARP, 256>::groups));
         add_rows(q, partials, total, XENT_NO_DTYPE, nullptr);
         j.total_weight = total;
     }
@@ -336,7 +331,7 @@ static xent_status queue_all(prepared &r, const xent_request *req, char *workspa
             j.partials = workspace + p.class_partials;
             q.launch_rows(CLASS_SUMS, MODE_ALL, p.class_blocks);
         }
-        q.launch(r.common->class_totals, j, ceil_div(j.classes, class_block::lanes));
+        q.launch(r.common->class_totals, j, blocks_for(j.classes, class_block::lanes));
     }
     if (p.sums)
         add_rows(q, partials, req->value.data, req->value.dtype, j.total_weight);

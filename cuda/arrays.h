@@ -116,10 +116,6 @@ struct Array {
     }
 };
 
-inline bool on_gpu(int32_t type) {
-    return type == dlpack::CUDA || type == dlpack::CUDA_MANAGED;
-}
-
 inline std::string type_name(py::handle object) {
     const py::handle type = py::type::handle_of(object);
     const auto module = py::str(type.attr("__module__")).cast<std::string>();
@@ -130,7 +126,7 @@ inline std::string type_name(py::handle object) {
 inline Array from_dlpack(py::handle producer, int64_t stream, const std::string &who) {
     const auto pair = producer.attr("__dlpack_device__")().cast<py::sequence>();
     const dlpack::Device device{pair[0].cast<int32_t>(), pair[1].cast<int32_t>()};
-    if (!on_gpu(device.type))
+    if (device.type != dlpack::CUDA && device.type != dlpack::CUDA_MANAGED)
         throw py::type_error(
             who + " is a " + type_name(producer) +
             (device.type == dlpack::CPU || device.type == dlpack::CUDA_HOST

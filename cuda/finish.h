@@ -18,18 +18,12 @@ template <class S, class G, class R, int N, int T>
 XENT_HD void fold_tiles(G &g, S &s, tile<R, N> (&v)[T], int used, bool first, int *turn) {
     if constexpr (S::leads_y) {
         R m = s.y.m;
-        XENT_UNROLL
-        for (int k = 0; k < T; k++)
-            if (k < used)
-                m = larger(m, largest(v[k].t));
+        each_of(v, used, [&](auto &one) { m = larger(m, largest(one.t)); });
         s.raise_y(first && S::is_kl ? across_all(g, m, turn, [](R p, R q) { return larger(p, q); }) : m);
     }
     if constexpr (S::is_kl)
         kl_fold(g, s, v, used, first, turn);
-    XENT_UNROLL
-    for (int k = 0; k < T; k++)
-        if (k < used)
-            fold_tile(s, v[k]);
+    each_of(v, used, [&](auto &one) { fold_tile(s, one); });
 }
 template <class S, class R, int N> XENT_HD void fold_tile(S &s, tile<R, N> &v) {
     if constexpr (S::of_x) {

@@ -24,6 +24,13 @@
 
 namespace xent {
 
+/* What a kernel on teams of a shape has besides run. */
+template <class SHAPE, class ARGS> struct kernel_on {
+    using args = ARGS;
+    using shape = SHAPE;
+    static constexpr int blocks = 1;
+};
+
 enum { WARP = 32 };
 
 /* LANES lanes a row, THREADS a block. BESIDE neighbouring rows take turns in a warp, lane by lane, so that a warp reads
@@ -102,11 +109,18 @@ template <class S, class G> XENT_HD S exchange_ranks(G &g, const S &s, const S &
     return theirs;
 }
 
+/* G's shfl_xor, also of a sum. */
+template <class G, class T> XENT_HD T shfl_xor(G &g, T v, int d) {
+    return g.shfl_xor(v, d);
+}
+template <class G, class R, bool P> XENT_HD wide<R, P> shfl_xor(G &g, wide<R, P> v, int d) {
+    return {g.shfl_xor(v.hi, d), P ? g.shfl_xor(v.lo, d) : R(0)};
+}
 /* v of N lanes combined, in a fixed tree; both(a, b) has to be both(b, a) to the bit. */
 template <int N, class G, class T, class F> XENT_HD T across(G &g, T v, F both) {
     XENT_UNROLL
     for (int d = 1; d < N; d *= 2)
-        v = both(v, g.shfl_xor(v, d));
+        v = both(v, shfl_xor(g, v, d));
     return v;
 }
 template <class G, class T, class F> XENT_HD T across_all(G &g, T v, int *turn, F both) {

@@ -11,6 +11,7 @@
 
 #include "../kernels/math/coefficients.h"
 #include "../kernels/state.h"
+#include "../kernels/storage.h"
 
 #if defined(__CUDACC__)
 #include <cuda_bf16.h>
@@ -54,12 +55,7 @@ XENT_HD float widen(half_t h) {
 #if defined(__CUDA_ARCH__)
     return __half2float(__ushort_as_half(h.bits));
 #else
-    const uint32_t sign = uint32_t(h.bits & 0x8000u) << 16, rest = h.bits & 0x7fffu;
-    if (rest >= 0x7c00u) /* inf, NaN */
-        return from_bits(sign | 0x7f800000u | ((rest & 0x3ffu) << 13));
-    /* 2^112 too small, and a denormal in one format where it is one in the other */
-    const float f = from_bits(rest << 13) * 0x1p112f;
-    return sign ? -f : f;
+    return half_to_float(h.bits);
 #endif
 }
 template <class R> XENT_HD R widen(R f) {
@@ -67,52 +63,32 @@ template <class R> XENT_HD R widen(R f) {
 }
 
 /* Rounded once, to nearest even. */
-XENT_HD void narrow(float f, bf16_t *h) {
 #if defined(__CUDA_ARCH__)
-    h->bits = __bfloat16_as_ushort(__float2bfloat16_rn(f));
+XENT_HD float to_odd(float f) {
+    return f;
+}
+/* From double, 16 bits must not be rounded twice: the float between keeps an odd last bit where it drops digits. */
+XENT_HD float to_odd(double f) {
+    const float toward = __double2float_rz(f);
+    return double(toward) == f || f != f ? toward : from_bits(to_bits(toward) | 1u);
+}
+#endif
+template <class F> XENT_HD void narrow(F f, bf16_t *h) {
+#if defined(__CUDA_ARCH__)
+    h->bits = __bfloat16_as_ushort(__float2bfloat16_rn(to_odd(f)));
 #else
-    const uint32_t b = to_bits(f);
-    h->bits = f != f ? uint16_t(b >> 16 | 0x40u) : uint16_t((b + 0x7fffu + (b >> 16 & 1u)) >> 16);
+    h->bits = double_to_bf16(f);
 #endif
 }
-XENT_HD void narrow(float f, half_t *h) {
+template <class F> XENT_HD void narrow(F f, half_t *h) {
 #if defined(__CUDA_ARCH__)
-    h->bits = __half_as_ushort(__float2half_rn(f));
+    h->bits = __half_as_ushort(__float2half_rn(to_odd(f)));
 #else
-    const uint32_t b = to_bits(f), sign = b >> 16 & 0x8000u, a = b & 0x7fffffffu;
-    uint32_t r;
-    if (a > 0x7f800000u)
-        r = 0x7e00u | (a >> 13 & 0x3ffu);
-    else if (a >= 0x47800000u) /* 2^16 and above */
-        r = 0x7c00u;
-    else if (a < 0x38800000u) /* below 2^-14: beside 0.5 a float has no digit below a denormal's last */
-        r = to_bits(from_bits(a) + 0.5f) - 0x3f000000u;
-    else
-        r = (a + 0xfffu + (a >> 13 & 1u) - 0x38000000u) >> 13;
-    h->bits = uint16_t(sign | r);
+    h->bits = double_to_half(f);
 #endif
 }
 template <class F, class R> XENT_HD void narrow(F f, R *h) {
     *h = R(f);
-}
-/* From double, 16 bits must not be rounded twice: the float between keeps an odd last bit where it drops digits. */
-XENT_HD float to_odd(double f) {
-#if defined(__CUDA_ARCH__)
-    const float toward = __double2float_rz(f);
-#else
-    float toward = float(f);
-    if (toward - toward == 0 && (f < 0 ? double(toward) < f : double(toward) > f))
-        toward = from_bits(to_bits(toward) - 1);
-    else if (toward - toward != 0 && f - f == 0)
-        toward = f < 0 ? -0x1.fffffep127f : 0x1.fffffep127f;
-#endif
-    return double(toward) == f || f != f ? toward : from_bits(to_bits(toward) | 1u);
-}
-XENT_HD void narrow(double f, bf16_t *h) {
-    narrow(to_odd(f), h);
-}
-XENT_HD void narrow(double f, half_t *h) {
-    narrow(to_odd(f), h);
 }
 
 /* ---- arithmetic ---- */

@@ -13,10 +13,7 @@ template <class K> constexpr kernel<typename K::args> kernel_of() {
 #define XENT_NAME(a, b, c, d) XENT_JOIN(a, b, c, d)
 
 #define XENT_IS_COMMON_COMMON 1
-#define XENT_CONCAT(a, b) a##b
-#define XENT_IS_COMMON(reduce) XENT_CONCAT(XENT_IS_COMMON_, reduce)
-
-#if XENT_IS_COMMON(XENT_REDUCE)
+#if XENT_NAME(XENT_IS_COMMON_, XENT_REDUCE, , )
 
 const common_kernels *XENT_NAME(kernels_, XENT_REDUCE, _, XENT_DTYPE)() {
     using M = XENT_DTYPE;
@@ -30,12 +27,6 @@ const common_kernels *XENT_NAME(kernels_, XENT_REDUCE, _, XENT_DTYPE)() {
 
 namespace { /* the same names in every object, of another dtype */
 
-/* plan.h knows how many classes a lane holds. */
-template <class OP, class M, class TEAM> constexpr bool holds(regime r) {
-    return held_tile<OP, M>() * held_tiles<OP, M, TEAM>() ==
-           held_room(ops[OP::index], sizeof(typename M::real) == 8, r);
-}
-
 template <class K, bool EXISTS> constexpr kernel<job> kernel_if() {
     if constexpr (EXISTS)
         return kernel_of<K>();
@@ -46,9 +37,6 @@ template <class K, bool EXISTS> constexpr kernel<job> kernel_if() {
 template <int I> const op_kernels *kernels_of() {
     using OP = op_of<I>;
     using M = XENT_DTYPE;
-    static_assert(!exists(ops[I], HELD_QUAD) ||
-                      (holds<OP, M, quad_team>(HELD_QUAD) && holds<OP, M, cluster_team>(HELD_CLUSTER)),
-                  "plan.h says the same");
 #define XENT_ONE(name, EXISTS, GROUPS, ...) kernel_if<__VA_ARGS__, exists(ops[I], name)>(),
     static const op_kernels all = {{XENT_REGIMES(XENT_ONE)},
                                    int(sizeof(typename state_of<OP, M>::packed) / sizeof(M::real)),

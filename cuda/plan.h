@@ -9,6 +9,7 @@
 #include "regimes/split.h"
 #include "regimes/sums.h"
 
+#include <algorithm>
 #include <initializer_list>
 
 namespace xent {
@@ -64,20 +65,22 @@ constexpr bool exists(const op_entry &op, int regime) {
     return all[regime];
 }
 
-/* Classes that a lane of a held row has room for, and all of its lanes. */
-constexpr int64_t held_room(const op_entry &op, bool is_f64, regime r) {
-    return 16 / (reads_target(op) ? 2 : 1) / (is_f64 ? 2 : 1) * (r == HELD_CLUSTER ? CLUSTER_DEPTH : 1);
-}
+/* Classes that the lanes of a held row have room for. */
 constexpr int64_t held_classes(const op_entry &op, bool is_f64, regime r) {
-    return held_room(op, is_f64, r) * (r == HELD_QUAD    ? quad_team::lanes
-                                       : r == HELD_WARP  ? warp_team::lanes
-                                       : r != HELD_BLOCK ? cluster_team::lanes * cluster_team::ranks
-                                       : is_f64          ? held_block<true>::lanes
-                                                         : held_block<false>::lanes);
+    const int lanes = r == HELD_QUAD    ? quad_team::lanes
+                      : r == HELD_WARP  ? warp_team::lanes
+                      : r != HELD_BLOCK ? cluster_team::lanes * cluster_team::ranks
+                      : is_f64          ? held_block<true>::lanes
+                                        : held_block<false>::lanes;
+    return int64_t(held_room(op, is_f64, r == HELD_CLUSTER)) * lanes;
 }
 
 enum { LONG_ROW = 32768, PIECE = 16384, WARP_CLASSES = 2048, QUAD_CLASSES = 64 };
 enum { CLUSTER_STEP = 64 }; /* a block's classes begin on a line's boundary where their row does */
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) {
+    return a / b + (a % b != 0);
+}
 
 /* Where a row's pieces end. */
 struct pieces {
@@ -86,21 +89,17 @@ struct pieces {
 constexpr pieces pieces_of(int64_t classes) {
     if (classes <= LONG_ROW)
         return {1, classes};
-    int64_t each = PIECE;
-    const int64_t least = (classes + MAX_PIECES - 1) / MAX_PIECES;
-    if (least > each)
-        each = (least + PIECE - 1) / PIECE * PIECE;
-    return {(classes + each - 1) / each, each};
+    const int64_t each = ceil_div(classes, int64_t(MAX_PIECES) * PIECE) * PIECE;
+    return {ceil_div(classes, each), each};
 }
 
 /* ... and which of them each block of a cluster holds: as few blocks as have room, and all of them much the same. */
 constexpr pieces pieces_of_cluster(const op_entry &op, bool is_f64, int64_t classes) {
-    const int64_t room = held_room(op, is_f64, HELD_CLUSTER) * cluster_team::lanes;
+    const int64_t room = held_room(op, is_f64, true) * cluster_team::lanes;
     int64_t count = 2;
     while (count * room < classes)
         count *= 2;
-    const int64_t each = (classes + count - 1) / count;
-    return {count, (each + CLUSTER_STEP - 1) / CLUSTER_STEP * CLUSTER_STEP};
+    return {count, ceil_div(classes, count * CLUSTER_STEP) * CLUSTER_STEP};
 }
 
 /* The regime of a request that reads classes along rows. */
@@ -145,6 +144,9 @@ struct plan {
 };
 
 constexpr int64_t MAX_BLOCKS = 0x7fffffff;
+constexpr int64_t blocks_for(int64_t units, int64_t at_a_time) {
+    return std::min(ceil_div(units, at_a_time), MAX_BLOCKS);
+}
 
 /* What a plan follows from. */
 struct facts {
@@ -184,17 +186,14 @@ constexpr plan make_plan(const facts &f) {
                            : pieces{1, f.classes};
     /* Few rows would leave multiprocessors idle; and teams smaller than a block have no lane for every piece. */
     p.split = p.row_pieces.count > 1 && !shared && (p.rows != STREAM_BLOCK || f.rows < 2 * int64_t(f.multiprocessors));
-    const int64_t units = p.split ? f.rows * p.row_pieces.count : f.rows, at_a_time = rows_of(p.rows);
+    const int64_t units = p.split ? f.rows * p.row_pieces.count : f.rows;
     const int64_t each = shared ? p.row_pieces.count : 1; /* a grid is a whole number of clusters */
-    p.blocks = (units + at_a_time - 1) / at_a_time;
-    p.blocks = each * (p.blocks < MAX_BLOCKS / each ? p.blocks : MAX_BLOCKS / each);
-    p.sum_blocks = (f.rows + 8 * sum_block::lanes - 1) / (8 * sum_block::lanes);
-    p.sum_blocks = p.sum_blocks < 1 ? 1 : p.sum_blocks < SUM_BLOCKS ? p.sum_blocks : int64_t(SUM_BLOCKS);
+    p.blocks = each * std::min(ceil_div(units, rows_of(p.rows)), MAX_BLOCKS / each);
+    p.sum_blocks = std::clamp<int64_t>(ceil_div(f.rows, 8 * sum_block::lanes), 1, SUM_BLOCKS);
     if (p.per_class) {
-        const int64_t across = (f.classes + CLASSES_A_BLOCK - 1) / CLASSES_A_BLOCK;
-        p.chunks = (f.rows + 63) / 64 < 256 ? (f.rows + 63) / 64 : 256;
-        p.chunk_rows = p.chunks ? (f.rows + p.chunks - 1) / p.chunks : 0;
-        p.class_blocks = across * p.chunks < MAX_BLOCKS ? across * p.chunks : MAX_BLOCKS;
+        p.chunks = std::min<int64_t>(ceil_div(f.rows, 64), 256);
+        p.chunk_rows = p.chunks ? ceil_div(f.rows, p.chunks) : 0;
+        p.class_blocks = std::min(ceil_div(f.classes, CLASSES_A_BLOCK) * p.chunks, MAX_BLOCKS);
     }
 
     size_t end = 0;

@@ -124,6 +124,14 @@ template <class R, int N> struct tile {
     R ex[N], ey[N]; /* E(x), E(y): what may be kept for the emit */
 };
 
+/* f of the first `used` tiles. */
+template <class R, int N, int T, class F> XENT_HD void each_of(tile<R, N> (&v)[T], int used, F f) {
+    XENT_UNROLL
+    for (int k = 0; k < T; k++)
+        if (k < used)
+            f(v[k]);
+}
+
 template <class R, int N> XENT_HD R largest(const R (&v)[N]) {
     R m = v[0];
     XENT_UNROLL
@@ -288,11 +296,7 @@ template <reduce_kind K, class ARITHMETIC> struct state {
             kl_meet<N>(g, *this);
         XENT_UNROLL
         for (int d = 1; d < N; d *= 2)
-            visit<true>([&](auto &field) {
-                auto other = field;
-                each_real(other, [&](R &f) { f = g.shfl_xor(f, d); });
-                add_to(field, other);
-            });
+            visit<true>([&](auto &field) { add_to(field, shfl_xor(g, field, d)); });
     }
 
     /* All lanes of the row end with its state. */

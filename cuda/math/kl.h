@@ -81,17 +81,15 @@ XENT_HD void kl_fold(G &g, S &s, tile<R, N> (&v)[T], int used, bool first, int *
     const reference<M> f = kl_reference<S>(s.y.m);
     /* The most probable element, of which the others' differences are exact: all that counts in a confident row. */
     R best = S::leads_y ? none : R(0), beside = none, top_x = none;
-    XENT_UNROLL
-    for (int k = 0; k < T; k++)
-        if (k < used) {
-            XENT_UNROLL
-            for (int i = 0; i < N; i++) {
-                const bool more = best < v[k].t[i];
-                best = more ? v[k].t[i] : best;
-                beside = more ? v[k].x[i] : beside;
-                top_x = larger(top_x, v[k].x[i]);
-            }
+    each_of(v, used, [&](auto &one) {
+        XENT_UNROLL
+        for (int i = 0; i < N; i++) {
+            const bool more = best < one.t[i];
+            best = more ? one.t[i] : best;
+            beside = more ? one.x[i] : beside;
+            top_x = larger(top_x, one.x[i]);
         }
+    });
     if (first) {
         const R all = across_all(g, best, turn, most);
         beside = across_all(g, best == all ? beside : none, turn, most);
@@ -117,28 +115,26 @@ XENT_HD void kl_fold(G &g, S &s, tile<R, N> (&v)[T], int used, bool first, int *
     kl_move(s, to, to_lo);
 
     W sum_w, sum_d;
-    XENT_UNROLL
-    for (int k = 0; k < T; k++)
-        if (k < used) {
-            R each[N];
-            XENT_UNROLL
-            for (int i = 0; i < N; i++) {
-                R lt_lo = R(0);
-                const R lt = S::leads_y ? v[k].t[i] : log(v[k].t[i], &lt_lo);
-                v[k].w[i] = S::leads_y ? exp_of<M>(v[k].t[i], f) : v[k].t[i];
-                R lo, lost;
-                const R hi = two_sum(v[k].x[i], -lt, &lo);
-                v[k].p[i] = two_sum(hi, -kl.c, &lost); /* NaN where t or q is 0 */
-                v[k].ex[i] = lost + ((lo - lt_lo) - kl.c_lo);
-                if constexpr (!S::leads_y)
-                    v[k].ey[i] = lt; /* wanted once more */
-                /* KL is infinite, also where t is too small for R: the direct sum says so */
-                const bool live = v[k].w[i] != R(0) || (S::leads_y && hi == none);
-                each[i] = live ? v[k].w[i] * (v[k].p[i] + v[k].ex[i]) : R(0);
-            }
-            add_tile<M>(sum_w, v[k].w);
-            add_tile<M>(sum_d, each);
+    each_of(v, used, [&](auto &one) {
+        R each[N];
+        XENT_UNROLL
+        for (int i = 0; i < N; i++) {
+            R lt_lo = R(0);
+            const R lt = S::leads_y ? one.t[i] : log(one.t[i], &lt_lo);
+            one.w[i] = S::leads_y ? exp_of<M>(one.t[i], f) : one.t[i];
+            R lo, lost;
+            const R hi = two_sum(one.x[i], -lt, &lo);
+            one.p[i] = two_sum(hi, -kl.c, &lost); /* NaN where t or q is 0 */
+            one.ex[i] = lost + ((lo - lt_lo) - kl.c_lo);
+            if constexpr (!S::leads_y)
+                one.ey[i] = lt; /* wanted once more */
+            /* KL is infinite, also where t is too small for R: the direct sum says so */
+            const bool live = one.w[i] != R(0) || (S::leads_y && hi == none);
+            each[i] = live ? one.w[i] * (one.p[i] + one.ex[i]) : R(0);
         }
+        add_tile<M>(sum_w, one.w);
+        add_tile<M>(sum_d, each);
+    });
     const R heavy = sum_w.value(), mean = sum_d.value();
     R move = R(0);
     if (first) {
@@ -158,25 +154,23 @@ XENT_HD void kl_fold(G &g, S &s, tile<R, N> (&v)[T], int used, bool first, int *
         to = two_sum(kl.c, move, &e);
         kl_move(s, to, kl.c_lo + e);
     }
-    XENT_UNROLL
-    for (int k = 0; k < T; k++)
-        if (k < used) {
-            R each[N], tu[N];
-            XENT_UNROLL
-            for (int i = 0; i < N; i++) {
-                const R t = v[k].w[i], e = (v[k].p[i] - move) + v[k].ex[i];
-                R lo;
-                /* against the reference first: beside a far one low may be all that tells x from another */
-                const R from = two_sum(v[k].x[i], -kl.c, &lo), low = finite(from) ? lo - kl.c_lo : R(0),
-                        base = from - f.c, above = base + low;
-                const R rest = low - (above - base), near = exp_beyond_by(above, f);
-                const R q = finite(rest) ? fma(near, rest, near) : near;
-                tu[i] = t != R(0) ? t * e : R(0);
-                each[i] = R(-1) <= e && e <= R(2) ? t * phi(e) : (q - t) - tu[i];
-            }
-            add_tile<M>(kl.u, tu);
-            add_tile<M>(kl.a, each);
+    each_of(v, used, [&](auto &one) {
+        R each[N], tu[N];
+        XENT_UNROLL
+        for (int i = 0; i < N; i++) {
+            const R t = one.w[i], e = (one.p[i] - move) + one.ex[i];
+            R lo;
+            /* against the reference first: beside a far one low may be all that tells x from another */
+            const R from = two_sum(one.x[i], -kl.c, &lo), low = finite(from) ? lo - kl.c_lo : R(0), base = from - f.c,
+                    above = base + low;
+            const R rest = low - (above - base), near = exp_beyond_by(above, f);
+            const R q = finite(rest) ? fma(near, rest, near) : near;
+            tu[i] = t != R(0) ? t * e : R(0);
+            each[i] = R(-1) <= e && e <= R(2) ? t * phi(e) : (q - t) - tu[i];
         }
+        add_tile<M>(kl.u, tu);
+        add_tile<M>(kl.a, each);
+    });
     /* D - W move would be what is added to u, too, but for what its products rounded: of the size of the move, and
      * KL may be next to nothing. Only what D says of infinite terms is kept. */
     kl.u.hi += mean - mean;

@@ -11,10 +11,7 @@ enum { CLASS_TILE = 4 };
 using class_block = team<128, 128>;
 constexpr int64_t CLASSES_A_BLOCK = int64_t(CLASS_TILE) * class_block::lanes;
 
-template <class OP, class M> struct class_sums {
-    using args = job;
-    using shape = class_block;
-    static constexpr int blocks = 1;
+template <class OP, class M> struct class_sums : kernel_on<class_block, job> {
     using R = typename M::real;
 
     template <class G> static XENT_HD void run(G &g, const job &j) {
@@ -50,10 +47,7 @@ template <class OP, class M> struct class_sums {
 };
 
 /* Adds up the chunks' sums of each class. */
-template <class M> struct class_totals {
-    using args = job;
-    using shape = class_block;
-    static constexpr int blocks = 1;
+template <class M> struct class_totals : kernel_on<class_block, job> {
     using R = typename M::real;
 
     template <class G> static XENT_HD void run(G &g, const job &j) {

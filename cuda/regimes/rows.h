@@ -68,29 +68,22 @@ XENT_HD S fold_pieces(G &g, const job &j, const row_view<M> &v, int64_t first, i
     return s;
 }
 
-/* The state left its range: the row is folded once more, into the reduction that the list has for that. */
-template <class OP, class M, class G>
-XENT_HD result<M> finish_again(G &g, const job &j, const row_view<M> &v, int *turn) {
-    using S = state<OP::again, M>;
-    S s;
-    bool again;
-    const span own = own_classes(g, j);
-    each_tile<OP, M, ANY, 4>(g, j, v, own.begin, own.end, true,
-                             [&](int64_t, auto &t) { fold_tiles(g, s, t, 1, false, turn); });
-    s.join(g, turn);
-    return finish<OP>(j, v.facts, s, &again);
-}
-
-/* From the joined state of a row to its result; all lanes of the row get it. */
+/* From the joined state of a row to its result; all lanes of the row get it. Where the state left its range, the row is folded
+ * once more, into the reduction that the list has for that. */
 template <class OP, class M, class S, class G>
 XENT_HD result<M> finish_row(G &g, const job &j, const row_view<M> &v, const S &s, int *turn) {
     bool again = false;
     result<M> r = finish<OP>(j, v.facts, s, &again);
     if constexpr (OP::again != REDUCE_NONE) {
         if (any_beside(g, again)) {
-            const result<M> direct = finish_again<OP, M>(g, j, v, turn);
+            state<OP::again, M> direct;
+            bool none;
+            const span own = own_classes(g, j);
+            each_tile<OP, M, ANY, 4>(g, j, v, own.begin, own.end, true,
+                                     [&](int64_t, auto &t) { fold_tiles(g, direct, t, 1, false, turn); });
+            direct.join(g, turn);
             if (again)
-                r = direct;
+                r = finish<OP>(j, v.facts, direct, &none);
         }
     }
     return r;
@@ -103,13 +96,10 @@ template <class OP, class M, access_kind A> constexpr int stream_tile() {
     return 16 / (OP::reads_t ? 2 : 1) / (sizeof(typename M::real) / 4);
 }
 
-template <class OP, class M, class TEAM, access_kind A> struct stream {
-    using args = job;
-    using shape = TEAM;
+template <class OP, class M, class TEAM, access_kind A> struct stream : kernel_on<TEAM, job> {
     using R = typename M::real;
     using S = state_of<OP, M>;
     using J = state<REDUCE_JS_SUM, M>;
-    static constexpr int blocks = 1;
     static constexpr int N = stream_tile<OP, M, A>();
 
     template <class G> static XENT_HD void run(G &g, const job &j) {
@@ -188,15 +178,10 @@ template <class OP, class M, class TEAM, access_kind A> struct stream {
     }
 };
 
-/* What a lane holds of a row: so many tiles of so many numbers that a block has registers for all its lanes. */
-template <class OP, class M> constexpr int held_tile() {
-    return OP::reads_t && sizeof(typename M::real) == 8 ? 4 : 8;
-}
-/* A cluster's blocks are small, so that a multiprocessor has two: one reads while the other computes. Their lanes hold
- * more. */
-enum { CLUSTER_DEPTH = 2 };
-template <class OP, class M, class TEAM> constexpr int held_tiles() {
-    return (OP::reads_t || sizeof(typename M::real) == 8 ? 1 : 2) * (TEAM::ranks > 1 ? CLUSTER_DEPTH : 1);
+/* Classes that a lane of a held row has room for: so many that a block has registers for all its lanes. A cluster's blocks are
+ * small, so that a multiprocessor has two: one reads while the other computes. Their lanes hold more. */
+constexpr int held_room(const op_entry &op, bool is_f64, bool of_cluster) {
+    return 16 / (reads_target(op) ? 2 : 1) / (is_f64 ? 2 : 1) * (of_cluster ? 2 : 1);
 }
 
 /* What E against one maximum is multiplied by to be E against the row's. */
@@ -216,15 +201,14 @@ template <class M, int N, class R = typename M::real> XENT_HD void scale_all(R (
     }
 }
 
-template <class OP, class M, class TEAM> struct held {
-    using args = job;
-    using shape = TEAM;
+template <class OP, class M, class TEAM> struct held : kernel_on<TEAM, job> {
     using R = typename M::real;
     /* 128 registers a lane; 255 for double, and for twice as many numbers of what KL's gradients keep of each */
     static constexpr bool wide_lanes =
         sizeof(R) == 8 || (TEAM::ranks > 1 && (xent_parts(OP::reduce) & PART_KL) && OP::emits);
     static constexpr int blocks = (wide_lanes ? 256 : 512) / TEAM::threads;
-    static constexpr int tiles = held_tiles<OP, M, TEAM>(), N = held_tile<OP, M>();
+    static constexpr int N = OP::reads_t && sizeof(R) == 8 ? 4 : 8;
+    static constexpr int tiles = held_room(ops[OP::index], sizeof(R) == 8, TEAM::ranks > 1) / N;
 
     static int cluster(const job &j) {
         return int(j.pieces);
@@ -245,47 +229,40 @@ template <class OP, class M, class TEAM> struct held {
         constexpr int64_t step = N * G::lanes;
         const row_view<M> v = open_row<OP, M>(j, row, live && leads(g));
         const span own = own_classes(g, j);
-        const int64_t classes = own.end - own.begin;
+        const int used = int((own.end - own.begin + step - 1) / step);
         tile<R, N> t[tiles];
         state_of<OP, M> s;
         R mx = -fp<R>::infinity, my = mx;
         XENT_UNROLL
         for (int i = 0; i < tiles; i++) /* all in flight at once; the branch is the same for the whole row */
-            if (i * step < classes)
+            if (i < used)
                 load_tile<OP, M, PACKS>(g, j, v, own.begin + i * step, own.end, true, &t[i]);
         /* One reference for all lanes, so that the exponentials can be kept for the emit. */
         const auto most = [](R a, R b) { return larger(a, b); };
-        XENT_UNROLL
-        for (int i = 0; i < tiles; i++)
-            if (i * step < classes) {
-                mx = larger(mx, largest(t[i].x));
-                if constexpr (decltype(s)::leads_y)
-                    my = larger(my, largest(t[i].t));
-            }
+        each_of(t, used, [&](auto &one) {
+            mx = larger(mx, largest(one.x));
+            if constexpr (decltype(s)::leads_y)
+                my = larger(my, largest(one.t));
+        });
         if constexpr (decltype(s)::of_x)
             s.raise_x(mx = across_all(g, mx, turn, most));
         if constexpr (decltype(s)::leads_y)
             s.raise_y(my = across_all(g, my, turn, most));
-        fold_tiles(g, s, t, int((classes + step - 1) / step), true, turn);
+        fold_tiles(g, s, t, used, true, turn);
         s.join(g, turn);
         result<M> r = finish_row<OP, M>(g, j, v, s, turn);
         if constexpr (G::ranks > 1 && OP::of_exp) { /* blocks had each its own reference */
             const auto fx = raised<M>(mx, r.mx), fy = raised<M>(my, r.my);
-            XENT_UNROLL
-            for (int i = 0; i < tiles; i++)
-                if (i * step < classes) {
-                    scale_all<M>(t[i].ex, fx);
-                    if constexpr (OP::log_target)
-                        scale_all<M>(t[i].ey, fy);
-                }
+            each_of(t, used, [&](auto &one) {
+                scale_all<M>(one.ex, fx);
+                if constexpr (OP::log_target)
+                    scale_all<M>(one.ey, fy);
+            });
         }
         if constexpr (OP::is_js)
             js_fold_again<OP, M>(g, j, &r, [&](auto add) {
                 state<REDUCE_JS_SUM, M> sums;
-                XENT_UNROLL
-                for (int i = 0; i < tiles; i++)
-                    if (i * step < classes)
-                        add(sums, t[i]);
+                each_of(t, used, [&](auto &one) { add(sums, one); });
                 sums.join(g, turn);
                 return sums;
             });
@@ -297,7 +274,7 @@ template <class OP, class M, class TEAM> struct held {
         }
         XENT_UNROLL
         for (int i = 0; i < tiles; i++)
-            if (i * step < classes) {
+            if (i < used) {
                 R out[N];
                 emit<OP>(j, r, t[i], true, out);
                 store_tile<OP, M, PACKS>(g, j, v, r, own.begin + i * step, own.end, out);

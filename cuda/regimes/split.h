@@ -11,10 +11,7 @@ enum { MAX_PIECES = 256 };
 using row_block = team<MAX_PIECES, MAX_PIECES>; /* a lane a piece */
 
 /* AGAIN: the states are those of Jensen-Shannon's second reduction. */
-template <class OP, class M, bool AGAIN> struct merge {
-    using args = job;
-    using shape = row_block;
-    static constexpr int blocks = 1;
+template <class OP, class M, bool AGAIN> struct merge : kernel_on<row_block, job> {
     using S = std::conditional_t<AGAIN, state<REDUCE_JS_SUM, M>, state_of<OP, M>>;
 
     template <class G> static XENT_HD void run(G &g, const job &j) {

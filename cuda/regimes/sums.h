@@ -20,10 +20,7 @@ struct sum_args {
 };
 
 /* Each block sums what is its own; block b takes every blocks-th run of 256. */
-template <class R> struct add_up {
-    using args = sum_args;
-    using shape = sum_block;
-    static constexpr int blocks = 1;
+template <class R> struct add_up : kernel_on<sum_block, sum_args> {
     using W = row_sum<R>;
 
     template <class G> static XENT_HD void run(G &g, const sum_args &a) {
@@ -31,9 +28,10 @@ template <class R> struct add_up {
         W sum;
         for (int64_t i = g.block() * G::lanes + lane(g); i < a.count; i += g.blocks() * G::lanes)
             add_to(sum, get_sum<R>(a.from, i));
-        join_lanes<G::width>(g, sum);
-        sum = exchange(g, sum, &turn);
-        join_lanes<G::parts>(g, sum);
+        sum = across_all(g, sum, &turn, [](W a, W b) {
+            add_to(a, b);
+            return a;
+        });
         if (lane(g) != 0)
             return;
         if (a.dtype == XENT_NO_DTYPE) {
@@ -46,18 +44,10 @@ template <class R> struct add_up {
             v = fp<double>::nan;
         store_real(static_cast<char *>(a.to), a.dtype, v.value());
     }
-    template <int N, class G> static XENT_HD void join_lanes(G &g, W &sum) {
-        XENT_UNROLL
-        for (int d = 1; d < N; d *= 2)
-            add_to(sum, W(g.shfl_xor(sum.hi, d), g.shfl_xor(sum.lo, d)));
-    }
 };
 
 /* The weight with which each row counts in a mean, 0 where it does not. */
-template <class M> struct weigh_rows {
-    using args = job;
-    using shape = team<WARP, 256>;
-    static constexpr int blocks = 1;
+template <class M> struct weigh_rows : kernel_on<team<WARP, 256>, job> {
     using R = typename M::real;
 
     template <class G> static XENT_HD void run(G &g, const job &j) {
@@ -89,11 +79,7 @@ template <class M> struct weigh_rows {
 };
 
 /* Weights of classes that floats do not hold are halved or doubled as often as it takes for the largest to be about 1. */
-struct scale_classes {
-    using args = job;
-    using shape = sum_block;
-    static constexpr int blocks = 1;
-
+struct scale_classes : kernel_on<sum_block, job> {
     template <class G> static XENT_HD void run(G &g, const job &j) {
         int turn = 0;
         double most = 0.0;
@@ -110,11 +96,7 @@ struct scale_classes {
 };
 
 /* Before the kernels that read labels. */
-struct start_note {
-    using args = job;
-    using shape = team<WARP, WARP>;
-    static constexpr int blocks = 1;
-
+struct start_note : kernel_on<team<WARP, WARP>, job> {
     template <class G> static XENT_HD void run(G &g, const job &j) {
         if (lane(g) != 0)
             return;

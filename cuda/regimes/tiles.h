@@ -237,16 +237,14 @@ template <class R> XENT_HD R load_class_weight(const job &j, int64_t c) {
     return R(j.class_scale ? w * j.class_scale[0] : w);
 }
 
-/* One class of the target, with what the options make of it. */
+/* One class of the target, with what the options that act class by class make of it. */
 template <class OP, class M, access_kind A, class R = typename M::real>
-XENT_HD R load_target(const job &j, const row_view<M> &v, int64_t c, double inv) {
+XENT_HD R load_target(const job &j, const row_view<M> &v, int64_t c) {
     R t;
     if (A == ANY && OP::shapes && j.has_labels)
         t = c == v.facts.label ? R(1) : R(0);
     else
         t = load_element<A, M>(v.t + c * j.t.cs, j.t.dtype);
-    if (OP::target == XENT_TARGET_LOGITS && j.temperature.data)
-        t = tempered(t, v.facts.temperature, inv);
     if constexpr (OP::shapes && A == ANY) {
         if (j.smooths)
             t = fma(R(j.unsmoothed), t, v.facts.uniform);
@@ -263,55 +261,43 @@ XENT_HD void load_tile(G &g, const job &j, const row_view<M> &v, int64_t base, i
     using R = typename M::real;
     using S = typename M::stored;
     const R x_fill = OP::zero_x ? R(0) : -fp<R>::infinity, t_fill = OP::log_target ? -fp<R>::infinity : R(0);
-    const int at = lane(g);
-    if constexpr (A == PACKS) {
-        constexpr int count = pack<S>::count;
-        XENT_UNROLL
-        for (int i = 0; i < N; i += count) {
-            const int64_t c = class_of<G, A, S>(base, at, i);
+    constexpr int count = A == PACKS ? pack<S>::count : 1;
+    XENT_UNROLL
+    for (int i = 0; i < N; i++)
+        out->w[i] = out->p[i] = R(1);
+    XENT_UNROLL
+    for (int i = 0; i < N; i += count) {
+        const int64_t c = class_of<G, A, S>(base, lane(g), i);
+        if constexpr (A == PACKS) {
             if (with_x)
                 load_pack<S>(v.x, c, end, x_fill, out->x + i);
             if constexpr (OP::reads_t)
                 load_pack<S>(v.t, c, end, t_fill, out->t + i);
-        }
-        if (j.temperature.data) {
-            const double inv = ratio(1.0, v.facts.temperature);
-            XENT_UNROLL
-            for (int i = 0; i < N; i++) {
-                if (with_x)
-                    out->x[i] = tempered(out->x[i], v.facts.temperature, inv);
-                if constexpr (OP::target == XENT_TARGET_LOGITS)
-                    out->t[i] = tempered(out->t[i], v.facts.temperature, inv);
-            }
-        }
-        if constexpr (OP::weighs) {
-            XENT_UNROLL
-            for (int i = 0; i < N; i++)
-                out->w[i] = out->p[i] = R(1);
-        }
-    } else {
-        const double inv = j.temperature.data ? ratio(1.0, v.facts.temperature) : 1.0;
-        XENT_UNROLL
-        for (int i = 0; i < N; i++) {
-            const int64_t c = class_of<G, A, S>(base, at, i);
+        } else {
             out->x[i] = x_fill;
             out->t[i] = t_fill;
-            out->w[i] = out->p[i] = R(1);
             if (c >= end || (A == ANY && v.where && !v.where[c * j.where.cs]))
                 continue;
-            if (with_x) {
+            if (with_x)
                 out->x[i] = load_element<A, M>(v.x + c * j.x.cs, j.x.dtype);
-                if (j.temperature.data)
-                    out->x[i] = tempered(out->x[i], v.facts.temperature, inv);
-            }
             if constexpr (OP::reads_t)
-                out->t[i] = load_target<OP, M, A>(j, v, c, inv);
+                out->t[i] = load_target<OP, M, A>(j, v, c);
             if constexpr (OP::weighs && A == ANY) {
                 if (j.class_weight.data)
                     out->w[i] = load_class_weight<R>(j, c);
                 if (j.pos_weight.data)
                     out->p[i] = load_real<R>(j.pos_weight.data + c * j.pos_weight.cs, j.pos_weight.dtype);
             }
+        }
+    }
+    if (j.temperature.data) {
+        const double inv = ratio(1.0, v.facts.temperature);
+        XENT_UNROLL
+        for (int i = 0; i < N; i++) {
+            if (with_x)
+                out->x[i] = tempered(out->x[i], v.facts.temperature, inv);
+            if constexpr (OP::target == XENT_TARGET_LOGITS)
+                out->t[i] = tempered(out->t[i], v.facts.temperature, inv);
         }
     }
 }
