@@ -5,7 +5,6 @@
 #include "table.h"
 
 #include <atomic>
-#include <climits>
 #include <cmath>
 #include <cstdio>
 
@@ -13,12 +12,6 @@ namespace xent {
 
 /* ---- devices ---- */
 static thread_local char message[512] = "no error";
-
-/* What plans follow from. */
-struct device_facts {
-    int multiprocessors;
-    bool clusters; /* capability 9.0 and later, where the code that is there was compiled for that */
-};
 
 #if defined(XENT_CUDA_HOST)
 
@@ -156,8 +149,8 @@ static bool is_contiguous(const operand &o) {
 
 struct prepared {
     job j;
+    facts f;
     plan p;
-    const op_entry *op;
     const op_kernels *kernels;
     const common_kernels *common;
 };
@@ -179,15 +172,14 @@ static const op_kernels *kernels_of(int op, int stored) {
 }
 
 static xent_status prepare(const xent_request *req, int device, prepared *out) {
-    device_facts there = {};
+    facts &f = out->f = facts();
     xent_status s = !req || req->struct_size != sizeof *req ? XENT_ERR_OPTION : xent_check(req, XENT_ON_DEVICE);
     if (s == XENT_OK)
-        s = facts_of(device, &there);
+        s = facts_of(device, &f);
     if (s != XENT_OK)
         return s;
     const op_entry &op = ops[req->op];
-    job &j = out->j;
-    j = job();
+    job &j = out->j = job();
     j.rows = 1;
     for (int d = 0; d < req->ndim; d++)
         j.rows *= req->shape[d];
@@ -226,37 +218,33 @@ static xent_status prepare(const xent_request *req, int device, prepared *out) {
     const bool simple = !j.where.data && !by_class && !j.pos_weight.data && is_native(x, stored) &&
                         is_native(t, stored) && is_native(o, stored);
     const bool packed = is_contiguous(x) && is_contiguous(t) && is_contiguous(o);
-    facts a = {};
-    a.op = &op;
-    a.is_f64 = stored == XENT_F64;
-    a.rows = j.rows;
-    a.classes = j.classes;
-    a.access = !simple ? ANY : packed ? PACKS : STRIDED;
-    a.contiguous = packed;
-    a.reduction = req->reduction;
-    a.has_labels = j.has_labels;
-    a.weighs = j.weight.data || j.where.data || j.has_ignore || j.weighs_by_label;
-    a.scales = j.class_weight.data && op.target == XENT_TARGET_PROBS && stored != XENT_F64;
+    f.op = &op;
+    f.is_f64 = stored == XENT_F64;
+    f.rows = j.rows;
+    f.classes = j.classes;
+    f.access = !simple ? ANY : packed ? PACKS : STRIDED;
+    f.contiguous = packed;
+    f.reduction = req->reduction;
+    f.has_labels = j.has_labels;
+    f.weighs = j.weight.data || j.where.data || j.has_ignore || j.weighs_by_label;
+    f.scales = j.class_weight.data && op.target == XENT_TARGET_PROBS && stored != XENT_F64;
     j.weighs = j.weight.data || j.class_weight.data;
     /* As in kernels/math/js_again.h: 64 eps of a divergence is at least this much in the largest class. */
     j.js_gap =
         std::fmin(std::sqrt(512.0 * xent_dtype_eps(req->compute, req->compute == XENT_F32) * double(j.classes)), 0.1);
-    out->op = &op;
     out->kernels = kernels_of(req->op, stored);
     out->common = stored == XENT_F64 ? kernels_COMMON_F64() : kernels_COMMON_F32();
-    a.state_reals = out->kernels->state_reals;
-    a.result_reals = out->kernels->result_reals;
-    a.multiprocessors = there.multiprocessors;
-    a.clusters = there.clusters;
-    out->p = make_plan(a);
-    j.pieces = out->p.row_pieces.count;
-    j.piece = out->p.row_pieces.classes;
+    f.state_reals = out->kernels->state_reals;
+    f.result_reals = out->kernels->result_reals;
+    const plan &p = out->p = make_plan(f);
+    j.pieces = p.row_pieces.count;
+    j.piece = p.row_pieces.classes;
     j.by_rows = divider_of(j.rows);
     j.by_tiles = divider_of(ceil_div(j.classes, CLASSES_A_BLOCK));
-    j.split = out->p.split;
-    j.chunks = out->p.chunks;
-    j.chunk_rows = out->p.chunk_rows;
-    j.to_workspace = out->p.sums;
+    j.split = p.split;
+    j.chunks = p.chunks;
+    j.chunk_rows = p.chunk_rows;
+    j.to_workspace = p.sums;
     return XENT_OK;
 }
 
@@ -293,12 +281,12 @@ static void queue_rows(queue &q) {
     const int64_t rows = blocks_for(q.r.j.rows, 1);
     q.launch_rows(p.rows, MODE_FOLD, p.blocks);
     q.launch_rows(MERGE, MODE_ALL, rows);
-    if (q.r.op->reduce == REDUCE_JS)
+    if (q.r.f.op->reduce == REDUCE_JS)
         for (mode_kind mode : {MODE_FOLD_JS, MODE_FOLD_GAP, MODE_FOLD_JS}) { /* the last two of rows that are near */
             q.launch_rows(p.rows, mode, p.blocks);
             q.launch_rows(MERGE_JS, mode, rows);
         }
-    if (q.r.op->emit != EMIT_NONE && !p.per_class)
+    if (q.r.f.op->emit != EMIT_NONE && !p.per_class)
         q.launch_rows(p.rows, MODE_EMIT, p.blocks);
 }
 
@@ -314,7 +302,7 @@ static xent_status queue_all(prepared &r, const xent_request *req, char *workspa
     j.states = p.split ? workspace + p.states : nullptr;
     j.results = workspace + p.results;
     j.values = p.sums || p.weighs ? workspace + p.values : nullptr;
-    if (p.scales) {
+    if (r.f.scales) {
         j.class_scale = reinterpret_cast<const double *>(workspace + p.class_scale);
         q.launch(r.common->scale_classes, j, 1);
     }
@@ -324,7 +312,7 @@ static xent_status queue_all(prepared &r, const xent_request *req, char *workspa
         add_rows(q, partials, total, XENT_NO_DTYPE, nullptr);
         j.total_weight = total;
     }
-    if ((j.classes > 0 || r.op->value != VALUE_NONE) && j.rows > 0)
+    if ((j.classes > 0 || r.f.op->value != VALUE_NONE) && j.rows > 0)
         queue_rows(q);
     if (p.per_class && j.classes > 0) {
         if (j.rows > 0) {

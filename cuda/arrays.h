@@ -5,7 +5,6 @@
 #define XENT_CUDA_ARRAYS_H
 
 #include <algorithm>
-#include <climits>
 #include <cstdint>
 #include <map>
 #include <memory>

@@ -466,11 +466,7 @@ inline divider divider_of(int64_t d) {
 XENT_HD int64_t quotient(int64_t n, const divider &d) {
     if (d.factor == 0)
         return n;
-#if defined(__CUDA_ARCH__)
-    const uint64_t high = __umul64hi(uint64_t(n), d.factor);
-#else
     const uint64_t high = uint64_t((unsigned __int128)(uint64_t(n)) * d.factor >> 64);
-#endif
     return int64_t(high >> d.shift);
 }
 XENT_HD int64_t remainder(int64_t n, int64_t quotient, const divider &d) {

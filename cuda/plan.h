@@ -102,25 +102,43 @@ constexpr pieces pieces_of_cluster(const op_entry &op, bool is_f64, int64_t clas
     return {count, ceil_div(classes, count * CLUSTER_STEP) * CLUSTER_STEP};
 }
 
+/* What a plan follows from: a device, */
+struct device_facts {
+    int multiprocessors;
+    bool clusters; /* capability 9.0 and later, where the code that is there was compiled for that */
+};
+/* ... and a request. */
+struct facts : device_facts {
+    const op_entry *op;
+    bool is_f64;
+    int64_t rows, classes;
+    access_kind access;
+    bool contiguous; /* the class axis of all operands is */
+    int reduction;   /* xent_reduction */
+    bool has_labels;
+    bool weighs;                   /* the divisor of mean is to be summed up */
+    bool scales;                   /* class weights act class by class, and floats may not hold them */
+    int state_reals, result_reals; /* of this operation and dtype */
+};
+
 /* The regime of a request that reads classes along rows. */
-constexpr regime choose(const op_entry &op, bool is_f64, int64_t classes, access_kind access, bool contiguous,
-                        bool per_class, bool clusters) {
-    const bool emits = op.emit != EMIT_NONE, folds = xent_folds(op.reduce);
+constexpr regime choose(const facts &f) {
+    const bool emits = f.op->emit != EMIT_NONE, folds = xent_folds(f.op->reduce);
     if (!emits && !folds) /* a number at the label */
         return STREAM_QUAD;
-    if (access == ANY && contiguous)
-        return ANY_WARP;
-    if (access != PACKS)
-        return access == ANY ? ANY_COLUMNS : COLUMNS;
-    if (per_class) /* only what follows from the rows is wanted */
-        return classes <= QUAD_CLASSES ? COLUMNS : STREAM_BLOCK;
+    if (f.access == ANY)
+        return f.contiguous ? ANY_WARP : ANY_COLUMNS;
+    if (f.access == STRIDED)
+        return COLUMNS;
+    if (f.reduction == XENT_PER_CLASS) /* only what follows from the rows is wanted */
+        return f.classes <= QUAD_CLASSES ? COLUMNS : STREAM_BLOCK;
     if (emits && folds) {
         for (regime r : {HELD_QUAD, HELD_WARP, HELD_BLOCK, HELD_CLUSTER})
-            if (classes <= held_classes(op, is_f64, r) && (r != HELD_CLUSTER || clusters))
+            if (f.classes <= held_classes(*f.op, f.is_f64, r) && (r != HELD_CLUSTER || f.clusters))
                 return r;
         return STREAM_BLOCK;
     }
-    return classes <= QUAD_CLASSES ? STREAM_QUAD : classes <= WARP_CLASSES ? STREAM_WARP : STREAM_BLOCK;
+    return f.classes <= QUAD_CLASSES ? STREAM_QUAD : f.classes <= WARP_CLASSES ? STREAM_WARP : STREAM_BLOCK;
 }
 
 /* Rows at a time, a block. */
@@ -135,7 +153,7 @@ struct plan {
     regime rows; /* of the folds and emits */
     pieces row_pieces;
     bool split; /* pieces in blocks of their own, merged later */
-    bool per_class, sums, weighs, scales;
+    bool per_class, sums, weighs;
     int64_t blocks;                           /* of row kernels */
     int64_t chunks, chunk_rows, class_blocks; /* per_class */
     int64_t sum_blocks;
@@ -148,22 +166,6 @@ constexpr int64_t blocks_for(int64_t units, int64_t at_a_time) {
     return std::min(ceil_div(units, at_a_time), MAX_BLOCKS);
 }
 
-/* What a plan follows from. */
-struct facts {
-    const op_entry *op;
-    bool is_f64;
-    int64_t rows, classes;
-    access_kind access;
-    bool contiguous; /* the class axis of all operands is */
-    int reduction;   /* xent_reduction */
-    bool has_labels;
-    bool weighs;                   /* the divisor of mean is to be summed up */
-    bool scales;                   /* class weights act class by class, and floats may not hold them */
-    int state_reals, result_reals; /* of this operation and dtype */
-    int multiprocessors;
-    bool clusters; /* the device has them, and code for them was compiled */
-};
-
 constexpr size_t room_for(size_t *end, size_t bytes) {
     const size_t at = *end;
     *end = (at + bytes + 255) / 256 * 256;
@@ -175,11 +177,10 @@ constexpr plan make_plan(const facts &f) {
     const size_t real = f.is_f64 ? 8 : 4, pair = 2 * real;
     const op_entry &op = *f.op;
     const bool folds = xent_folds(op.reduce);
-    p.rows = choose(op, f.is_f64, f.classes, f.access, f.contiguous, f.reduction == XENT_PER_CLASS, f.clusters);
+    p.rows = choose(f);
     p.per_class = f.reduction == XENT_PER_CLASS;
     p.sums = f.reduction == XENT_SUM || f.reduction == XENT_MEAN;
     p.weighs = f.reduction == XENT_MEAN && f.weighs;
-    p.scales = f.scales;
     const bool shared = p.rows == HELD_CLUSTER;
     p.row_pieces = shared  ? pieces_of_cluster(op, f.is_f64, f.classes)
                    : folds ? pieces_of(f.classes)
@@ -209,7 +210,7 @@ constexpr plan make_plan(const facts &f) {
         p.partial_sums = room_for(&end, size_t(SUM_BLOCKS) * pair);
         p.total_weight = room_for(&end, pair);
     }
-    if (p.scales)
+    if (f.scales)
         p.class_scale = room_for(&end, 2 * sizeof(double));
     if (p.per_class)
         p.class_partials = room_for(&end, size_t(p.chunks) * size_t(f.classes) * pair);

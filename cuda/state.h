@@ -43,17 +43,14 @@ template <class M> XENT_HD typename M::real exp_beyond_by(typename M::real d, co
         return exp2_quick(fma(d, fp<R>::log2e, -f.k));
     return d > f.low + fp<R>::low + R(20) ? fp<R>::infinity : exp_near(at_least(f.low, d), f.k);
 }
-/* What sums against reference a are multiplied by to be sums against b; *lo: what its last addition rounded away. */
-template <class M, class R = typename M::real> XENT_HD R change(const reference<M> &a, const reference<M> &b, R *lo) {
-    if constexpr (M::quick) {
-        *lo = R(0);
+/* What sums against reference a are multiplied by to be sums against b, with what its last addition rounded away. */
+template <class M, class R = typename M::real>
+XENT_HD wide<R, !M::quick> change(const reference<M> &a, const reference<M> &b) {
+    if constexpr (M::quick)
         return exp2_quick((a.c - b.c) * fp<R>::log2e);
-    }
-    return exp_any(at_least(R(-XENT_PLAIN) - fp<R>::low, a.c - b.c), b.k - a.k, lo);
-}
-template <class M> XENT_HD typename M::real change(const reference<M> &a, const reference<M> &b) {
-    typename M::real lo;
-    return change<M>(a, b, &lo);
+    R lo;
+    const R hi = exp_any(at_least(R(-XENT_PLAIN) - fp<R>::low, a.c - b.c), b.k - a.k, &lo);
+    return {hi, lo};
 }
 
 /* ---- sums ---- */
@@ -156,7 +153,7 @@ template <class M> struct top {
         R f = R(1);
         if (m > -fp<R>::infinity) {
             add_to(r, n * exp_of<M>(m, old));
-            f = change<M>(old, now);
+            f = change<M>(old, now).hi;
             scale(r, f);
         }
         m = v;

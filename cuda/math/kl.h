@@ -27,7 +27,7 @@ template <class S, class R> XENT_HD reference<typename S::M> kl_reference(R m) {
 /* What w, u and a are multiplied by to be held against y.m. */
 template <class S> XENT_HD typename S::R kl_follow(const S &s) {
     using M = typename S::M;
-    return S::leads_y && s.kl.against < s.y.m ? change<M>(reference_of<M>(s.kl.against), reference_of<M>(s.y.m))
+    return S::leads_y && s.kl.against < s.y.m ? change<M>(reference_of<M>(s.kl.against), reference_of<M>(s.y.m)).hi
                                               : typename S::R(1);
 }
 /* The sums around another c and against y.m. Both at once: what is left of a weight that underflows there may be a

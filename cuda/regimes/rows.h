@@ -89,18 +89,12 @@ XENT_HD result<M> finish_row(G &g, const job &j, const row_view<M> &v, const S &
     return r;
 }
 
-/* How many numbers a lane loads at once. */
-template <class OP, class M, access_kind A> constexpr int stream_tile() {
-    if (A != PACKS)
-        return OP::reads_t || A == ANY ? 4 : 8;
-    return 16 / (OP::reads_t ? 2 : 1) / (sizeof(typename M::real) / 4);
-}
-
 template <class OP, class M, class TEAM, access_kind A> struct stream : kernel_on<TEAM, job> {
     using R = typename M::real;
     using S = state_of<OP, M>;
     using J = state<REDUCE_JS_SUM, M>;
-    static constexpr int N = stream_tile<OP, M, A>();
+    /* How many numbers a lane loads at once: of neighbours, 64 bytes as they are computed with. */
+    static constexpr int N = A != PACKS ? (OP::reads_t || A == ANY ? 4 : 8) : 64 / (OP::reads_t ? 2 : 1) / sizeof(R);
 
     template <class G> static XENT_HD void run(G &g, const job &j) {
         const int64_t units = j.split ? j.rows * j.pieces : j.rows;
@@ -186,10 +180,9 @@ constexpr int held_room(const op_entry &op, bool is_f64, bool of_cluster) {
 
 /* What E against one maximum is multiplied by to be E against the row's. */
 template <class M, class R = typename M::real> XENT_HD wide<R, !M::quick> raised(R from, R to) {
-    wide<R, !M::quick> f = R(1);
     if (-fp<R>::infinity < from && from < to)
-        f.hi = change<M>(reference_of<M>(from), reference_of<M>(to), &f.lo);
-    return f;
+        return change<M>(reference_of<M>(from), reference_of<M>(to));
+    return R(1);
 }
 template <class M, int N, class R = typename M::real> XENT_HD void scale_all(R (&e)[N], wide<R, !M::quick> f) {
     if (f.hi == R(1))

@@ -50,11 +50,7 @@ XENT_HD void store16(char *p, const words &v) {
 #endif
 }
 XENT_HD uint32_t funnel(uint32_t low, uint32_t high, unsigned bits) {
-#if defined(__CUDA_ARCH__)
-    return __funnelshift_r(low, high, bits);
-#else
-    return bits ? low >> bits | high << (32 - bits) : low;
-#endif
+    return uint32_t((uint64_t(high) << 32 | low) >> bits);
 }
 
 template <class S> struct alignas(16) pack {
