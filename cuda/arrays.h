@@ -103,9 +103,6 @@ struct Array {
     int ndim() const {
         return static_cast<int>(shape.size());
     }
-    bool is_empty() const {
-        return std::find(shape.begin(), shape.end(), 0) != shape.end();
-    }
     /* What xent._core fills a request with: data, shape, strides (addresses), bytes an element, dimensions, dtype, device,
      * whether it is read-only. Valid as long as this is. */
     py::tuple fields() const {
@@ -178,11 +175,11 @@ inline Array from_interface(py::handle producer, int64_t stream, const std::stri
     if (a.strides.size() != a.shape.size())
         throw py::buffer_error(who + ": its __cuda_array_interface__ has " + std::to_string(a.strides.size()) +
                                " strides for " + std::to_string(a.shape.size()) + " dimensions");
-    check_extent(a.shape, a.strides, a.dtype.size());
+    const bool is_empty = check_extent(a.shape, a.strides, a.dtype.size()) == 0;
     const auto data = dict["data"].cast<py::tuple>();
     a.data = reinterpret_cast<char *>(data[0].cast<uintptr_t>());
     a.read_only = data[1].cast<bool>();
-    if (a.is_empty())
+    if (is_empty)
         runtime::check(cudaGetDevice(&a.device), "cudaGetDevice"); /* no element, so no address to ask about */
     else {
         cudaPointerAttributes about{};
@@ -237,8 +234,7 @@ inline int64_t undertaker(int device) {
 
 /* Memory from CUDA's own pool. It is given back behind what made it and behind the streams it was handed out to. */
 class Memory {
-    int device;
-    int64_t stream;
+    const int device;
     void *pointer = nullptr;
     std::unique_ptr<runtime::Event> made;
     std::vector<int64_t> consumers;
@@ -246,6 +242,8 @@ class Memory {
     std::mutex mutex;
 
   public:
+    const int64_t stream; /* that made it */
+
     Memory(int device, size_t bytes, int64_t stream) : device(device), stream(stream) {
         runtime::OnDevice guard(device);
         runtime::check(cudaMallocAsync(&pointer, std::max<size_t>(bytes, 1), runtime::handle(stream)),
@@ -276,9 +274,6 @@ class Memory {
 
     char *data() const {
         return static_cast<char *>(pointer);
-    }
-    int64_t producer() const {
-        return stream;
     }
     /* What is queued on its stream by now makes its contents. */
     void finish() {
@@ -328,9 +323,9 @@ class Owned {
      * is allocated in a capture. */
     void set(double value) {
         runtime::OnDevice guard(array.device);
-        runtime::check(cudaMemcpyAsync(array.data, &value, sizeof value, cudaMemcpyHostToDevice,
-                                       runtime::handle(memory->producer())),
-                       "cudaMemcpyAsync");
+        runtime::check(
+            cudaMemcpyAsync(array.data, &value, sizeof value, cudaMemcpyHostToDevice, runtime::handle(memory->stream)),
+            "cudaMemcpyAsync");
     }
 
     py::tuple dlpack_device() const {
@@ -375,7 +370,7 @@ class Owned {
         dict["data"] = py::make_tuple(reinterpret_cast<uintptr_t>(array.data), false);
         dict["strides"] = py::none();
         dict["version"] = 3;
-        dict["stream"] = memory->producer();
+        dict["stream"] = memory->stream;
         return dict;
     }
 };

@@ -77,7 +77,8 @@ template <class S> XENT_HD words between(const words &a, const words &b, unsigne
     return w;
 }
 
-/* Classes [at, at + count) of the contiguous row at p; `valid` of them exist, the others are given as fill. */
+/* Classes [at, at + count) of a contiguous row; those past its end are given as fill. Widened in each branch: after both at once,
+ * held rows of floats would need more registers than there are. */
 template <class S, class R> XENT_HD void load_pack(const char *row, int64_t at, int64_t classes, R fill, R *out) {
     constexpr int count = pack<S>::count;
     const char *p = row + at * int64_t(sizeof(S));
