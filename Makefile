@@ -123,7 +123,7 @@ cuda-check:
 	$(MAKE) -C cuda BUILD=$(CURDIR)/build/cuda/90 NVCC=$(SETUP_NVCC) XENT_CUDA_ARCHS=90 PYTHON=$(CURDIR)/$(BIN)/python check
 	$(BIN)/python -m pytest -m "" tests/test_cuda.py $(PYTEST_ARGS)
 
-CUDA_UNITS := LSE-F32 KL-BF16 KL_LOGS-BF16
+CUDA_UNITS := LSE-F32 LSE-BF16 KL-BF16 KL_LOGS-BF16
 cuda-units: $(VENV)/cuda-check
 	$(MAKE) -C cuda BUILD=$(CURDIR)/build/cuda/units NVCC=$(SETUP_NVCC) XENT_CUDA_ARCHS=90 UNITS='$(CUDA_UNITS)' \
 		PYTHON=$(CURDIR)/$(BIN)/python check

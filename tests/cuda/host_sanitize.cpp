@@ -58,6 +58,7 @@ void call(const char *name, ptrdiff_t rows, ptrdiff_t classes, bool columns, xen
     r.op = op;
     r.compute = XENT_F32;
     r.grad_scale = 1;
+    r.beta = 0.5;
     r.ndim = 1;
     r.shape = &rows;
     r.classes = classes;
