@@ -393,6 +393,13 @@ cdef tuple tuple_of(const Axes *axes):
     return tuple([axes.at[i] for i in range(axes.count)])
 
 
+def places(axis, int ndim, str op):
+    """A tuple of axes, or None for all of them, counted from the front."""
+    cdef Axes found
+    find(&found, axis, ndim, op)
+    return tuple_of(&found)
+
+
 cdef bint widen(int *ndim, ptrdiff_t *shape, Operand a, const Axes *without) noexcept:
     """Broadcast `shape` in place with that of `a` without some of its axes; False where they differ."""
     cdef int i, d, n = a.ndim - without.count

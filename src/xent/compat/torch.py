@@ -25,7 +25,7 @@ import operator
 import warnings
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, fields
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -747,12 +747,12 @@ def binary_cross_entropy_with_logits(
 # Classes
 
 
-@dataclass(eq=False)
 class _Loss:
-    """What the classes share: deprecated arguments that become a reduction, the call, and the options in the repr."""
+    """What the classes share, dataclasses all: deprecated arguments that become a reduction, and the call."""
 
     # The function, which has the fields as its options.
     _loss: ClassVar[Callable[..., Any]]
+    reduction: str
 
     def __post_init__(self, size_average: bool | None, reduce: bool | None) -> None:
         self.reduction = _legacy(size_average, reduce, self.reduction, stacklevel=4)
@@ -761,7 +761,7 @@ class _Loss:
         return self.forward(input, target)
 
     def forward(self, input: Array, target: Array) -> Any:
-        return self._loss(input, target, **{field.name: getattr(self, field.name) for field in fields(self)})
+        return self._loss(input, target, **{field.name: getattr(self, field.name) for field in fields(cast(Any, self))})
 
 
 @dataclass(eq=False)
