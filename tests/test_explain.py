@@ -680,6 +680,14 @@ PAIRS = {
         ["axes 0, 1: give axis"],
         [nll(LOGITS[:, 1:].T[1:], [1]), nll(LOGITS[:, 1:], [0, 1])],
     ),
+    "labels of -1 and 1 beside NaN": (
+        put(LOGITS[[0, 1, 0], :2], (1, 1), np.nan),
+        np.array([-1, 1, 1]),
+        ("logits", "labels"),
+        np.nan,
+        ["is NaN pitfall No call gives a number"],
+        [np.nan, np.nan],
+    ),
     "a column of labels": (LOGITS, np.array([[0], [1]]), ("logits", "labels"), nll(LOGITS, [0, 1]), ["target[:, 0]"]),
     "floating labels": (LOGITS, np.array([0.0, 1.0]), ("logits", "labels"), nll(LOGITS, [0, 1]), ["astype(np.int64)"]),
     "counts": (

@@ -461,6 +461,11 @@ class Alternative:
     value: float
     use: str
 
+    def __post_init__(self) -> None:
+        # What would be NaN is not advised.
+        if math.isnan(self.value):
+            object.__setattr__(self, "use", "")
+
     def __str__(self) -> str:
         value = f"= {number(self.value)} nats, by {self.use}" if self.use else "is NaN"
         return f"{self.reading}: {self.quantity} {value}"
@@ -1195,9 +1200,7 @@ def whole(name: str, value: int) -> int:
 
 def alternative(words: str, p: Side, t: Side) -> Alternative:
     sums = added(p, t)
-    quantity = f"KL({t.name}, prediction)"
-    value = sums.kl / sums.rows
-    return Alternative(words, quantity, value, "" if math.isnan(value) else call_to_use(p, t))
+    return Alternative(words, f"KL({t.name}, prediction)", sums.kl / sums.rows, call_to_use(p, t))
 
 
 def says(side: Side) -> str:
@@ -1333,8 +1336,7 @@ class Binary:
         return total_of([total for run in runs for total in run]) / self.count[0]
 
     def alternative(self, words: str) -> Alternative:
-        value = self.mean()
-        return Alternative(words, "binary cross-entropy", value, "" if math.isnan(value) else self.use)
+        return Alternative(words, "binary cross-entropy", self.mean(), self.use)
 
 
 def binary_of(x: Operand, t: Operand) -> Binary | None:
