@@ -372,6 +372,24 @@ def test_axis(rng, axis, target_form):
     assert float(written(found.use, x, moved)) == near(found.kl)
 
 
+@pytest.mark.parametrize("shape", [(4, 3), (2, 4, 3), (3, 3, 3)])
+@pytest.mark.parametrize("skip", [-100, -1])
+def test_labels_of_no_class_along_any_axis(rng, shape, skip):
+    """The calls are made of the array with those rows in it, along the axis that it came with."""
+    last, labels = rng.normal(size=shape), rng.integers(0, 3, shape[:-1])
+    labels[0], labels.flat[-1] = 1, skip
+    plain = by_name(explain(last, labels, axis=len(shape) - 1))
+    assert plain["torch cross_entropy"].is_kl == (skip == -100)
+    for axis in range(len(shape) - 1):
+        x = np.moveaxis(last, -1, axis)
+        calls = by_name(explain(x, labels, axis=axis))
+        for name in ("torch cross_entropy", "Gluon SoftmaxCELoss"):
+            assert (calls[name].shown, calls[name].is_kl) == (plain[name].shown, plain[name].is_kl), (name, axis)
+            assert calls[name].relation == plain[name].relation
+        swapped = by_name(explain(labels, x, axis=axis))
+        assert swapped["Gluon SoftmaxCELoss"].relation.startswith("arguments swapped")
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # What an array looks like
 

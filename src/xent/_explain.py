@@ -80,7 +80,7 @@ class Side:
     is_prediction: bool
     look: Look
     labels: Labels = field(default_factory=Labels)
-    made: Array | None = None  # the array with the rows that do not count, where there are such
+    made: tuple[Array, int] | None = None  # the array with the rows that do not count, and its axis, if there are such
     forms: dict[str, tuple[str, Array]] = field(default_factory=dict)  # what `converted` has made so far
 
     @property
@@ -109,7 +109,7 @@ class Side:
         """A call that gets axis= where the classes are not last."""
         return text if self.written == -1 else f"{text[:-1]}, axis={self.written})"
 
-    def of(self, array: Array, axis: int, made: Array | None = None) -> "Side":
+    def of(self, array: Array, axis: int, made: tuple[Array, int] | None = None) -> "Side":
         """The same of other rows."""
         return replace(self, array=array, axis=axis, made=made, forms={})
 
@@ -377,8 +377,8 @@ def relate(row: Row, a: Side, b: Side, m: Numbers, of: Numbers) -> Call:
     numbers. Then a call whose relation holds for these has the value that follows for all rows, and any other the one
     of these.
     """
-    x, y = (side.array if side.made is None else side.made for side in (a, b))
-    value, refused = row.of(x, y, a.axis)
+    (x, axis), (y, _) = (side.made or (side.array, side.axis) for side in (a, b))
+    value, refused = row.of(x, y, axis)
     total, swapped = in_all(value), not a.is_prediction
     formula, here = (numbers.formulas[row.formula] for numbers in (m, of))
     p, t = (b, a) if swapped else (a, b)
@@ -1272,7 +1272,7 @@ def rows_for_calls(p: Side, t: Side) -> tuple[Side, Side, int]:
     p, t = p.of(as_float64(p.array), p.axis), t.of(as_float64(t.array), t.axis)
     if skip is not None:
         kept = t.array != skip
-        p, t = p.of(p.rows[kept], -1, p.array), t.of(t.array[kept], -1, t.array)
+        p, t = p.of(p.rows[kept], -1, (p.array, p.axis)), t.of(t.array[kept], -1, (t.array, t.axis))
     return p, t, sampled
 
 
