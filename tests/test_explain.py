@@ -489,6 +489,7 @@ CUBE = np.sin(np.arange(24.0)).reshape(2, 3, 4) * 3
 P3 = np.array([[0.5, 0.25, 0.25], [0.2, 0.3, 0.5], [0.1, 0.1, 0.8]])
 T3 = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]])
 PRUNED = np.where(T < 0.15, 0, T)
+SIGNS = np.array([[1.0, -1.0], [-1.0, 1.0]])
 TINY = np.array([[1.0, 1e-310, 0.0], [5e-324, 1.0, 0.0]])
 
 
@@ -705,6 +706,24 @@ PAIRS = {
         np.nan,
         ["is NaN pitfall No call gives a number"],
         [np.nan, np.nan],
+    ),
+    "scores of -1 and 1 and labels": (
+        SIGNS,
+        LABELS,
+        ("logits", "labels"),
+        nll(SIGNS, LABELS),
+        ["input holds logits: kl_div of PyTorch"],
+        [],
+        {"axis": 1},
+    ),
+    "scores of -1 and 1": (SIGNS, T[:, :2], ("logits", "probs"), kl(T[:, :2], softmax(SIGNS)), ["input holds logits:"]),
+    "scores of -1 and 1 and multi-hot": (
+        SIGNS,
+        np.array([[0, 1], [0, 0]]),
+        ("binary_logits", "multi_hot"),
+        bce(SIGNS, np.array([[0, 1], [0, 0]])),
+        ["that exclude each other"],
+        [kl(np.array([[0, 1], [0, 0]]), softmax(SIGNS))],
     ),
     "a column of labels": (LOGITS, np.array([[0], [1]]), ("logits", "labels"), nll(LOGITS, [0, 1]), ["target[:, 0]"]),
     "floating labels": (LOGITS, np.array([0.0, 1.0]), ("logits", "labels"), nll(LOGITS, [0, 1]), ["astype(np.int64)"]),

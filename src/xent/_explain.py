@@ -1358,7 +1358,7 @@ def binary_alternatives(case: Binary) -> list[Alternative]:
     if case.signs or (case.count[1] == 1 and not case.lone):
         return found
     kind = x.kinds(False)[0]
-    if kind.kind not in ("signs", "one_hot"):
+    if kind.kind != "one_hot":
         p = x.side(kind, True)
         along = f"classes along axis {x.axis} that exclude each other"
         if case.lone:
@@ -1539,8 +1539,6 @@ def along_axis(x: Operand, t: Operand, axis: int) -> Alternative:
     kx, kt = x.kinds(False)[0], t.kinds(True)[0]
     if kt.kind in ("multi_hot", "signs"):
         kt = replace(kt, kind="probs", normalised=False)
-    if kx.kind == "signs":
-        kx = replace(kx, kind="logits")
     p, q = x.side(kx, True), t.side(kt, False)
     return alternative(f"the classes lie along axis {axis}: {both_say(p, q)}", p, q)
 
@@ -1555,8 +1553,6 @@ def explain_dense(
         # Read again: what an array looks like depends on the place in which it belongs.
         x, t = t, x
         kx, kt = x.kinds(False), t.kinds(True)
-    if kx[0].kind == "signs":
-        kx = [replace(kx[0], kind="logits")]
     p, q = x.side(kx[0], True), t.side(kt[0], False)
     binary = Binary(x, t, x.is_unit)
     if binary.lone and q.kind == "one_hot":

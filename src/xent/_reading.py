@@ -364,7 +364,7 @@ def kinds_of(look: Look, eps: float, is_target: bool) -> list[Kind]:
     if look.zero_or_one and is_target:
         return [Kind("multi_hot", None, 0.0, f"zeros and ones, {sums} ones a row")]
     if look.whole and low == -1 and high == 1 and not look.zeros:
-        return [Kind("signs", None, 0.0, "each -1 or 1")]
+        return [Kind("signs" if is_target else "logits", None, 0.0, "each -1 or 1")]
     unnormalised = Kind("probs", False, 0.0, f"{values}, rows sum to {sums}, not 1")
     weights = Kind("weights", None, 0.0, f"{values}, rows sum to {sums}")
     why = "of both signs" if low < 0 < high else f"their sums {sums}"
