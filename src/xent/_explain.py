@@ -1740,22 +1740,3 @@ def explain(
         note = f"ignore_index={ignore_index} goes with labels, one a row, which these arrays are not: it is not used."
         found = replace(found, pitfalls=(note, *found.pitfalls))
     return found
-
-
-def who_computes_what() -> str:
-    """README's table: each call, what it takes in the place of input and of target, and what it gives of that."""
-    prediction = np.log([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]])
-    target = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1]])
-    forms = {
-        "log_probs": (prediction, np.log(target)),
-        "logits": (prediction + 1.0, np.log(target) + 1.0),
-        "probs": (np.exp(prediction), target),
-        "classes": (prediction, target),
-    }
-    lines = ["| call | input | target | value |", "|---|---|---|---|"]
-    for row in rows_of_table():
-        needs = row.takes
-        x, t = forms[needs[0]][0], forms[needs[1]][1]
-        call = next(call for call in explain(x, t).calls if call.call == row.call)
-        lines.append(f"| {row.call} | {KIND_NAMES[needs[0]]} | {KIND_NAMES[needs[1]]} | {call.relation} |")
-    return "\n".join(lines) + "\n"
