@@ -986,6 +986,42 @@ def test_a_large_array_has_its_odd_rows_in_the_sample():
     assert "-100" in by_name(explain(x, labels))["Gluon SoftmaxCELoss"].relation
 
 
+def test_what_holds_for_a_sample_is_not_said_of_all_rows():
+    """Rows so long that evenly spaced ones are one row, and those with the extremes the same."""
+    long = np.random.default_rng(0).normal(size=(3, 100_000))
+    long[0, :2], hot = (9, -9), (long > 0) * 1.0
+    found = explain(long, hot)
+    calls = by_name(found)
+    assert found.sampled > 1
+    assert calls["torch bce_with_logits sum"].value == pytest.approx(3 * bce(long, hot), rel=1e-12)
+    assert calls["torch bce_with_logits sum"].relation == "= N BCE"
+    assert not calls["torch bce_with_logits sum"].is_kl
+    # Which rows count is no matter of where they are.
+    for labels in ([-100, 5, -100], [4, -100, 5], [-100, 5, 6]):
+        calls = by_name(explain(long, np.array(labels)))
+        assert calls["torch cross_entropy"].value == near(explain(long, np.array(labels)).kl), labels
+        assert calls["torch cross_entropy"].relation.startswith("= KL"), labels
+    # A target of one class in the rows of the sample, and of more in another.
+    t = np.zeros((3, 100_000))
+    t[0, 0] = t[1, 0] = t[2, 0] = 1
+    t[1, :2] = 0.5
+    found = explain(long, t)
+    assert found.entropy == near(np.log(2) / 3)
+    calls = by_name(found)
+    assert calls["xent cross_entropy"].relation.startswith("= KL + H(target)")
+    assert not calls["xent cross_entropy"].is_kl
+
+
+def test_a_large_binary_array_has_its_odd_rows_in_the_sample():
+    """Of a probability of 0 beside a target of 1 PyTorch's is not infinite: its logarithms end at -100."""
+    x = np.random.default_rng(0).uniform(0.1, 0.9, 300_000)
+    t = (x > 0.5) * 1.0
+    x[12_345], t[12_345] = 0.0, 1.0
+    for found in (explain(x, t), explain(x.reshape(-1, 100), t.reshape(-1, 100))):
+        assert found.value == np.inf
+        assert by_name(found)["torch binary_cross_entropy mean"].relation == "no simple relation to BCE here"
+
+
 MEMORY = """
 import resource, sys
 import numpy as np

@@ -932,7 +932,7 @@ def call_to_use(p: Side, t: Side) -> str:
 
 def own_calls(p: Side, t: Side, m: Numbers, of: Numbers) -> list[Call]:
     """xent's three calls on the rows that count, their relations as those of the other libraries' calls."""
-    logits, probs, formula = p.converted("logits")[1], t.converted("probs")[1], of.formulas["add entropy"]
+    logits, probs, formula = p.converted("logits")[1], t.converted("probs")[1], m.formulas["add entropy"]
     kl = in_all(xent.kl_pointwise(p.converted("log_probs")[1], probs)) / of.rows if of.rows else math.nan
     cross = float(losses.cross_entropy(logits, t.converted("classes")[1], axis=p.axis))
     entropy = 0.0 if t.kind == "labels" else in_all(xent.entropy(probs, axis=t.axis)) / max(of.rows, 1)
@@ -1250,23 +1250,31 @@ def explained_kl(
     )
 
 
-def some_of(rows: int, classes: int) -> Array:
-    """Which rows stand for all of a large array's."""
+def some_of(rows: int, classes: int, notable: Sequence[int], counted: Array | None = None) -> Array:
+    """Which rows stand for all of a large array's: of one alone, a sum and a mean would be the same.
+
+    `notable` are the rows of extremes; `counted` says of each row whether it counts.
+    """
     elements = min(max(FEWEST, rows * classes // THIN), MOST)
     count = min(rows, max(1, elements // classes))
-    return np.unique(np.linspace(0, rows - 1, count).astype(np.int64))
+    some = np.unique([*np.linspace(0, rows - 1, count).astype(np.int64), *notable[: max(2, MOST // classes)]])
+    here = some if counted is None else some[counted[some]]
+    if len(here) < 2:
+        ends = (0, rows - 1) if counted is None else (counted.argmax(), rows - 1 - counted[::-1].argmax())
+        some = np.unique([*some, *ends])
+    return some
 
 
 def rows_for_calls(p: Side, t: Side) -> tuple[Side, Side, int]:
     """What the calls are made of: the sides, and of how many rows, 0 for all."""
     skip, sampled = t.labels.skip, 0
     if p.array.size > LIMIT and p.array.size // p.classes > 1:
-        batch = p.rows.shape[:-1]
+        batch, counted = p.rows.shape[:-1], None
         notable = [row for side in in_order(p, t) for row in side.look.places.values()]
         if skip is not None:
-            notable.insert(0, int((t.array == skip).argmax()))
-        notable = notable[: max(2, MOST // p.classes)]  # rows of a vocabulary are long
-        some = np.unique([*some_of(math.prod(batch), p.classes), *notable])
+            counted = t.array.reshape(-1) != skip
+            notable.insert(0, int(counted.argmin()))
+        some = some_of(math.prod(batch), p.classes, notable, counted)
         places = np.unravel_index(some, batch)
         p, t, sampled = p.of(p.rows[places], -1), t.of(t.rows[places], -1), len(some)
     p, t = p.of(as_float64(p.array), p.axis), t.of(as_float64(t.array), t.axis)
@@ -1311,6 +1319,14 @@ class Binary:
         """With the classes last, of which one number a row is one."""
         sides = (self.x, self.t)
         return [side.array[:, None] if self.lone else np.moveaxis(side.array, side.axis, -1) for side in sides]
+
+    @property
+    def notable(self) -> list[int]:
+        """The rows of the extremes."""
+        sides = (self.x, self.t)
+        if self.lone:
+            return [int(extreme) for side in sides for extreme in (side.array.argmin(), side.array.argmax())]
+        return [row for side in sides for row in side.look.places.values()]
 
     @property
     def count(self) -> tuple[int, int]:
@@ -1381,13 +1397,14 @@ def binary_alternatives(case: Binary) -> list[Alternative]:
 def binary_calls(case: Binary, value: float) -> tuple[list[Call], int]:
     """What the libraries' binary cross-entropies give of the arrays as they are, and of how many rows, 0 for all."""
     rows, classes = case.count
-    few = np.arange(rows) if rows * classes <= LIMIT else some_of(rows, classes)
+    few = np.arange(rows) if rows * classes <= LIMIT else some_of(rows, classes, case.notable)
     sampled = len(few) if len(few) < rows else 0
     x, t = (as_float64(a[np.unravel_index(few, a.shape[:-1])]) for a in case.arrays)
     right = case.taken(x, t)
     here = float(losses.binary_cross_entropy(*right)) if sampled else value
     logistic = 1 / (1 + np.exp(-right[0]))
-    factors = {"BCE / C": 1 / classes, "N BCE": float(len(few))}
+    # Of all rows, and of those that the calls are made of.
+    factors = {"BCE / C": (1 / classes, 1 / classes), "N BCE": (float(rows), float(len(few)))}
     with_logits = torch.binary_cross_entropy_with_logits
     table: list[tuple[str, bool, Callable[[Array, Array], Any], str]] = [
         ("torch bce_with_logits mean", False, with_logits, "BCE / C"),
@@ -1397,7 +1414,7 @@ def binary_calls(case: Binary, value: float) -> tuple[list[Call], int]:
     ]
     calls = [Call("xent binary_cross_entropy", value, None, None, True, "= BCE")]
     for name, wants_probs, function, formula in table:
-        factor = factors[formula]
+        factor, factor_here = factors[formula]
         formula = formula if factor != 1 else "BCE"
         made, refused = evaluate(function, x, t)
         wrong = []
@@ -1408,7 +1425,7 @@ def binary_calls(case: Binary, value: float) -> tuple[list[Call], int]:
         if refused is not None and not wrong:
             wrong.append(f"{case.t.name} is of dtype {case.t.array.dtype}")
         fitting = evaluate(function, logistic if wants_probs else right[0], right[1])[0] if wrong else made
-        holds = math.isclose(in_all(fitting), here * factor, rel_tol=1e-9, abs_tol=1e-12)
+        holds = math.isclose(in_all(fitting), here * factor_here, rel_tol=1e-9, abs_tol=1e-12)
         if wrong:
             relation = "; ".join(wrong) + (f": put right, it is {formula}" if holds else "")
         else:
@@ -1416,8 +1433,8 @@ def binary_calls(case: Binary, value: float) -> tuple[list[Call], int]:
         exact = holds and not wrong
         shown = None if made is None else float(made)
         if exact and sampled:
-            shown = value * (rows if formula == "N BCE" else factor)
-        estimated = sampled > 0 and not exact
+            shown = value * factor
+        estimated = sampled > 0 and not exact and shown is not None and math.isfinite(shown)
         calls.append(Call(name, shown, None, refused, exact and formula == "BCE", relation, estimated))
     return calls, sampled
 
