@@ -51,6 +51,8 @@ INLINE V FN(quick_step)(V x, const bool keeps, FN(window) w, FN(top) * s, R *kee
 }
 INLINE void FN(quick_walk)(const FN(tile) * T, const bool keeps, R *keep, FN(state) * state) {
     FN(top) s = state->x;
+    const V zero = vset((R)0);
+    s.r = (FN(sum)){zero, zero}; /* of this tile: over millions of additions what they round would itself be rounded */
     const FN(window) w = FN(window_of)(s.ref.k, keeps);
     ptrdiff_t i0 = 0;
     for (; i0 + FN(EIGHT) <= T->full; i0 += FN(EIGHT)) {
@@ -63,14 +65,17 @@ INLINE void FN(quick_walk)(const FN(tile) * T, const bool keeps, R *keep, FN(sta
         }
         FN(add_to)(&s.r, vadd(vadd(two[0], two[1]), vadd(two[2], two[3])));
     }
-    V others = vset((R)0);
+    V others = zero;
     for (; i0 < T->full + (T->tail > 0); i0++) {
         const int part = i0 < T->full ? 0 : T->tail;
         V x = GET(T->x + i0 * T->xs, part, -INF);
         others = vadd(others, FN(quick_step)(x, keeps, w, &s, keep + i0 * VN));
     }
     FN(add_to)(&s.r, others);
+    FN(sum) all = state->x.r;
+    FN(merge_sum)(&all, s.r);
     state->x = s;
+    state->x.r = all;
 }
 static NOINLINE void FN(quick_tile)(const FN(tile) * T, R *keep, FN(state) * s) {
     if (keep)

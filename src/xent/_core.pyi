@@ -40,6 +40,7 @@ class Options:
     sample_weight: Any
     temperature: Any
     label_smoothing: float
+    beta: float
     ignore_index: int | None
     reduction: str
     stream: Any
@@ -58,6 +59,7 @@ class Options:
         sample_weight: ArrayLike | None = None,
         temperature: ArrayLike = 1.0,
         label_smoothing: float = 0.0,
+        beta: float = 0.5,
         ignore_index: int | None = None,
         reduction: str = "none",
     ) -> None: ...

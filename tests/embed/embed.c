@@ -288,7 +288,8 @@ static bool reference(int op, const array *x, const array *t, ptrdiff_t at, ptrd
                       long double *value, long double *out) {
     const xent_op_info *info = info_of(op);
     const char *name = info->name;
-    const bool grad = strstr(name, "_value_and_grad") != NULL;
+    const bool grad = strstr(name, "_value_and_grad") != NULL, hess = strstr(name, "_value_and_hess") != NULL;
+    const bool target_grad = strstr(name, "_value_and_target_grad") != NULL;
     const bool kl = has_prefix(name, "kl_div"), ce = has_prefix(name, "cross_entropy");
     long double m = -INFINITY, s = 0.0L, my = -INFINITY, sy = 0.0L, total = 0.0L, lse, lse_y = 0.0L;
     *value = 0.0L;
@@ -326,7 +327,7 @@ static bool reference(int op, const array *x, const array *t, ptrdiff_t at, ptrd
             out[j] = v * logl(v / w);
         else if (kl || ce) {
             *value += term;
-            out[j] = grad ? p : term;
+            out[j] = grad ? p : hess ? p * (1.0L - p) : term;
         } else if (strcmp(name, "logsumexp") != 0)
             return false;
     }
@@ -339,6 +340,8 @@ static bool reference(int op, const array *x, const array *t, ptrdiff_t at, ptrd
                                    : info->target == XENT_TARGET_LOG_PROBS ? expl(w)
                                                                            : w);
     }
+    for (ptrdiff_t j = 0; (hess || target_grad) && j < n; j++)
+        out[j] = hess ? total * out[j] : out[j] - expl((long double)get(t, at + j) - lse_y) * *value;
     return true;
 }
 

@@ -23,9 +23,8 @@ graph: ``xent.losses`` has the gradients.
 
 import operator
 import warnings
-from collections.abc import Callable
-from dataclasses import InitVar, dataclass, fields
-from typing import Any, ClassVar, Literal, TypeAlias, cast
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -67,7 +66,7 @@ __all__ = [
     "softmin",
 ]
 
-_Reduction: TypeAlias = Literal["none", "sum", "mean"]
+_Reduction: TypeAlias = Any  # one of three words; the losses have overloads of them
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Arguments
@@ -748,23 +747,21 @@ def binary_cross_entropy_with_logits(
 
 
 class _Loss:
-    """What the classes share, dataclasses all: deprecated arguments that become a reduction, and the call."""
+    """What the classes share: deprecated arguments that become a reduction, the call, and the options in the repr."""
 
-    # The function, which has the fields as its options.
-    _loss: ClassVar[Callable[..., Any]]
-    reduction: str
-
-    def __post_init__(self, size_average: bool | None, reduce: bool | None) -> None:
-        self.reduction = _legacy(size_average, reduce, self.reduction, stacklevel=4)
+    def __init__(self, size_average: bool | None, reduce: bool | None, reduction: str) -> None:
+        self.reduction = _legacy(size_average, reduce, reduction, stacklevel=4)
 
     def __call__(self, input: Array, target: Array) -> Any:
         return self.forward(input, target)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
     def forward(self, input: Array, target: Array) -> Any:
-        return self._loss(input, target, **{field.name: getattr(self, field.name) for field in fields(cast(Any, self))})
+        raise NotImplementedError
 
 
-@dataclass(eq=False)
 class KLDivLoss(_Loss):
     """`kl_div` with its options kept: `torch.nn.KLDivLoss`. Call it, or its `forward`, with (input, target).
 
@@ -779,14 +776,20 @@ class KLDivLoss(_Loss):
     np.float64(0.0)
     """
 
-    _loss = staticmethod(kl_div)
-    size_average: InitVar[bool | None] = None
-    reduce: InitVar[bool | None] = None
-    reduction: str = "mean"
-    log_target: bool = False
+    def __init__(
+        self,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        log_target: bool = False,
+    ) -> None:
+        super().__init__(size_average, reduce, reduction)
+        self.log_target = log_target
+
+    def forward(self, input: Array, target: Array) -> Any:
+        return kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
 
 
-@dataclass(eq=False)
 class CrossEntropyLoss(_Loss):
     """`cross_entropy` with its options kept: `torch.nn.CrossEntropyLoss`.
 
@@ -801,16 +804,31 @@ class CrossEntropyLoss(_Loss):
     np.float64(0.6931471805599453)
     """
 
-    _loss = staticmethod(cross_entropy)
-    weight: Array | None = None
-    size_average: InitVar[bool | None] = None
-    ignore_index: int = -100
-    reduce: InitVar[bool | None] = None
-    reduction: str = "mean"
-    label_smoothing: float = 0.0
+    def __init__(
+        self,
+        weight: Array | None = None,
+        size_average: bool | None = None,
+        ignore_index: int = -100,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        self.weight = weight
+        self.ignore_index = ignore_index
+        super().__init__(size_average, reduce, reduction)
+        self.label_smoothing = label_smoothing
+
+    def forward(self, input: Array, target: Array) -> Any:
+        return cross_entropy(
+            input,
+            target,
+            weight=self.weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
+        )
 
 
-@dataclass(eq=False)
 class NLLLoss(_Loss):
     """`nll_loss` with its options kept: `torch.nn.NLLLoss`. Call it, or its `forward`, with (input, target).
 
@@ -822,15 +840,22 @@ class NLLLoss(_Loss):
     np.float64(0.75)
     """
 
-    _loss = staticmethod(nll_loss)
-    weight: Array | None = None
-    size_average: InitVar[bool | None] = None
-    ignore_index: int = -100
-    reduce: InitVar[bool | None] = None
-    reduction: str = "mean"
+    def __init__(
+        self,
+        weight: Array | None = None,
+        size_average: bool | None = None,
+        ignore_index: int = -100,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        self.weight = weight
+        self.ignore_index = ignore_index
+        super().__init__(size_average, reduce, reduction)
+
+    def forward(self, input: Array, target: Array) -> Any:
+        return nll_loss(input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
 
 
-@dataclass(eq=False)
 class BCEWithLogitsLoss(_Loss):
     """`binary_cross_entropy_with_logits` with its options kept: `torch.nn.BCEWithLogitsLoss`.
 
@@ -844,12 +869,22 @@ class BCEWithLogitsLoss(_Loss):
     np.float64(1.3862943611198906)
     """
 
-    _loss = staticmethod(binary_cross_entropy_with_logits)
-    weight: Array | None = None
-    size_average: InitVar[bool | None] = None
-    reduce: InitVar[bool | None] = None
-    reduction: str = "mean"
-    pos_weight: Array | None = None
+    def __init__(
+        self,
+        weight: Array | None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        pos_weight: Array | None = None,
+    ) -> None:
+        self.weight = weight
+        super().__init__(size_average, reduce, reduction)
+        self.pos_weight = pos_weight
+
+    def forward(self, input: Array, target: Array) -> Any:
+        return binary_cross_entropy_with_logits(
+            input, target, self.weight, reduction=self.reduction, pos_weight=self.pos_weight
+        )
 
 
 @dataclass(eq=False)
