@@ -29,8 +29,8 @@ __attribute__((noinline)) static void js_fold_again(const xent_job *job, const r
     /* Rows whose divergence is below `near` differ by at most this in their largest class, which has a share of 1 / classes
      * or more, and so does the gap. Of very many classes that says nothing; 0.1 then leaves out most rows that are not near. */
     const double most = fmin(sqrt(8.0 * near * (double)job->classes), 0.1);
-    const double small =
-        near * 4.0 * job->mixture.beta * job->mixture.rest;       /* of a divergence beta (1 - beta) / 2 sum m d^2 */
+    /* A divergence is about beta (1 - beta) / 2 sum m d^2. */
+    const double small = near * 4.0 * job->mixture.beta * job->mixture.rest;
     bool candidates = false, again = false, redo[MAX_GROUP_ROWS]; /* a row's own numbers decide, not its neighbours' */
     for (int l = 0; l < g->rows; l++)
         candidates = candidates || fabs(r->x_lo[l]) <= most;

@@ -18,7 +18,7 @@ typedef struct xent_mixture {
     double beta, rest; /* rest: 1 - beta */
     double most;       /* the largest divergence that there is: -beta log beta - (1 - beta) log(1 - beta) */
     bool even;         /* beta is 1/2, which has polynomials of its own */
-    /* of h and of log(p/m), the highest power first */
+    /* of h and of log(p/m), the highest power first; not where it is even */
     struct {
         float h[XENT_MIXTURE_F32], g[XENT_MIXTURE_F32];
     } f32;
@@ -32,7 +32,9 @@ static inline void xent_mix(double beta, xent_mixture *m) {
     m->beta = beta;
     m->rest = 1.0 - beta;
     m->even = beta == 0.5;
-    m->most = -(beta * log(beta) + m->rest * log1p(-beta));
+    m->most = m->even ? 0x1.62e42fefa39efp-1 : -(beta * log(beta) + m->rest * log1p(-beta)); /* log 2 */
+    if (m->even)
+        return;
     a[1] = beta * m->rest;
     for (int n = 1; n <= XENT_MIXTURE_F64; n++) {
         const int at32 = XENT_MIXTURE_F32 - n, at64 = XENT_MIXTURE_F64 - n;
