@@ -196,10 +196,11 @@ template <class M, int N, class R = typename M::real> XENT_HD void scale_all(R (
 
 template <class OP, class M, class TEAM> struct held : kernel_on<TEAM, job> {
     using R = typename M::real;
-    /* 128 registers a lane; 255 for double, and for twice as many numbers of what KL's gradients keep of each */
+    /* 128 registers a lane; 168 for 16 bits of four lanes a row; 255 for double, and for twice as many numbers of what KL's gradients
+     * keep of each */
     static constexpr bool wide_lanes =
         sizeof(R) == 8 || (TEAM::ranks > 1 && (xent_parts(OP::reduce) & PART_KL) && OP::emits);
-    static constexpr int blocks = (wide_lanes ? 256 : 512) / TEAM::threads;
+    static constexpr int blocks = (wide_lanes ? 256 : M::quick && TEAM::lanes < 32 ? 384 : 512) / TEAM::threads;
     static constexpr int N = OP::reads_t && sizeof(R) == 8 ? 4 : 8;
     static constexpr int tiles = held_room(ops[OP::index], sizeof(R) == 8, TEAM::ranks > 1) / N;
 
