@@ -12,14 +12,14 @@ INLINE void FN(fold_probs)(const FN(tile) * T, const bool tops, const bool keeps
              V x = GET_X(T), t = GET_T(T, (R)0), d = vsub(m, x);
              AHEAD(T, x);
              AHEAD(T, t);
-             es[j] = FN(lse_step)(&s->x, tops, x, &sums[j], &n, &r.e);
+             es[j] = FN(lse_step)(&s->x, tops, XENT_REAL == 64, x, &sums[j], &n, &r.e);
              if (with_log)
                  d = vadd(FN(vlog)(t), d);
              ts[j] = t;
              td[j] = vif(mne(t, vset((R)0)), vmul(t, d));
          }),
          BLOCK({
-             KEEP(false, false, es, es)
+             KEEP(false, es, es)
              FN(flush)(sums, &r);
              FN(flush)(td, &b);
              FN(flush)(ts, &w);

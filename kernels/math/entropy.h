@@ -21,7 +21,7 @@ INLINE void FN(fold_sent)(const FN(tile) * T, const bool tops, FN(state) * s) {
     V m = vif(mlt(vset(-INF), s->x.m), s->x.m), d[RUN] = {sums[0], sums[0], sums[0], sums[0]};
     FN(sum) b = s->b;
     RUNS(T, BLOCK({
-             V x = GET_X(T), e = FN(lse_step)(&s->x, tops, x, &sums[j], &n, &r.e);
+             V x = GET_X(T), e = FN(lse_step)(&s->x, tops, XENT_REAL == 64, x, &sums[j], &n, &r.e);
              AHEAD(T, x);
              d[j] = vif(mne(e, vset((R)0)), vmul(e, vsub(m, x)));
          }),

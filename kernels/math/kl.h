@@ -388,8 +388,8 @@ INLINE void FN(fold_logs)(const FN(tile) * T, const bool tops, const bool keeps,
              V x = GET_X(T), y = GET_T(T, -INF);
              AHEAD(T, x);
              AHEAD(T, t);
-             V t = ts[j] = FN(lse_step)(&s->y, tops, y, &ys[j], &ny, &ry.e);
-             es[j] = FN(lse_step)(&s->x, tops, x, &sums[j], &n, &r.e);
+             V t = ts[j] = FN(lse_step)(&s->y, tops, XENT_REAL == 64, y, &ys[j], &ny, &ry.e);
+             es[j] = FN(lse_step)(&s->x, tops, XENT_REAL == 64, x, &sums[j], &n, &r.e);
              if (with_terms) {
                  V d = vmul(t, vsub(vsub(y, my), vsub(x, mx)));
                  /* a target of 0 adds nothing, also one too small for the tile; but one above 0 where q = 0 is infinite */
@@ -397,7 +397,7 @@ INLINE void FN(fold_logs)(const FN(tile) * T, const bool tops, const bool keeps,
              }
          }),
          BLOCK({
-             KEEP(true, true, es, ts)
+             KEEP(true, es, ts)
              FN(flush)(sums, &r);
              FN(flush)(ys, &ry);
              if (with_terms)
@@ -461,6 +461,12 @@ INLINE M FN(kl_means_one)(const FN(ending) * e) {
     return mle(vabs(vsub(e->total, vset((R)1))), vset((R)tau));
 }
 
+/* T of log-probabilities, from the centred sums: what W rounds is in A, too. Unlifted first: a float has no 2^-32 of the smallest
+ * targets. */
+INLINE V FN(kl_total)(const FN(ending) * e) {
+    return vmul(e->py, vmul(FN(value)(e->s->kl.w), vset((R)XENT_KL_UNLIFT)));
+}
+
 /* T (KL(t/T, softmax x) + log T), without the last where T means 1. */
 INLINE V FN(value_KL)(FN(ending) * e) {
     const V zero = vset((R)0), inf = vset(INF), none = vset(-INF), nan = vset((R)NAN), total = e->total;
@@ -473,7 +479,8 @@ INLINE V FN(value_KL)(FN(ending) * e) {
     if (!of_logits && (!mall(unit) || !centred))
         tlogt = vif(mne(total, zero), vmul(total, FN(vlog)(total)));
     if (centred) {
-        v = vadd(vmul(FN(kl_of)(&s->kl), total), vif(mnot(unit), tlogt));
+        const V own = e->target == XENT_TARGET_LOG_PROBS ? FN(kl_total)(e) : total;
+        v = vadd(vmul(FN(kl_of)(&s->kl), own), vif(mnot(unit), tlogt));
         if (of_logits && e->job->classes > 0)
             v = vsel(mor(meq(s->y.m, inf), meq(s->y.m, none)), nan, v);
         e->again = mnot(mlt(vabs(v), inf));
@@ -483,7 +490,8 @@ INLINE V FN(value_KL)(FN(ending) * e) {
         const V b = FN(value)(s->b);
         V direct;
         if (log_target) {
-            direct = vadd(vmul(total, vadd(vsub(vmul(b, e->y.inv), e->y.log1), e->x.log1)), vif(mnot(unit), tlogt));
+            direct = vadd(vsub(vmul(b, e->py), vmul(total, e->y.log1)), vmul(total, e->x.log1)); /* b inv T is b py */
+            direct = vadd(direct, vif(mnot(unit), tlogt));
             if (!of_logits) /* no target at all: 0, but for NaN in x */
                 direct = vsel(meq(s->y.m, none), vmul(zero, FN(value)(s->x.r)), direct);
         } else {

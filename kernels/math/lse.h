@@ -4,14 +4,14 @@
 INLINE void FN(fold_lse)(const FN(tile) * T, const bool tops, const bool keeps, R *keep, FN(state) * s,
                          const bool exact) {
     SUMS(&s->x);
-    V es[RUN], los[RUN];
+    V es[RUN];
     RUNS(T, BLOCK({
              V x = GET_X(T);
              AHEAD(T, x);
-             es[j] = FN(lse_step_lo)(&s->x, tops, exact || XENT_REAL == 64, x, &sums[j], &n, &r.e, &los[j]);
+             es[j] = FN(lse_step)(&s->x, tops, exact || XENT_REAL == 64, x, &sums[j], &n, &r.e);
          }),
          BLOCK({
-             KEEP(false, false, es, es)
+             KEEP(false, es, es)
              if (exact)
                  FN(flush_all)(sums, &r);
              else

@@ -164,31 +164,26 @@ typedef struct FN(folding) {
 
 /* E(x), and its addition to everything but the maxima. fine: what it rounded itself is kept, which is most of the error of
  * a row of few classes. Sums of many floats are finished in double, and what a float rounds is left as it is. */
-INLINE V FN(lse_step_lo)(const FN(top) * s, bool tops, const bool fine, V x, V *run, V *n, V *err, V *lo) {
-    V e = FN(vexp_ref_lo)(x, s->ref, lo);
+INLINE V FN(lse_step)(const FN(top) * s, bool tops, const bool fine, V x, V *run, V *n, V *err) {
+    V lo, e = FN(vexp_ref_lo)(x, s->ref, &lo);
     M rest = mne(x, s->m);
     *run = tops ? vif(rest, e) : e;
     if (tops)
         *n = vadd(*n, vif(mnot(rest), vset((R)1)));
     if (fine)
-        *err = vadd(*err, tops ? vif(rest, *lo) : *lo);
+        *err = vadd(*err, tops ? vif(rest, lo) : lo);
     return e;
-}
-INLINE V FN(lse_step)(const FN(top) * s, bool tops, V x, V *run, V *n, V *err) {
-    V lo;
-    return FN(lse_step_lo)(s, tops, XENT_REAL == 64, x, run, n, err, &lo);
 }
 
 /* The variants of a fold's loop: most tiles hold no maximum, and need not look for one; a row that is one tile may keep its E(x)
- * for the emit, each vector followed by that of E(y), or by what E(x) rounded away, where there are such pairs
- * (xent_kept_tiles). */
+ * for the emit, each vector followed by that of E(y) where both are logits (xent_kept_tiles). */
 #undef KEPT
 #define KEPT(keep, i, pairs, which) ((keep) + ((i) * ((pairs) ? 2 : 1) + (which)) * VN)
 #undef KEEP
-#define KEEP(pairs, both, first, second)                                                                               \
+#define KEEP(pairs, first, second)                                                                                     \
     for (int j_ = 0; keeps && j_ < run; j_++) {                                                                        \
         vstore(KEPT(keep, i0 + j_, pairs, 0), (first)[j_]);                                                            \
-        if (both)                                                                                                      \
+        if (pairs)                                                                                                     \
             vstore(KEPT(keep, i0 + j_, pairs, 1), (second)[j_]);                                                       \
     }
 #undef VARIANT

@@ -40,9 +40,13 @@ INLINE FN(finished)
     } else if (target == XENT_TARGET_LOG_PROBS) { /* 2^k where c is 0, exactly */
         V low = vset((R)-8000), high = vset((R)8000), c = vmin(high, vmax(low, s->y.ref.c)), k = s->y.ref.k;
         e.py = FN(vexp2ref)(c, vsub(zero, k));
-        /* unlifted first: a float has no 2^-32 of the smallest targets. 1 / inv would have rounded twice more. */
-        V w = vmul(FN(value)(s->kl.w), vset((R)XENT_KL_UNLIFT));
-        e.total = vif(mne(s->y.m, none), parts & PART_KL ? vmul(e.py, w) : vdiv(e.py, e.y.inv));
+        if (of_y) { /* without what rounding 1 / sum takes away, which is known */
+            V t = vdiv(e.py, e.y.inv), off = vmul(t, vdiv(e.y.inv_lo, e.y.inv));
+            e.total = vsub(t, vif(mlt(vabs(off), vset(INF)), off));
+        } else {
+            e.total = FN(kl_total)(&e);
+        }
+        e.total = vif(mne(s->y.m, none), e.total);
     } else if (target == XENT_TARGET_PROBS) {
         e.total = FN(value)(parts & PART_KL ? s->kl.w : s->t);
     }
