@@ -120,7 +120,7 @@ SETUP_NVCC = $(or $(CUDA_HOME:%=%/bin/nvcc),$(CUDA_PATH:%=%/bin/nvcc),$(shell co
 cuda-check:
 	$(MAKE) cuda XENT_CUDA_ARCHS=90
 	$(MAKE) $(VENV)/test $(VENV)/cuda-check
-	$(MAKE) -C cuda BUILD=$(CURDIR)/build/cuda/90 NVCC=$(SETUP_NVCC) XENT_CUDA_ARCHS=90 PYTHON=$(CURDIR)/$(BIN)/python check
+	$(MAKE) -C cuda BUILD=../build/cuda/90 NVCC=$(SETUP_NVCC) XENT_CUDA_ARCHS=90 PYTHON=$(CURDIR)/$(BIN)/python check
 	$(BIN)/python -m pytest -m "" tests/test_cuda.py $(PYTEST_ARGS)
 
 CUDA_UNITS := LSE-F32 LSE-BF16 KL-BF16 KL_LOGS-BF16

@@ -17,7 +17,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from pathlib import Path
 
@@ -40,32 +39,32 @@ HEADERS = sorted(glob("src/xent/include/*.h") + glob("kernels/**/*.h", recursive
 LIBOMP = os.environ.get("XENT_LIBOMP")
 if os.environ.get("XENT_OPENMP", "1") not in ("0", "1"):
     sys.exit(f"XENT_OPENMP={os.environ['XENT_OPENMP']} is neither 0 nor 1")
-if os.environ.get("XENT_OPENMP") == "0":
-    OPENMP = OPENMP_LIBS = []
+if os.environ.get("XENT_OPENMP") == "0" or (sys.platform == "darwin" and not LIBOMP):
+    OPENMP, OPENMP_LIBS = {"OPENMP": "0"}, []
 elif sys.platform == "darwin":
-    OPENMP = ["-Xpreprocessor", "-fopenmp", f"-I{LIBOMP}/include"] if LIBOMP else []
-    OPENMP_LIBS = [f"-L{LIBOMP}/lib", "-lomp"] if LIBOMP else []
+    OPENMP_LIBS = [f"-L{LIBOMP}/lib", "-lomp"]
+    flags = f"-Xpreprocessor -fopenmp -I{LIBOMP}/include"
+    OPENMP = {"OPENMP": "1", "THREADS": flags, "NEEDS": shlex.join([*OPENMP_LIBS, "-lm"])}
 else:
-    OPENMP = OPENMP_LIBS = ["-fopenmp"]
-# No fast-math: NaN and infinities have meaning here. The two -fno- flags give up errno and trapping only.
-CFLAGS = [
-    *["-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"],
-    *["-fvisibility=hidden", "-fPIC", "-Wall", "-Wextra", "-g0"],
-    *OPENMP,
-    *shlex.split(os.environ.get("XENT_CFLAGS", "")),
-]
-
+    OPENMP, OPENMP_LIBS = {"OPENMP": "1"}, ["-fopenmp"]
 
 # _core exports nothing of the library, so that another module's own libxent cannot be mistaken for it.
 HIDE = [] if sys.platform == "darwin" else ["-Wl,--exclude-libs,ALL"]
 
-LIBRARY = "libxent.a"
-SHIPPED = {
-    LIBRARY: f"lib/{LIBRARY}",
-    "kernels/xent.pc.in": "lib/pkgconfig/xent.pc",
-    "kernels/cmake/xent-config.cmake.in": "lib/cmake/xent/xent-config.cmake",
-    "kernels/cmake/xent-config-version.cmake.in": "lib/cmake/xent/xent-config-version.cmake",
-}
+
+def make(directory, *targets, build, **settings):
+    """make in a directory of C or CUDA. What it builds stays in `build`, so that the next time has it."""
+    program = shutil.which(os.environ.get("MAKE", "make"))
+    if program is None:
+        sys.exit("xent's C library is built by make, which is not on the PATH")
+    jobs = os.environ.get("MAX_JOBS") or os.cpu_count()
+    # Under a make of its own it would wait for that one's jobs.
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS")}
+    # make splits at spaces, which the way to here may have.
+    settings = [f"{name}={value}" for name, value in {"BUILD": os.path.relpath(build, directory), **settings}.items()]
+    command = [program, "-C", directory, f"-j{jobs}", *settings, *targets]
+    if subprocess.run(command, env=environment, check=False).returncode:
+        sys.exit(f"{directory} could not be built: {shlex.join(command)}")
 
 
 # ---- CUDA ----------------------------------------------------------------------------------------------------------
@@ -142,17 +141,8 @@ class BuildExtensions(build_ext):
 
     def kernels(self):
         """The library of the kernels. Its objects stay where they are, so that the next build has them."""
-        make = shutil.which(os.environ.get("MAKE", "make"))
-        if make is None:
-            sys.exit("the CUDA kernels are built by make, which is not on the PATH")
-        build = Path("build", "cuda", ARCHS.replace(" ", "-") or "all").resolve()
-        options = {"BUILD": str(build), "NVCC": NVCC} | ({"XENT_CUDA_ARCHS": ARCHS} if ARCHS else {})
-        jobs = os.environ.get("MAX_JOBS") or os.cpu_count()
-        # Under a make of its own it would wait for that one's jobs.
-        environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS")}
-        command = [make, "-C", "cuda", f"-j{jobs}", *(f"{name}={value}" for name, value in options.items())]
-        if subprocess.run(command, env=environment, check=False).returncode:
-            sys.exit("the CUDA kernels could not be built: " + shlex.join(command))
+        build = Path("build", "cuda", ARCHS.replace(" ", "-") or "all")
+        make("cuda", build=build, NVCC=NVCC, **({"XENT_CUDA_ARCHS": ARCHS} if ARCHS else {}))
         return str(build / "libxent_cuda.a")
 
 
@@ -170,77 +160,18 @@ def cuda_extension():
     )
 
 
-def check_openmp(compiler):
-    """Says what is missing in the last line, where a compiler without it would end in the middle of its own."""
-    command = [*compiler, *OPENMP, "-fsyntax-only", "-x", "c", "-"]
-    if OPENMP and subprocess.run(command, input="#include <omp.h>\n", text=True, check=False).returncode:
-        sys.exit(
-            f"xent: {compiler[0]} has no OpenMP: no omp.h (of Clang, in libomp-dev). XENT_OPENMP=0 builds xent for one "
-            "thread a call"
-        )
-
-
-def runtime(archive):
-    """What the archive is linked with, whoever does it: another compiler's -fopenmp may ask for another OpenMP."""
-    if sys.platform == "darwin":
-        return [*OPENMP_LIBS, "-lm"]
-    code = archive.read_bytes()
-    openmp = "omp" if b"__kmpc_fork_call" in code else "gomp" if b"GOMP_parallel" in code else None
-    return [*([f"-l{openmp}", "-lpthread"] if openmp else []), "-lm"]
-
-
 class BuildKernels(build_clib):
-    """build_clib, one compiler process a core: an instruction set's file takes long enough to matter."""
-
-    def build_libraries(self, libraries):
-        check_openmp(self.compiler.compiler_so)
-        compile_some = self.compiler.compile
-
-        def compile_all(sources, **options):
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                parts = list(pool.map(lambda source: compile_some([source], **options), sources))
-            return [obj for part in parts for obj in part]
-
-        self.compiler.compile = compile_all
-        # Built incrementally, an archive would keep what was made of files that are no longer there.
-        Path(self.build_clib, LIBRARY).unlink(missing_ok=True)
-        super().build_libraries(libraries)
+    """The library by its own Makefile, and beside the package's modules what C and Cython code builds with."""
 
     def run(self):
-        super().run()
-        ship(Path(self.build_clib), package_dir(self))
-
-
-def package_dir(command):
-    """Where the package is put together; an editable install is the source tree itself."""
-    build_py = command.get_finalized_command("build_py")
-    return Path("src" if build_py.editable_mode else build_py.build_lib, "xent")
-
-
-def ship(built, package):
-    """What C and Cython code builds with beside xent.h: static library, xent.pc and the CMake package."""
-    header = Path("src", "xent", "include", "xent.h").read_text(encoding="utf-8")
-    numbers = [
-        re.search(rf"^#define XENT_VERSION_{part} (\d+)", header, re.MULTILINE)[1]
-        for part in ("MAJOR", "MINOR", "PATCH")
-    ]
-    libs = runtime(built / LIBRARY)
-    values = {
-        "VERSION": ".".join(numbers),
-        "UP": "../..",
-        # There is no shared library beside it that would bring these.
-        "LIBS": " ".join(libs),
-        "LIBS_PRIVATE": "",
-        "LINK": ";".join(libs),
-    }
-    for source, target in SHIPPED.items():
-        target = package / target
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.endswith(".in"):
-            text = Path(source).read_text(encoding="utf-8")
-            target.write_text(re.sub(r"@(\w+)@", lambda name: values[name[1]], text), encoding="utf-8")
-        else:
-            shutil.copyfile(built / source if source == LIBRARY else source, target)
+        flags = ["-O3", *filter(None, map(os.environ.get, ("CFLAGS", "ARCHFLAGS", "XENT_CFLAGS")))]
+        build_py = self.get_finalized_command("build_py")
+        # An editable install is the source tree itself.
+        package = Path("src" if build_py.editable_mode else build_py.build_lib, "xent")
+        settings = {"CFLAGS": " ".join(flags), "DESTDIR": "", "PREFIX": os.path.relpath(package, "kernels"), **OPENMP}
+        make("kernels", "install-archive", build="build/libxent", **settings)
+        # Where build_ext looks for it: where it is made there may be a shared library, which a linker would prefer.
+        self.build_clib = str(package / "lib")
 
 
 def extension(name, link_args=(), **options):
@@ -262,17 +193,7 @@ def extension(name, link_args=(), **options):
 DEPENDS = [*SOURCES, *HEADERS, "src/xent/functions.h"]
 
 setup(
-    libraries=[
-        (
-            "xent",
-            {
-                "sources": SOURCES,
-                "obj_deps": {"": HEADERS},
-                "include_dirs": INCLUDE_DIRS,
-                "cflags": CFLAGS,
-            },
-        )
-    ],
+    libraries=[("xent", {"sources": SOURCES})],
     ext_modules=[
         *cythonize(
             [

@@ -33,7 +33,7 @@ INLINE void FN(fold_LSE)(const FN(folding) * F) {
  * sum: no maximum has to be known first. That is right where the maximum is not far above the reference and the sum no matter of
  * exponentials that underflow: of nearly all rows. quick_end says of which; others are folded by the steps above. While it lasts x.m
  * is a lane's own, and x.n its largest exponential where they are kept. */
-enum { FN(EIGHT) = 8 }; /* vectors added up plainly, as a tree */
+enum { FN(FOUR) = 4 }; /* vectors added up plainly, as a tree: of each addition half a ULP is lost */
 
 /* What one vector of x adds. */
 INLINE V FN(quick_step)(V x, const bool keeps, FN(window) w, FN(top) * s, R *keep) {
@@ -55,15 +55,15 @@ INLINE void FN(quick_walk)(const FN(tile) * T, const bool keeps, R *keep, FN(sta
     s.r = (FN(sum)){zero, zero}; /* of this tile: over millions of additions what they round would itself be rounded */
     const FN(window) w = FN(window_of)(s.ref.k, keeps);
     ptrdiff_t i0 = 0;
-    for (; i0 + FN(EIGHT) <= T->full; i0 += FN(EIGHT)) {
-        V two[FN(EIGHT) / 2];
-        UNROLL for (int j = 0; j < FN(EIGHT); j++) {
+    for (; i0 + FN(FOUR) <= T->full; i0 += FN(FOUR)) {
+        V two[FN(FOUR) / 2];
+        UNROLL for (int j = 0; j < FN(FOUR); j++) {
             const ptrdiff_t i = i0 + j;
             AHEAD(T, x);
             V e = FN(quick_step)(vload(T->x + i * T->xs), keeps, w, &s, keep + i * VN);
             two[j / 2] = j % 2 ? vadd(two[j / 2], e) : e;
         }
-        FN(add_to)(&s.r, vadd(vadd(two[0], two[1]), vadd(two[2], two[3])));
+        FN(add_to)(&s.r, vadd(two[0], two[1]));
     }
     V others = zero;
     for (; i0 < T->full + (T->tail > 0); i0++) {

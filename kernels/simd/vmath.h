@@ -221,14 +221,15 @@ INLINE FN(window) FN(window_of)(V k, const bool fades) {
          vfma(k, vset((R)(XENT_LN2_A + XENT_LN2_B)), vset(fades ? -EXP_LOW : LOWEST))};
     return w;
 }
-/* exp(x) 2^-k within 0.75 ULP for x not far above k ln 2; what is lower than the window counts as its low end, which is 0 if they fade,
+/* exp(x) 2^-k within 1 ULP for x not far above k ln 2; what is lower than the window counts as its low end, which is 0 if they fade,
  * and NaN stays NaN. */
 INLINE V FN(vexp_window)(V x, FN(window) w, const bool fades) {
     x = vmax(w.low, x);
 #if VEC_TABLE16
-    V t = vfma(x, vset((R)(16.0 * XENT_LOG2E)), w.magic);
-    V hi = vlookup16(FN(exp2_hi), t), low = vlookup16(FN(exp2_lo), t), r = FN(vexp_rest)(x, vsub(t, w.magic));
-    V p = vadd(hi, vfma(hi, vfma(vmul(r, r), FN(vexp_tail)(r), r), low));
+    (void)fades;
+    V t = vfma(x, vset((R)(16.0 * XENT_LOG2E)), w.magic), hi = vlookup16(FN(exp2_hi), t);
+    V r = FN(vexp_rest)(x, vsub(t, w.magic));
+    V p = vfma(hi, vfma(vmul(r, r), FN(vexp_tail)(r), r), hi);
     return vldexp(p, vmul(vsub(t, vset(ROUND_MAGIC)), vset((R)0.0625)));
 #else
     V t = vfma(x, vset((R)XENT_LOG2E), w.magic), n = vsub(t, w.magic);
@@ -236,7 +237,7 @@ INLINE V FN(vexp_window)(V x, FN(window) w, const bool fades) {
 #if !VEC_FMA
     r = vfnma(n, vset(LN2_LO), r);
 #endif
-    V h = vadd(vset((R)1), r), p = vadd(h, vfma(vmul(r, r), vpoly(r, FN(exp_c)), vadd(vsub(vset((R)1), h), r)));
+    V p = vadd(vset((R)1), vfma(vmul(r, r), vpoly(r, FN(exp_c)), r));
     p = vmul(p, ireal(iadd(ishl(ibits(t), MANT_BITS), ibits(vset(fades ? LIFT : (R)1)))));
     return fades ? vmul(p, vset(1 / LIFT)) : p;
 #endif
