@@ -83,7 +83,8 @@ fuzz: $(VENV)/test
 	$(BIN)/python tests/fuzz.py $(FUZZ_ARGS)
 
 # The runtime must be there before Python is, which is not built with it, and would report Python's own leaks.
-SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-sanitize-address-use-after-scope
+SANITIZE := -fsanitize=address,undefined -fno-sanitize=object-size -fno-sanitize-recover=all \
+	-fno-sanitize-address-use-after-scope
 # -O1 and calls for checks: at -O3, in line, the long files of the instruction sets take a quarter of an hour.
 SANITIZED := $(CURDIR)/build/sanitized
 fuzz-sanitized: $(VENV)/test

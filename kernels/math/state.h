@@ -28,9 +28,16 @@ INLINE void FN(scale)(FN(sum) * a, V f) {
 INLINE V FN(value)(FN(sum) a) {
     return vadd(a.s, vif(mlt(vabs(a.e), vset(INF)), a.e)); /* an infinite sum has no error */
 }
+/* Its error is made smaller than its last bit again: over millions of additions what the error itself rounds would count. */
+INLINE void FN(tidy)(FN(sum) * a) {
+    V t = FN(value)(*a);
+    a->e = vsub(a->e, vsub(t, a->s));
+    a->s = t;
+}
 INLINE void FN(merge_sum)(FN(sum) * a, FN(sum) b) {
     FN(add_to)(a, b.s);
     a->e = vadd(a->e, b.e);
+    FN(tidy)(a);
 }
 
 /* ---- the state ---- */
