@@ -169,7 +169,7 @@ class BuildKernels(build_clib):
         # An editable install is the source tree itself.
         package = Path("src" if build_py.editable_mode else build_py.build_lib, "xent")
         settings = {"CFLAGS": " ".join(flags), "DESTDIR": "", "PREFIX": os.path.relpath(package, "kernels"), **OPENMP}
-        make("kernels", "install-archive", build="build/libxent", **settings)
+        make("kernels", "install-archive", build="build/kernels", **settings)
         # Where build_ext looks for it: where it is made there may be a shared library, which a linker would prefer.
         self.build_clib = str(package / "lib")
 

@@ -115,8 +115,8 @@ def library(tmp_path_factory):
     """The directory of libxent.a and libxent.so, built as the README says; what is compiled so by setup.py is there."""
     need("make", CC[0])
     openmp = works(tmp_path_factory.mktemp("libxent"), ["-fopenmp"])
-    make_library("../build/libxent", CC, "CFLAGS=-O3", f"OPENMP={int(openmp)}")
-    return ROOT / "build" / "libxent", openmp
+    make_library("../build/kernels", CC, "CFLAGS=-O3", f"OPENMP={int(openmp)}")
+    return ROOT / "build" / "kernels", openmp
 
 
 def test_static_library(library, tmp_path):
@@ -267,7 +267,7 @@ def test_install(library, tmp_path):
     """make install, and moved elsewhere: xent.pc finds its way, the program the shared library of its version."""
     build, openmp = library
     need("pkg-config", "readelf")
-    make_library("../build/libxent", CC, "CFLAGS=-O3", f"OPENMP={int(openmp)}", "install", f"DESTDIR={tmp_path / 'stage'}", "PREFIX=/opt/xent")
+    make_library("../build/kernels", CC, "CFLAGS=-O3", f"OPENMP={int(openmp)}", "install", f"DESTDIR={tmp_path / 'stage'}", "PREFIX=/opt/xent")
     place = (tmp_path / "stage" / "opt" / "xent").rename(tmp_path / "moved")
     files = {str(file.relative_to(place)) for file in place.rglob("*") if not file.is_dir()}
     package = {f"lib/cmake/xent/xent-config{version}.cmake" for version in ("", "-version")}
