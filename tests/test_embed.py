@@ -267,7 +267,8 @@ def test_install(library, tmp_path):
     """make install, and moved elsewhere: xent.pc finds its way, the program the shared library of its version."""
     build, openmp = library
     need("pkg-config", "readelf")
-    make_library("../build/kernels", CC, "CFLAGS=-O3", f"OPENMP={int(openmp)}", "install", f"DESTDIR={tmp_path / 'stage'}", "PREFIX=/opt/xent")
+    install = ["install", f"DESTDIR={tmp_path / 'stage'}", "PREFIX=/opt/xent"]
+    make_library("../build/kernels", CC, "CFLAGS=-O3", f"OPENMP={int(openmp)}", *install)
     place = (tmp_path / "stage" / "opt" / "xent").rename(tmp_path / "moved")
     files = {str(file.relative_to(place)) for file in place.rglob("*") if not file.is_dir()}
     package = {f"lib/cmake/xent/xent-config{version}.cmake" for version in ("", "-version")}
