@@ -95,6 +95,11 @@ static inline V FN(vldexp_)(V p, V k) {
 #endif
 
 /* exp(d) 2^-k0, within 0.75 ULP, and in *lo what the last addition rounded away. NaN stays NaN. */
+/* Where what fades is normal. */
+#undef LIFT
+#undef LIFT_BITS
+#define LIFT_BITS (XENT_REAL == 32 ? 64 : 512)
+#define LIFT (XENT_REAL == 32 ? (R)0x1p64 : (R)0x1p512)
 #if VEC_TABLE16
 /* d = n ln2/16 + r: 2^(n/16) from a table in two parts, and exp(r) - 1 by a short polynomial. */
 static const R FN(exp2_hi)[16] = {
@@ -108,6 +113,31 @@ static const R FN(exp2_hi)[16] = {
     0x1.6a09e667f3bcdp+0, 0x1.7a11473eb0187p+0, 0x1.8ace5422aa0dbp+0, 0x1.9c49182a3f090p+0,
     0x1.ae89f995ad3adp+0, 0x1.c199bdd85529cp+0, 0x1.d5818dcfba487p+0, 0x1.ea4afa2a490dap+0};
 #endif
+/* The same less n in the bits that (n << MANT_BITS - 4) brings back, with the whole powers of two. */
+static const R FN(exp2_bits)[16] = {
+#if XENT_REAL == 32
+    0x1p+0f,        0x1.fb5586p-1f, 0x1.f72b84p-1f, 0x1.f387a6p-1f, 0x1.f06fep-1f,  0x1.edea64p-1f,
+    0x1.ebfdaep-1f, 0x1.eab07ep-1f, 0x1.ea09e6p-1f, 0x1.ea1148p-1f, 0x1.eace54p-1f, 0x1.ec4918p-1f,
+    0x1.ee89fap-1f, 0x1.f199bep-1f, 0x1.f5818ep-1f, 0x1.fa4afap-1f
+#else
+    0x1p+0,
+    0x1.fb5586cf9890fp-1,
+    0x1.f72b83c7d517bp-1,
+    0x1.f387a6e756238p-1,
+    0x1.f06fe0a31b715p-1,
+    0x1.edea64c123422p-1,
+    0x1.ebfdad5362a27p-1,
+    0x1.eab07dd485429p-1,
+    0x1.ea09e667f3bcdp-1,
+    0x1.ea11473eb0187p-1,
+    0x1.eace5422aa0dbp-1,
+    0x1.ec49182a3f090p-1,
+    0x1.ee89f995ad3adp-1,
+    0x1.f199bdd85529cp-1,
+    0x1.f5818dcfba487p-1,
+    0x1.fa4afa2a490dap-1
+#endif
+};
 static const R FN(exp2_lo)[16] = {
 #if XENT_REAL == 32
     0.0f,
@@ -199,7 +229,6 @@ static inline V FN(vexp2ref_lo)(V d, V k0, V *lo) {
 }
 /* The same where the result is not far above 1 and d is at most EXP_LOW below: scaled by a power of two that is 2^LIFT too
  * large, which is normal then, and back. */
-#define LIFT (XENT_REAL == 32 ? (R)0x1p64 : (R)0x1p512)
 static inline V FN(vexp_near_lo)(V d, V k0, V *lo) {
     V magic = vsub(vset(ROUND_MAGIC), k0), t = vfma(d, vset((R)XENT_LOG2E), magic); /* k - k0 in the low bits */
     V p = FN(vexp_core)(d, vsub(t, magic), lo), s = ireal(iadd(ishl(ibits(t), MANT_BITS), ibits(vset(LIFT))));
@@ -216,8 +245,9 @@ typedef struct FN(window) {
 #undef LOWEST
 #define LOWEST (XENT_REAL == 32 ? (R) - 86 : (R) - 707)
 INLINE FN(window) FN(window_of)(V k, const bool fades) {
+    const V from = vsub(k, vset((R)(fades ? LIFT_BITS : 0)));
     FN(window)
-    w = {vfnma(k, vset((R)(VEC_TABLE16 ? 16 : 1)), vset(ROUND_MAGIC)),
+    w = {vfnma(from, vset((R)(VEC_TABLE16 ? 16 : 1)), vset(ROUND_MAGIC)),
          vfma(k, vset((R)(XENT_LN2_A + XENT_LN2_B)), vset(fades ? -EXP_LOW : LOWEST))};
     return w;
 }
@@ -226,11 +256,9 @@ INLINE FN(window) FN(window_of)(V k, const bool fades) {
 INLINE V FN(vexp_window)(V x, FN(window) w, const bool fades) {
     x = vmax(w.low, x);
 #if VEC_TABLE16
-    (void)fades;
-    V t = vfma(x, vset((R)(16.0 * XENT_LOG2E)), w.magic), hi = vlookup16(FN(exp2_hi), t);
-    V r = FN(vexp_rest)(x, vsub(t, w.magic));
+    V t = vfma(x, vset((R)(16.0 * XENT_LOG2E)), w.magic), r = FN(vexp_rest)(x, vsub(t, w.magic));
+    V hi = ireal(iadd(ishl(ibits(t), MANT_BITS - 4), ibits(vlookup16(FN(exp2_bits), t))));
     V p = vfma(hi, vfma(vmul(r, r), FN(vexp_tail)(r), r), hi);
-    return vldexp(p, vmul(vsub(t, vset(ROUND_MAGIC)), vset((R)0.0625)));
 #else
     V t = vfma(x, vset((R)XENT_LOG2E), w.magic), n = vsub(t, w.magic);
     V r = vfnma(n, vset(LN2_MID), vfnma(n, vset(LN2_HI), x));
@@ -238,9 +266,9 @@ INLINE V FN(vexp_window)(V x, FN(window) w, const bool fades) {
     r = vfnma(n, vset(LN2_LO), r);
 #endif
     V p = vadd(vset((R)1), vfma(vmul(r, r), vpoly(r, FN(exp_c)), r));
-    p = vmul(p, ireal(iadd(ishl(ibits(t), MANT_BITS), ibits(vset(fades ? LIFT : (R)1)))));
-    return fades ? vmul(p, vset(1 / LIFT)) : p;
+    p = vmul(p, ireal(iadd(ishl(ibits(t), MANT_BITS), ibits(vset((R)1)))));
 #endif
+    return fades ? vmul(p, vset(1 / LIFT)) : p;
 }
 
 static inline V FN(vexp2ref)(V d, V k0) {
