@@ -36,7 +36,7 @@ template <class S, class R, int N> XENT_HD void fold_tile(S &s, tile<R, N> &v) {
         R terms[N];
         XENT_UNROLL
         for (int i = 0; i < N; i++) {
-#define REDUCTION(name, PARTS, B_HOLDS, OPTIONS, COST, FEW, AGAIN, PIECES)                                             \
+#define REDUCTION(name, PARTS, B_HOLDS, OPTIONS, COST, FEW, AGAIN, PIECES, QUICK)                                      \
     if constexpr (S::kind == REDUCE_##name)                                                                            \
         terms[i] = term_##name(s, v, i);
 #include "../kernels/reductions.def"

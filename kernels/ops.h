@@ -44,9 +44,12 @@ enum {
 
 typedef enum { MASS_NOTHING, MASS_X, MASS_T, MASS_Y } mass_kind;
 
+/* Folds in one walk. NEAR: of rows that QUICK finds near. */
+typedef enum { QUICK_NONE, QUICK_LSE, QUICK_KL, QUICK_KL_LOGS, NEAR_KL, NEAR_KL_LOGS } quick_kind;
+
 typedef enum {
     REDUCE_NONE,
-#define REDUCTION(name, PARTS, B_HOLDS, OPTIONS, COST, FEW, AGAIN, PIECES) REDUCE_##name,
+#define REDUCTION(name, PARTS, B_HOLDS, OPTIONS, COST, FEW, AGAIN, PIECES, QUICK) REDUCE_##name,
 #include "reductions.def"
 #undef REDUCTION
 } reduce_kind;
@@ -54,7 +57,7 @@ typedef enum {
 /* Whether walk/few.h has operations of it: for the compiler, which is not to see those that it has not. */
 enum {
     FEW_NONE = 0,
-#define REDUCTION(name, PARTS, B_HOLDS, OPTIONS, COST, FEW, AGAIN, PIECES) FEW_##name = FEW,
+#define REDUCTION(name, PARTS, B_HOLDS, OPTIONS, COST, FEW, AGAIN, PIECES, QUICK) FEW_##name = FEW,
 #include "reductions.def"
 #undef REDUCTION
 };
@@ -66,17 +69,19 @@ typedef struct reduction_entry {
     double cost;
     bool few;
     reduce_kind again, of_pieces;
+    quick_kind quick;
 } reduction_entry;
 
 /* Of a kind that the compiler knows every answer is a constant. */
 XENT_CONSTANT reduction_entry xent_reduce_of(reduce_kind kind) {
-    const reduction_entry none = {0, MASS_NOTHING, 0, 1.0, false, REDUCE_NONE, REDUCE_NONE};
+    const reduction_entry none = {0, MASS_NOTHING, 0, 1.0, false, REDUCE_NONE, REDUCE_NONE, QUICK_NONE};
     switch (kind) {
     case REDUCE_NONE:
         break;
-#define REDUCTION(name, PARTS, B_HOLDS, OPTIONS, COST, FEW, AGAIN, PIECES)                                             \
+#define REDUCTION(name, PARTS, B_HOLDS, OPTIONS, COST, FEW, AGAIN, PIECES, QUICK)                                      \
     case REDUCE_##name: {                                                                                              \
-        const reduction_entry e = {PARTS, MASS_##B_HOLDS, OPTIONS, COST, FEW, REDUCE_##AGAIN, REDUCE_##PIECES};        \
+        const reduction_entry e = {PARTS, MASS_##B_HOLDS, OPTIONS,         COST,                                       \
+                                   FEW,   REDUCE_##AGAIN, REDUCE_##PIECES, QUICK_##QUICK};                             \
         return e;                                                                                                      \
     }
 #include "reductions.def"

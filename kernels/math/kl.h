@@ -75,10 +75,10 @@ INLINE FN(sum) FN(sum_select)(M m, FN(sum) a, FN(sum) b) {
     FN(sum) v = {vsel(m, a.s, b.s), vsel(m, a.e, b.e)};
     return v;
 }
-INLINE void FN(store_kl)(const FN(kl) * v, group_state *s, int l) {
+INLINE void FN(store_kl)(const FN(kl) * v, group_state *s, int l, int rows) {
     FN(state) all = FN(start)();
     all.kl = *v;
-    FN(store_state)(PART_KL, &all, s, l);
+    FN(store_state)(PART_KL, &all, s, l, rows);
 }
 
 /* The sums against c - (e + low) instead of c. A small e is added as a difference, so that thousands of small shifts round
@@ -177,7 +177,7 @@ static void FN(kl_follow_rows)(int rows, int at, const kl_reference *old, const 
         const FN(vref) after = {vload(now->c + l), vload(now->k + l), vset(0.0)};
         FN(kl) v = FN(load_state)(PART_KL, s, at + l).kl;
         FN(kl_follow)(before, after, &v);
-        FN(store_kl)(&v, s, at + l);
+        FN(store_kl)(&v, s, at + l, rows - l);
     }
 }
 
@@ -213,7 +213,47 @@ static void FN(kl_add)(int rows, int at, bool first, const kl_part *p, group_sta
             FN(kl_merge)(&sum, v);
             v = sum;
         }
-        FN(store_kl)(&v, s, at + l);
+        FN(store_kl)(&v, s, at + l, rows - l);
+    }
+}
+
+/* Rows folded in one walk (below): what the sums about c make of them. */
+enum {
+    KL_DIRECT,   /* to be seen: W in w, D in u, c, and the fields of x and y */
+    KL_CENTRED,  /* centred sums */
+    KL_RECENTRE, /* to be folded about another c, which is in c */
+    KL_NEAR,     /* ... as a near row */
+    KL_CAREFUL   /* not right */
+};
+static void FN(kl_of_direct)(int rows, int at, int parts, bool log_target, group_state *s, double *now) {
+    const V zero = vset(0.0), inf = vset(INF), unit = vset(log_target ? 1 / XENT_KL_UNLIFT : 1.0), most = vset(0x1p60);
+    for (int l = 0; l < rows; l += VN) {
+        FN(state) v = FN(load_state)(parts | PART_X | PART_Y | PART_KL, s, at + l);
+        V w = FN(value)(v.kl.w), d = FN(value)(v.kl.u), mean = vdiv(d, w), low, status = vload(now + l);
+        const V c = FN(two_sum)(v.kl.c, mean, &low), lift = log_target ? vsub(vset(XENT_KL_LIFT), v.y.ref.k) : zero;
+        /* sum exp(x - c) in W's units, c in two parts */
+        V q = vfma(v.x.n, FN(vexp2ref)(v.x.m, v.x.ref.k), FN(value)(v.x.r));
+        q = vmul(q, FN(vexp2ref)(vsub(zero, c), vsub(zero, vadd(v.x.ref.k, lift))));
+        q = vfnma(q, low, q);
+        V lifted = vmul(w, unit), value = FN(vlog)(vdiv(q, lifted));
+        /* D's parts round for about 2 (|mean| + sqrt(2 KL)) eps at most, exp(x) and t in log space for one each */
+        V room = log_target ? vfma(value, vset(2.4), vset(-1.6)) : vfma(value, vset(2.0), vset(-1.2));
+        M sound = mand(mand(mle(vdiv(vset(1.0), most), w), mle(w, most)), mlt(vabs(mean), inf));
+        sound = mand(sound, mlt(vabs(value), inf));
+        M far = mle(vset(0.25), room);
+        V found = vsel(mle(vabs(mean), room), vset(KL_CENTRED), vset(KL_RECENTRE));
+        found = vsel(sound, vsel(far, found, vset(KL_NEAR)), vset(KL_CAREFUL));
+        FN(store_some)(now + l, rows - l, vsel(meq(status, vset(KL_DIRECT)), found, status));
+        if (parts & PART_TB) { /* b's differences are from the maxima */
+            V gap = vsub(v.x.m, v.kl.c);
+            v.t = v.kl.w;
+            v.b = (FN(sum)){vsub(vmul(w, log_target ? vsub(gap, v.y.m) : gap), d), zero};
+            FN(store_state)(PART_TB, &v, s, at + l, rows - l);
+        }
+        V u = vadd(vfnma(mean, v.kl.w.s, v.kl.u.s), vfnma(mean, v.kl.w.e, v.kl.u.e));
+        FN(kl) kl = {c, low, {vmul(v.kl.w.s, unit), vmul(v.kl.w.e, unit)}, {vmul(u, unit), zero}, {zero, zero}};
+        kl.a.s = vsub(vsub(q, lifted), kl.u.s);
+        FN(store_kl)(&kl, s, at + l, rows - l);
     }
 }
 
@@ -221,7 +261,7 @@ static void FN(kl_add)(int rows, int at, bool first, const kl_part *p, group_sta
 static void FN(kl_none)(int rows, int at, group_state *s) {
     const FN(kl) v = FN(start)().kl;
     for (int l = 0; l < rows; l += VN)
-        FN(store_kl)(&v, s, at + l);
+        FN(store_kl)(&v, s, at + l, rows - l);
 }
 #endif
 
@@ -432,6 +472,184 @@ INLINE void FN(fold_KL_PAIR_LOGS)(const FN(folding) * F) {
     FN(fold_PAIR_LOGS)(F);
 }
 
+/* ---- in one walk ---- */
+/* Of rows that are not near: W = sum t, D = sum t d and sum exp(x), with d = x - log t - c, c the mean of x - log t over a row's first
+ * classes. KL is log(sum exp(x - c) / W) - D/W. What is rounded of exp(x), of d and of t d counts as it is where KL is not small and
+ * c not far from the mean: kl_of_direct says of which rows. What is rounded of log t and of x - c, alike in all classes perhaps, is
+ * kept. */
+INLINE V FN(direct_d)(V x, V t, V log_t, V rest, V c) {
+    V hi = vsub(x, c), lo = vsub(x, vadd(hi, c)); /* exact but where x counts for more than c, and d with it */
+    return vif(mne(t, vset((R)0)), vadd(vsub(hi, log_t), vsub(lo, rest)));
+}
+/* The mean of x - log t over a row's first classes goes to c, and to c_lo, too, where these look near. */
+static NOINLINE void FN(direct_centre)(const FN(tile) * T, const bool log_target, V y_k, FN(kl) * s) {
+    enum { ALONG = 64 / VN, ACROSS = 16, MOST = ALONG < ACROSS ? ACROSS : ALONG }; /* vectors */
+    const V zero = vset((R)0), nan = vset((R)NAN);
+    const FN(window) wy = FN(window_of)(y_k, true);
+    const ptrdiff_t most = T->across ? ACROSS : ALONG, some = T->full < most ? T->full : most;
+    V w = zero, d = zero, far = zero, all = zero, ts[MOST], ds[MOST], rest = zero;
+    for (ptrdiff_t i = 0; i < some; i++) {
+        V y = vload(T->t + i * T->ts), t = ts[i] = log_target ? FN(vexp_window)(y, wy, true) : y;
+        ds[i] = FN(direct_d)(vload(T->x + i * T->xs), t, log_target ? y : FN(vlog_parts)(t, false, &rest), rest, zero);
+        w = vadd(w, t);
+        d = vadd(d, vmul(t, ds[i]));
+    }
+    if (!T->across) {
+        w = FN(across_lanes)(w, FN(plus));
+        d = FN(across_lanes)(d, FN(plus));
+    }
+    V c = vdiv(d, w);
+    c = vif(mlt(vabs(c), vset(INF)), c);
+    for (ptrdiff_t i = 0; i < some; i++) {
+        V off = vsub(ds[i], c);
+        off = vif(mne(ts[i], zero), vmul(off, off));
+        far = vfma(ts[i], off, far);
+        all = vadd(all, off);
+    }
+    ptrdiff_t count = some;
+    if (!T->across) {
+        far = FN(across_lanes)(far, FN(plus));
+        all = FN(across_lanes)(all, FN(plus));
+        count *= VN;
+    }
+    /* twice KL, roughly; where one class has nearly all of the target this says nothing, but then the others are scattered */
+    M near = mand(mlt(far, vmul(w, vset((R)(log_target ? 1.5 : 1.1)))), mlt(all, vset((R)(3 * count))));
+    s->c = c;
+    s->c_lo = vsel(near, c, nan);
+}
+
+/* What one vector adds to W, to D, and to the sum of exp(x); of near rows to W, U and A, the centred sums themselves, about a c that
+ * is near enough to the mean: u has its digits, because what x - log t rounds is kept. */
+typedef struct FN(one_walk) {
+    V w, u, a;
+} FN(one_walk);
+INLINE FN(one_walk) FN(plus_walk)(FN(one_walk) a, FN(one_walk) b) {
+    FN(one_walk) v = {vadd(a.w, b.w), vadd(a.u, b.u), vadd(a.a, b.a)};
+    return v;
+}
+/* factor: exp(x - c) in W's units is E(x) times it. */
+INLINE FN(one_walk) FN(kl_step)(V x, V y, const bool log_target, const bool near, const bool keeps, FN(window) wx,
+                                FN(window) wy, V c, V factor, FN(top) * sx, FN(top) * sy, R *keep) {
+    V e, t = y, log_t = y, rest = vset((R)0);
+    FN(one_walk) v = {y, y, y};
+    if (log_target)
+        v.w = FN(quick_step)(y, true, wy, sy, &t);
+    else
+        log_t = FN(vlog_parts)(t, true, &rest);
+    if (near) {
+        V lost, hi = FN(two_sum)(x, vsub(vset((R)0), log_t), &lost);
+        V u = vadd(vsub(hi, c), vsub(lost, rest)); /* NaN where t or q is 0 */
+        v.u = vif(mne(t, vset((R)0)), vmul(t, u));
+        v.a = vmul(t, FN(vphi)(u));
+        const M small = mand(mle(vset((R)-1), u), mle(u, vset((R)2)));
+        V q = vmul(FN(vexp_window)(x, wx, true), factor); /* a branch round it costs more where some are far */
+        sx->m = vmax(x, sx->m);
+        v.a = vsel(small, v.a, vsub(vsub(q, t), v.u));
+        return v;
+    }
+    v.a = FN(quick_step)(x, keeps, wx, sx, &e);
+    v.u = vmul(t, FN(direct_d)(x, t, log_t, rest, c));
+    if (keeps)
+        vstore(KEPT(keep, 0, log_target, 0), e);
+    if (keeps && log_target)
+        vstore(KEPT(keep, 0, log_target, 1), t);
+    return v;
+}
+INLINE void FN(kl_walk)(const FN(tile) * tile, const bool log_target, const bool near, const bool keeps, R *keep,
+                        FN(state) * s) {
+    const V zero = vset((R)0), c = s->kl.c;
+    const FN(tile) own = *tile, *T = &own;
+    const FN(window) wx = FN(window_of)(s->x.ref.k, near || keeps), wy = FN(window_of)(s->y.ref.k, true);
+    const V factor = FN(vexp2ref)(vsub(zero, c), vsub(log_target ? s->y.ref.k : zero, s->x.ref.k));
+    const FN(one_walk) none = {zero, zero, zero};
+    FN(top) sx = s->x, sy = s->y;
+    FN(sum) w = {zero, zero}, u = w, a = w; /* of this tile: as in quick_walk */
+    ptrdiff_t i0 = 0;
+#define STEP(i, part)                                                                                                  \
+    FN(kl_step)(GET(T->x + (i) * T->xs, part, -INF), GET(T->t + (i) * T->ts, part, log_target ? -INF : (R)0),          \
+                log_target, near, keeps, wx, wy, c, factor, &sx, &sy, KEPT(keep, i, log_target, 0))
+    while (i0 < T->full + (T->tail > 0)) { /* two by two, if not near: measured */
+        FN(one_walk) sum = none;
+        if (near && i0 + FN(FOUR) <= T->full) {
+            FN(one_walk) two[2];
+            UNROLL for (int j = 0; j < FN(FOUR); j++) {
+                const ptrdiff_t i = i0 + j;
+                AHEAD(T, x);
+                AHEAD(T, t);
+                const FN(one_walk) v = STEP(i, 0);
+                two[j / 2] = j % 2 ? FN(plus_walk)(two[j / 2], v) : v;
+            }
+            sum = FN(plus_walk)(two[0], two[1]);
+            i0 += FN(FOUR);
+        } else if (i0 + FN(FOUR) <= T->full)
+            _Pragma("GCC unroll 1") for (const ptrdiff_t end = i0 + FN(FOUR); i0 < end; i0 += 2) {
+                for (ptrdiff_t i = i0; i < i0 + 2; i++) {
+                    AHEAD(T, x);
+                    AHEAD(T, t);
+                }
+                const FN(one_walk) first = STEP(i0, 0), second = STEP(i0 + 1, 0);
+                sum = FN(plus_walk)(sum, FN(plus_walk)(first, second));
+            }
+        else
+            for (; i0 < T->full + (T->tail > 0); i0++) {
+                const int part = i0 < T->full ? 0 : T->tail;
+                sum = FN(plus_walk)(sum, STEP(i0, part));
+            }
+        FN(add_to)(&w, sum.w);
+        FN(add_to)(&u, sum.u);
+        FN(add_to)(&a, sum.a);
+    }
+#undef STEP
+    sx.r = s->x.r;
+    sy.r = s->y.r;
+    s->x = sx;
+    s->y = sy;
+    FN(merge_sum)(log_target ? &s->y.r : &s->kl.w, w);
+    FN(merge_sum)(&s->kl.u, u);
+    FN(merge_sum)(near ? &s->kl.a : &s->x.r, a);
+}
+static NOINLINE void FN(kl_one_walk)(const FN(tile) * T, const bool log_target, const bool near, R *keep,
+                                     FN(state) * s) {
+    if (near && log_target)
+        FN(kl_walk)(T, true, true, false, NULL, s);
+    else if (near)
+        FN(kl_walk)(T, false, true, false, NULL, s);
+    else if (log_target && keep)
+        FN(kl_walk)(T, true, false, true, keep, s);
+    else if (log_target)
+        FN(kl_walk)(T, true, false, false, NULL, s);
+    else if (keep)
+        FN(kl_walk)(T, false, false, true, keep, s);
+    else
+        FN(kl_walk)(T, false, false, false, NULL, s);
+}
+
+/* To rows at and following: near ones' sums as fold_kl leaves them, others' for kl_of_direct. Which are not right. */
+static M FN(kl_end)(const FN(tile) * T, ptrdiff_t count, const bool log_target, const bool near, bool keeps,
+                    FN(state) * s, int at, group_state *rows) {
+    V scale = vset((R)1), above;
+    M bad;
+    if (near) {
+        above = vfnma(s->x.ref.k, vset((R)(XENT_LN2_A + XENT_LN2_B)), FN(new_max)(s->x.m, s->x.m, T));
+        bad = mlt(vset((R)16), above);
+    } else {
+        bad = FN(quick_end)(T, count, keeps, keeps, &s->x, &scale);
+    }
+    if (log_target) {
+        s->kl.w = s->y.r;
+        FN(add_to)(&s->kl.w, s->y.n); /* the lanes' largest */
+        bad = mor(bad, FN(quick_end)(T, count, true, keeps, &s->y, &scale));
+        if (near)
+            scale = vmul(scale, vset((R)(1 / XENT_KL_UNLIFT)));
+        FN(scale)(&s->kl.w, scale);
+        FN(scale)(&s->kl.u, scale);
+        FN(scale)(&s->kl.a, scale);
+    }
+    s->kl.c_lo = vset((R)0);
+    FN(put_state)(PART_KL | (near ? 0 : PART_X) | (log_target ? PART_Y | PART_Y_SUM : 0), T, s, at, rows);
+    return bad;
+}
+
 /* ---- the value ---- */
 /* Not finite: the direct sum decides. exp(u) left the range somewhere, or c came out so large that its own rounding took it
  * away from the mean (|c| > 2^50 or so), or the row holds NaN or a true infinity. */
@@ -453,6 +671,19 @@ INLINE V FN(kl_of)(const FN(kl) * s) {
     v = vsel(mand(mle(vabs(u), vmul(vset((R)0.5), w)), mlt(vabs(z), vset(INF))), v, nan);
     return vsel(meq(w, zero), vsel(mne(a, a), a, zero), v);
 }
+
+#if XENT_REAL == 64
+/* Near rows folded in one walk: right where c is so near the mean that little cancels. */
+static void FN(kl_is_centred)(int rows, int at, double eps, const group_state *s, double *now) {
+    for (int l = 0; l < rows; l += VN) {
+        const FN(kl) kl = FN(load_state)(PART_KL, s, at + l).kl;
+        V w = FN(value)(kl.w), mean = vdiv(FN(value)(kl.u), w), v = FN(kl_of)(&kl), status = vload(now + l);
+        M fine = mand(mle(vmul(mean, mean), vadd(v, vset(16 * eps * eps))), mle(vset(0x1p-60), w));
+        V found = vsel(mand(fine, mle(w, vset(0x1p100))), vset(KL_CENTRED), vset(KL_CAREFUL));
+        FN(store_some)(now + l, rows - l, vsel(meq(status, vset(KL_NEAR)), found, status));
+    }
+}
+#endif
 
 /* Whether a target is meant to sum to 1: what its own dtype, or the one it is computed in, may have rounded away. */
 INLINE M FN(kl_means_one)(const FN(ending) * e) {

@@ -35,14 +35,13 @@ INLINE void FN(fold_LSE)(const FN(folding) * F) {
  * is a lane's own, and x.n its largest exponential where they are kept. */
 enum { FN(FOUR) = 4 }; /* vectors added up plainly, as a tree: of each addition half a ULP is lost */
 
-/* What one vector of x adds. */
-INLINE V FN(quick_step)(V x, const bool keeps, FN(window) w, FN(top) * s, R *keep) {
-    V e, low;
-    if (keeps) {
-        e = FN(vexp_window)(x, w, true);
-        vstore(keep, e);
-        low = vmin(s->n, e);
-        s->n = vmax(e, s->n);
+/* What one vector of x adds to the sum; whole: its exponentials are wanted, too, and fade as results do. */
+INLINE V FN(quick_step)(V x, const bool whole, FN(window) w, FN(top) * s, V *e) {
+    V low;
+    if (whole) {
+        *e = FN(vexp_window)(x, w, true);
+        low = vmin(s->n, *e);
+        s->n = vmax(*e, s->n);
     } else {
         low = FN(vexp_window)(vmin(s->m, x), w, false);
     }
@@ -55,13 +54,16 @@ INLINE void FN(quick_walk)(const FN(tile) * T, const bool keeps, R *keep, FN(sta
     s.r = (FN(sum)){zero, zero}; /* of this tile: over millions of additions what they round would itself be rounded */
     const FN(window) w = FN(window_of)(s.ref.k, keeps);
     ptrdiff_t i0 = 0;
+    V e;
     for (; i0 + FN(FOUR) <= T->full; i0 += FN(FOUR)) {
         V two[FN(FOUR) / 2];
         UNROLL for (int j = 0; j < FN(FOUR); j++) {
             const ptrdiff_t i = i0 + j;
             AHEAD(T, x);
-            V e = FN(quick_step)(vload(T->x + i * T->xs), keeps, w, &s, keep + i * VN);
-            two[j / 2] = j % 2 ? vadd(two[j / 2], e) : e;
+            V low = FN(quick_step)(vload(T->x + i * T->xs), keeps, w, &s, &e);
+            two[j / 2] = j % 2 ? vadd(two[j / 2], low) : low;
+            if (keeps)
+                vstore(keep + i * VN, e);
         }
         FN(add_to)(&s.r, vadd(two[0], two[1]));
     }
@@ -69,7 +71,9 @@ INLINE void FN(quick_walk)(const FN(tile) * T, const bool keeps, R *keep, FN(sta
     for (; i0 < T->full + (T->tail > 0); i0++) {
         const int part = i0 < T->full ? 0 : T->tail;
         V x = GET(T->x + i0 * T->xs, part, -INF);
-        others = vadd(others, FN(quick_step)(x, keeps, w, &s, keep + i0 * VN));
+        others = vadd(others, FN(quick_step)(x, keeps, w, &s, &e));
+        if (keeps)
+            vstore(keep + i0 * VN, e);
     }
     FN(add_to)(&s.r, others);
     FN(sum) all = state->x.r;
@@ -84,35 +88,38 @@ static NOINLINE void FN(quick_tile)(const FN(tile) * T, R *keep, FN(state) * s) 
         FN(quick_walk)(T, false, NULL, s);
 }
 
-/* The reference, 0 where the first numbers are masked. Whether one walk may do: not where they are so large that none is near. */
-INLINE bool FN(quick_start)(const FN(tile) * T, FN(state) * s) {
-    const V none = vset(-INF), most = FN(new_max)(T->full ? vload(T->x) : vloadn(T->x, T->tail, none), none, T);
+/* The reference of logits p, 0 where the first numbers are masked. Whether one walk may do: not where they are so large that none is
+ * near. */
+INLINE bool FN(quick_start)(const FN(tile) * T, const char *p, FN(top) * s) {
+    const V none = vset(-INF), most = FN(new_max)(T->full ? vload(p) : vloadn(p, T->tail, none), none, T);
     const V plain = vset((R)XENT_PLAIN);
     const M far = mlt(plain, most);
-    s->x.ref.k = vround(vmul(vif(mle(vabs(most), plain), most), vset((R)XENT_LOG2E)));
+    s->ref.k = vround(vmul(vif(mle(vabs(most), plain), most), vset((R)XENT_LOG2E)));
     return T->across ? !mall(far) : !many(far);
 }
 
 /* The rows' own states from those of lanes: against the reference that their maximum has, or where exponentials are kept against
- * theirs. Which rows are not right. */
-INLINE M FN(quick_end)(const FN(tile) * T, ptrdiff_t count, bool keeps, FN(state) * s) {
-    const V none = vset(-INF), m = s->x.m, most = FN(new_max)(m, none, T), k = s->x.ref.k;
-    const V own = keeps ? s->x.n : FN(vexp_window)(m, FN(window_of)(k, false), false);
-    s->x.n = vif(meq(m, most), vset((R)1));
-    FN(add_to)(&s->x.r, vif(mand(mlt(none, m), mlt(m, most)), own));
-    V rest = FN(value)(s->x.r);
+ * theirs. whole: n is a lane's largest exponential. Which rows are not right; *scale is what the sum was multiplied by. */
+INLINE M FN(quick_end)(const FN(tile) * T, ptrdiff_t count, const bool whole, bool keeps, FN(top) * s, V *scale) {
+    const V none = vset(-INF), m = s->m, most = FN(new_max)(m, none, T), k = s->ref.k;
+    const V own = whole ? s->n : FN(vexp_window)(m, FN(window_of)(k, false), false);
+    s->n = vif(meq(m, most), vset((R)1));
+    FN(add_to)(&s->r, vif(mand(mlt(none, m), mlt(m, most)), own));
+    V rest = FN(value)(s->r);
     if (!T->across)
         rest = FN(across_lanes)(rest, FN(plus));
     /* below the window each may be off by its low end */
     const V least = vset((R)((double)count * (XENT_REAL == 32 ? 0x1p-98 : 0x1p-966)));
     const V above = vfnma(k, vset((R)(XENT_LN2_A + XENT_LN2_B)), most);
-    M fine = mand(mle(vset((R)-20), above), mle(above, vset((R)(keeps ? 16 : 64))));
+    M fine = mand(mle(vset((R)-20), above), mle(above, vset((R)(whole ? 16 : 64))));
     fine = mand(fine, mle(vabs(most), vset((R)XENT_PLAIN)));
     fine = mand(fine, mand(mle(least, rest), mlt(rest, vset(INF))));
-    s->x.m = most;
+    s->m = most;
+    *scale = vset((R)1);
     if (!keeps) {
-        s->x.ref = FN(vref_of)(most);
-        FN(scale)(&s->x.r, vldexp(vset((R)1), vsub(k, s->x.ref.k)));
+        s->ref = FN(vref_of)(most);
+        *scale = vldexp(vset((R)1), vsub(k, s->ref.k));
+        FN(scale)(&s->r, *scale);
     }
     return mnot(fine);
 }

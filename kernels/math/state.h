@@ -251,9 +251,12 @@ INLINE FN(sum) FN(load_sum)(const double *s, const double *e, int l) {
     FN(sum) v = {vload(s + l), vload(e + l)};
     return v;
 }
-INLINE void FN(store_sum)(FN(sum) v, double *s, double *e, int l) {
-    vstore(s + l, v.s);
-    vstore(e + l, v.e);
+/* Of a vector of rows that many. */
+INLINE void FN(store_some)(double *p, int rows, V v) {
+    if (rows < VN)
+        vstoren(p, rows, v);
+    else
+        vstore(p, v);
 }
 
 INLINE FN(state) FN(load_state)(const int parts, const group_state *s, int l) {
@@ -271,13 +274,11 @@ INLINE FN(state) FN(load_state)(const int parts, const group_state *s, int l) {
     v.y.ref.low = vsub(vif(mle(vabs(v.y.m), vset(XENT_PLAIN)), v.y.m), vset(EXP_LOW));
     return v;
 }
-INLINE void FN(store_state)(const int parts, const FN(state) * v, group_state *s, int l) {
+INLINE void FN(store_state)(const int parts, const FN(state) * v, group_state *s, int l, int rows) {
 #define ONE(part, field)                                                                                               \
     if (parts & PART_##part)                                                                                           \
-        vstore(s->field + l, v->field);
-#define TWO(part, field)                                                                                               \
-    if (parts & PART_##part)                                                                                           \
-        FN(store_sum)(v->field, s->field.s, s->field.e, l);
+        FN(store_some)(s->field + l, rows, v->field);
+#define TWO(part, field) ONE(part, field.s) ONE(part, field.e)
     XENT_STATE(ONE, ONE, TWO)
 #undef ONE
 #undef TWO

@@ -366,7 +366,8 @@ static const R FN(log_l)[16] = {
     -0x1.1178f2ce3e408p-3,
     -0x1.0859ac04637f0p-4};
 #endif
-static inline V FN(vlog)(V x) {
+/* log x in two parts. exact: what the larger one rounds is in the other, too. */
+INLINE V FN(vlog_parts)(V x, const bool exact, V *rest) {
     const V one = vset((R)1);
     V m = vmantissa(x), t = vadd(m, vset(XENT_REAL == 32 ? (R)0x1.8p19 : (R)0x1.8p48)); /* j in the low bits */
     V k = vexponent(x), z = vfma(m, vlookup16(FN(log_r), t), vset((R)-1));
@@ -376,8 +377,7 @@ static inline V FN(vlog)(V x) {
     q = vfma(q, z, vset(-0.25030345f));
     q = vfma(q, z, vset(0.33333328f));
     q = vfma(q, z, vset(-0.49999994f));
-    V top = vfma(k, vset(0x1.62e42ep-1f), vlookup16(FN(log_l), t));
-    return vadd(top, vfma(k, vset(0x1.efa39ep-25f), vfma(vmul(z, z), q, z)));
+    const V ln2 = vset(0x1.62e42ep-1f), low = vset(0x1.efa39ep-25f);
 #else
     V q = vset(-0.10034175720349992);
     q = vfma(q, z, vset(0.11148392596322762));
@@ -388,16 +388,29 @@ static inline V FN(vlog)(V x) {
     q = vfma(q, z, vset(-0.24999999999996786));
     q = vfma(q, z, vset(0.3333333333332983));
     q = vfma(q, z, vset(-0.5));
-    V top = vfma(k, vset(0x1.62e42fefa39efp-1), vlookup16(FN(log_l), t));
-    return vadd(top, vfma(k, vset(0x1.abc9e3b39803fp-56), vfma(vmul(z, z), q, z)));
+    const V ln2 = vset(0x1.62e42fefa39efp-1), low = vset(0x1.abc9e3b39803fp-56);
 #endif
+    V l = vlookup16(FN(log_l), t), top = vfma(k, ln2, l);
+    *rest = vfma(k, low, vfma(vmul(z, z), q, z));
+    if (exact)
+        *rest = vadd(*rest, vadd(vfma(k, ln2, vsub(vset((R)0), top)), l));
+    return top;
+}
+static inline V FN(vlog)(V x) {
+    V rest, top = FN(vlog_parts)(x, false, &rest);
+    return vadd(top, rest);
 }
 #else
-static inline V FN(vlog)(V x) {
-    V low, r = FN(vlog_normal)(x, vset((R)0), &low);
+INLINE V FN(vlog_parts)(V x, const bool exact, V *rest) {
+    V r = FN(vlog_normal)(x, vset((R)0), rest);
+    (void)exact;
     r = vsel(mlt(x, vset(INF)), r, x); /* inf, NaN */
     r = vsel(meq(x, vset((R)0)), vset(-INF), r);
     return vsel(mlt(x, vset((R)0)), vset((R)NAN), r);
+}
+static inline V FN(vlog)(V x) {
+    V rest;
+    return FN(vlog_parts)(x, false, &rest);
 }
 #endif
 

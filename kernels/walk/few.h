@@ -102,7 +102,7 @@ static V FN(few_again)(const xent_job *job, const reduce_kind kind, const FN(til
     /* only what the list folds again is compiled for this */
     if (kind == REDUCE_NONE)
         return vset((R)0);
-#define REDUCTION(name, PARTS, B_HOLDS, OPTIONS, COST, FEW, AGAIN, PIECES)                                             \
+#define REDUCTION(name, PARTS, B_HOLDS, OPTIONS, COST, FEW, AGAIN, PIECES, QUICK)                                      \
     else if (REDUCE_##AGAIN != REDUCE_NONE && kind == REDUCE_##AGAIN) FN(fold_tile)(REDUCE_##AGAIN, &F);
 #include "../reductions.def"
 #undef REDUCTION

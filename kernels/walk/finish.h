@@ -5,7 +5,7 @@ INLINE void FN(fold_tile)(const reduce_kind kind, const FN(folding) * F) {
     switch (kind) {
     case REDUCE_NONE:
         break;
-#define REDUCTION(name, PARTS, B_HOLDS, OPTIONS, COST, FEW, AGAIN, PIECES)                                             \
+#define REDUCTION(name, PARTS, B_HOLDS, OPTIONS, COST, FEW, AGAIN, PIECES, QUICK)                                      \
     case REDUCE_##name:                                                                                                \
         FN(fold_##name)(F);                                                                                            \
         break;
@@ -134,7 +134,7 @@ static void FN(merge)(reduce_kind kind, int rows, group_state *a, const group_st
 #undef KEPT_
 #undef ADDED
 #undef SUM
-        FN(store_state)(parts, &p, a, l);
+        FN(store_state)(parts, &p, a, l, VN);
     }
 }
 

@@ -65,7 +65,7 @@ INLINE void FN(tidy_parts)(const int parts, FN(state) * s) {
 
 /* Each fold and each emit is a function: one of all of them would take a compiler minutes. What it is given becomes its own, or every
  * store would have it loaded again. */
-#define REDUCTION(name, PARTS, B_HOLDS, OPTIONS, COST, FEW, AGAIN, PIECES)                                             \
+#define REDUCTION(name, PARTS, B_HOLDS, OPTIONS, COST, FEW, AGAIN, PIECES, QUICK)                                      \
     static NOINLINE void FN(tile_##name)(const FN(folding) * F) {                                                      \
         const FN(tile) T = *F->T;                                                                                      \
         FN(state) s;                                                                                                   \
@@ -82,7 +82,7 @@ INLINE void FN(tidy_parts)(const int parts, FN(state) * s) {
 #undef REDUCTION
 static void (*const FN(tile_folds)[])(const FN(folding) *) = {
     NULL,
-#define REDUCTION(name, PARTS, B_HOLDS, OPTIONS, COST, FEW, AGAIN, PIECES) FN(tile_##name),
+#define REDUCTION(name, PARTS, B_HOLDS, OPTIONS, COST, FEW, AGAIN, PIECES, QUICK) FN(tile_##name),
 #include "../reductions.def"
 #undef REDUCTION
 };
@@ -110,11 +110,36 @@ static void (*const FN(tile_emits)[])(const FN(writing) *) = {NULL,
 #undef ONE
 };
 
+/* Folds in one walk: of rows whose first tile this is, with KL's centre if that is known, whether it may do; and a tile. */
+static bool FN(quick_begin)(quick_kind how, const FN(tile) * T, const double *centre, FN(state) * s) {
+    const bool log_target = how == QUICK_KL_LOGS || how == NEAR_KL_LOGS;
+    bool may = FN(quick_start)(T, T->x, &s->x);
+    if (log_target)
+        may &= FN(quick_start)(T, T->t, &s->y);
+    if (!may || how == QUICK_LSE)
+        return may;
+    if (centre) {
+        s->kl.c = FN(spread)(centre, T->across);
+        return true;
+    }
+    FN(direct_centre)(T, log_target, s->y.ref.k, &s->kl);
+    return !mall(meq(s->kl.c_lo, s->kl.c));
+}
+static void FN(quick_fold)(quick_kind how, const FN(tile) * T, R *keep, FN(state) * s) {
+    if (how == QUICK_LSE)
+        FN(quick_tile)(T, keep, s);
+    else if (how == QUICK_KL || how == QUICK_KL_LOGS)
+        FN(kl_one_walk)(T, how == QUICK_KL_LOGS, false, keep, s);
+    else
+        FN(kl_one_walk)(T, how == NEAR_KL_LOGS, true, NULL, s);
+}
+
 /* n vectors of rows, tile by tile, the next tile of all before the one after it. Those that pass through a buffer go alone: returns
- * how many there are. quick: in one walk (lse.h), those that are to be done so. */
+ * how many there are. how: in one walk, those that quick then says can be done so. */
 static __attribute__((noinline)) int FN(fold_flight)(const xent_job *job, const row_group *g, int at, int n,
-                                                     ptrdiff_t c0, ptrdiff_t c1, reduce_kind kind, bool *quick,
-                                                     group_state *rows, void *keep, FN(tile) * T, FN(state) * s) {
+                                                     ptrdiff_t c0, ptrdiff_t c1, reduce_kind kind, quick_kind how,
+                                                     const double *centre, bool *quick, group_state *rows, void *keep,
+                                                     FN(tile) * T, FN(state) * s) {
     _Alignas(64) R xbuf[TILE_REALS], tbuf[TILE_REALS], wbuf[2 * TILE_REALS];
     const ptrdiff_t step = job->across ? TILE_VECTORS : TILE_REALS;
     const int width = job->across ? VN : 1;
@@ -133,13 +158,13 @@ static __attribute__((noinline)) int FN(fold_flight)(const xent_job *job, const 
             FN(fetch_out)(job, g, at + q * width, c, count, keep != NULL);
             if (q == 0 && (T[0].x == (const char *)xbuf || T[0].t == (const char *)tbuf))
                 n = 1;
-            if (quick && first)
-                quick[q] = FN(quick_start)(&T[q], &s[q]);
+            if (how != QUICK_NONE && first)
+                quick[q] = FN(quick_begin)(how, &T[q], centre, &s[q]);
         }
-        for (int q = 0; quick && q < n; q++)
+        for (int q = 0; how != QUICK_NONE && q < n; q++)
             if (quick[q])
-                FN(quick_tile)(&T[q], FN(kept)(job, keep, at + q * width), &s[q]);
-        if (quick)
+                FN(quick_fold)(how, &T[q], FN(kept)(job, keep, at + q * width), &s[q]);
+        if (how != QUICK_NONE)
             continue;
         for (int q = 0; q < n; q++)
             tops[q] = FN(lead_tile)(kind, &T[q], &s[q], first, rows, at + q * width);
@@ -161,15 +186,94 @@ static __attribute__((noinline)) int FN(fold_flight)(const xent_job *job, const 
     return n;
 }
 
-/* The states' fields, lane by lane. */
-INLINE FN(state) FN(select_state)(M which, const FN(state) * a, const FN(state) * b) {
-    FN(state) v = *b;
-#define ONE(part, field) v.field = vsel(which, a->field, b->field);
-#define TWO(part, field) ONE(part, field.s) ONE(part, field.e)
-    XENT_STATE(ONE, ONE, TWO)
-#undef ONE
-#undef TWO
-    return v;
+/* KL's status (kl.h) of a vector of rows. */
+INLINE M FN(status_is)(const double *now, bool across, int status) {
+    return meq(FN(spread)(now, across), vset((R)status));
+}
+INLINE void FN(set_status)(M which, int status, const FN(tile) * T, double *now) {
+    FN(put)(vsel(which, vset((R)status), FN(spread)(now, T->across)), T, 0, now);
+}
+
+/* A vector of rows once more, by the careful steps or, KL's, about `centre`; those that are fine stay as they are, with what is kept
+ * of them. */
+static NOINLINE void FN(fold_again)(const xent_job *job, const row_group *g, int at, ptrdiff_t c0, ptrdiff_t c1,
+                                    reduce_kind kind, quick_kind how, const double *centre, double *now, M fine,
+                                    group_state *rows, void *keep) {
+    const int parts = xent_parts(kind), width = job->across ? VN : 1;
+    const bool log_target = how == QUICK_KL_LOGS || how == NEAR_KL_LOGS;
+    const ptrdiff_t numbers = (c1 - c0) * xent_kept_tiles(job) * VN;
+    R *const mine = FN(kept)(job, keep, at);
+    int fields[STATE_FIELDS];
+    const int count = many(fine) ? xent_state_fields(parts, fields) : 0;
+    double before[STATE_FIELDS][VN];
+    R were[VN];
+    _Alignas(64) R kept[2 * TILE_REALS];
+    bool may;
+    FN(tile) T;
+    FN(state) s;
+    for (int f = 0; f < count; f++)
+        memcpy(before[f], *((per_row *)rows + fields[f]) + at, sizeof before[f]);
+    if (count && mine)
+        memcpy(kept, mine, (size_t)numbers * sizeof(R));
+    FN(fold_flight)(job, g, at, 1, c0, c1, kind, how, centre, &may, rows, keep, &T, &s);
+    if (how == QUICK_NONE) {
+        FN(put_state)(parts & ~PART_KL, &T, &s, at, rows);
+    } else {
+        const bool near = how == NEAR_KL || how == NEAR_KL_LOGS;
+        M bad = FN(kl_end)(&T, c1 - c0, log_target, near, keep != NULL, &s, at, rows);
+        FN(set_status)(mand(bad, mnot(fine)), KL_CAREFUL, &T, now);
+        if (near)
+            FN64(kl_is_centred)(width, at, XENT_REAL == 32 ? 0x1p-23 : 0x1p-52, rows, now);
+        else
+            FN64(kl_of_direct)(width, at, parts, log_target, rows, now);
+    }
+    vstore(were, vif(fine, vset((R)1)));
+    for (int f = 0; f < count; f++)
+        for (int l = 0; l < VN; l++)
+            if (were[l] != (R)0)
+                (*((per_row *)rows + fields[f]))[at + l] = before[f][l];
+    for (ptrdiff_t i = 0; count && mine && i < numbers; i += VN)
+        vstore(mine + i, vsel(fine, vload(kept + i), vload(mine + i)));
+}
+
+/* What follows from KL's direct sums of n vectors of rows, which are folded about another c, or as near rows, where that is better.
+ * Rows that are right have the status KL_CENTRED then. */
+static NOINLINE void FN(settle_direct)(const xent_job *job, const row_group *g, int at, int n, ptrdiff_t c0,
+                                       ptrdiff_t c1, reduce_kind kind, const bool *quick, group_state *rows, void *keep,
+                                       const FN(tile) * T, FN(state) * s, double *now) {
+    const quick_kind how = xent_reduce_of(kind).quick;
+    const bool log_target = how == QUICK_KL_LOGS, across = job->across;
+    const int width = across ? VN : 1, parts = xent_parts(kind);
+    const M none = mne(vset((R)0), vset((R)0));
+    double centre[VN];
+    bool any = false;
+    M looks_near[FN(FLIGHT)];
+    for (int q = 0; q < n; q++) {
+        M bad = mnot(none), near = looks_near[q] = meq(s[q].kl.c, s[q].kl.c_lo);
+        if (quick[q])
+            bad = FN(kl_end)(&T[q], c1 - c0, log_target, false, keep != NULL, &s[q], at + q * width, rows);
+        FN(put)(vsel(near, vset((R)KL_NEAR), vif(bad, vset((R)KL_CAREFUL))), &T[q], q * width, now);
+        any |= quick[q];
+    }
+    if (any)
+        FN64(kl_of_direct)(n * width, at, parts, log_target, rows, now);
+    for (int q = 0; q < n; q++) {
+        double *const mine = now + q * width;
+        const int row = at + q * width;
+        M near, off = FN(status_is)(mine, across, KL_RECENTRE);
+        V c = vsel(looks_near[q], s[q].kl.c, FN(spread)(rows->kl.c + row, across));
+        FN(put)(c, &T[q], 0, centre);
+        if (many(off)) {
+            FN(set_status)(off, KL_DIRECT, &T[q], mine);
+            FN(fold_again)(job, g, row, c0, c1, kind, how, centre, mine, mnot(off), rows, keep);
+            off = mand(off, FN(status_is)(mine, across, KL_NEAR));
+            FN(put)(vsel(off, FN(spread)(rows->kl.c + row, across), c), &T[q], 0, centre);
+        }
+        near = FN(status_is)(mine, across, KL_NEAR);
+        if (many(near) && !(parts & PART_TB))
+            FN(fold_again)(job, g, row, c0, c1, kind, log_target ? NEAR_KL_LOGS : NEAR_KL, centre, mine, mnot(near),
+                           rows, keep);
+    }
 }
 
 enum { FN(QUICK_FROM) = 16 * VN }; /* classes */
@@ -177,35 +281,37 @@ static void FN(fold_rows)(const xent_job *job, const row_group *g, ptrdiff_t c0,
                           group_state *rows, void *keep) {
     const int width = job->across ? VN : 1, parts = xent_parts(kind);
     /* Few classes have the bits of few.h, whichever way they go; along, lanes become a row at a price that short rows do not earn. */
-    const bool may_be_quick =
-        kind == REDUCE_LSE && job->classes > ACROSS_CLASSES && (job->across ? c0 < c1 : c1 - c0 >= FN(QUICK_FROM));
-    FN(tile) T[FN(FLIGHT)], again;
-    FN(state) s[FN(FLIGHT)], careful;
+    const bool many_classes = job->classes > ACROSS_CLASSES && (job->across ? c0 < c1 : c1 - c0 >= FN(QUICK_FROM));
+    const quick_kind how = many_classes ? xent_reduce_of(kind).quick : QUICK_NONE;
+    const M none = mne(vset((R)0), vset((R)0)), all = mnot(none);
+    FN(tile) T[FN(FLIGHT)];
+    FN(state) s[FN(FLIGHT)];
     bool quick[FN(FLIGHT)];
-    _Alignas(64) R kept[TILE_REALS];
+    double now[FN(FLIGHT) * VN];
+    V scale;
     for (int at = 0, n; at < g->rows; at += n * width) {
         n = (g->rows - at + width - 1) / width;
         n = n < FN(FLIGHT) ? n : FN(FLIGHT);
-        if ((parts & PART_KL) && !job->across)
+        if ((parts & PART_KL) && !job->across && how == QUICK_NONE)
             n = 1;
-        n = FN(fold_flight)(job, g, at, n, c0, c1, kind, may_be_quick ? quick : NULL, rows, keep, T, s);
-        for (int q = 0; may_be_quick && q < n; q++) {
-            const M bad = quick[q] ? FN(quick_end)(&T[q], c1 - c0, keep != NULL, &s[q]) : mne(vset((R)0), vset((R)1));
-            R *const mine = FN(kept)(job, keep, at + q * width);
-            const bool blends = mine && job->across && !mall(bad);
-            if (!many(bad))
-                continue;
-            if (blends)
-                memcpy(kept, mine, (size_t)(c1 - c0) * sizeof(V));
-            FN(fold_flight)(job, g, at + q * width, 1, c0, c1, kind, NULL, rows, keep, &again, &careful);
-            s[q] = FN(select_state)(bad, &careful, &s[q]);
-            for (ptrdiff_t i = 0; blends && i < c1 - c0; i++)
-                vstore(mine + i * VN, vsel(bad, vload(mine + i * VN), vload(kept + i * VN)));
-        }
+        n = FN(fold_flight)(job, g, at, n, c0, c1, kind, how, NULL, quick, rows, keep, T, s);
+        if (how == QUICK_KL || how == QUICK_KL_LOGS)
+            FN(settle_direct)(job, g, at, n, c0, c1, kind, quick, rows, keep, T, s, now);
         for (int q = 0; q < n; q++) {
-            if ((parts & PART_KL) && c0 == c1)
-                FN64(kl_none)(width, at + q * width, rows);
-            FN(put_state)(parts & ~PART_KL, &T[q], &s[q], at + q * width, rows);
+            const int row = at + q * width;
+            M fine = all;
+            if (how == QUICK_LSE) {
+                fine =
+                    quick[q] ? mnot(FN(quick_end)(&T[q], c1 - c0, keep != NULL, keep != NULL, &s[q].x, &scale)) : none;
+            } else if (how != QUICK_NONE) {
+                fine = meq(FN(spread)(now + q * width, job->across), vset((R)KL_CENTRED));
+            } else if ((parts & PART_KL) && c0 == c1) {
+                FN64(kl_none)(width, row, rows);
+            }
+            if (how == QUICK_LSE || how == QUICK_NONE)
+                FN(put_state)(parts & ~PART_KL, &T[q], &s[q], row, rows);
+            if (!mall(fine))
+                FN(fold_again)(job, g, row, c0, c1, kind, QUICK_NONE, NULL, NULL, fine, rows, keep);
         }
     }
 }

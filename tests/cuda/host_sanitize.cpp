@@ -21,7 +21,7 @@ namespace xent {
     __attribute__((weak)) const op_kernels *kernels_##REDUCE##_##M(int) {                                              \
         std::abort();                                                                                                  \
     }
-#define REDUCTION(name, PARTS, B_HOLDS, OPTIONS, COST, FEW, AGAIN, PIECES) XENT_ARITHMETICS(XENT_ONE, name)
+#define REDUCTION(name, PARTS, B_HOLDS, OPTIONS, COST, FEW, AGAIN, PIECES, QUICK) XENT_ARITHMETICS(XENT_ONE, name)
 #include "../../kernels/reductions.def"
 XENT_ARITHMETICS(XENT_ONE, NONE)
 __attribute__((weak)) const common_kernels *kernels_COMMON_F64() {
