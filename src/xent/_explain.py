@@ -40,6 +40,7 @@ from xent._reading import (
     blocks_of,
     epsilon,
     in_runs,
+    is_whole,
     kinds_of,
     look_at,
     read_labels,
@@ -98,7 +99,7 @@ class Side:
 
     @property
     def whole_dtype(self) -> bool:
-        return self.array.dtype.kind in "biu"
+        return is_whole(self.array)
 
     @property
     def rows(self) -> Array:
@@ -164,7 +165,7 @@ class Side:
         elif self.whole_dtype:
             text, x = f"{text}.astype(float)", x.astype(np.float64)
         if kind in LOGS:
-            factor, how = LOGS[kind]
+            factor, how, _ = LOGS[kind]
             text, x, kind = how.format(text), x * factor, "log_probs"
         elif kind in UNITS:
             # Percentages that sum to about 100 are a distribution all the same.
@@ -1118,7 +1119,7 @@ class Operand:
 
     @property
     def whole_dtype(self) -> bool:
-        return self.array.dtype.kind in "biu"
+        return is_whole(self.array)
 
     @property
     def classes(self) -> int:
@@ -1139,10 +1140,6 @@ class Operand:
     @property
     def range(self) -> str:
         return f"from {number(self.look.low)} to {number(self.look.high)}"
-
-    @property
-    def one_hot(self) -> bool:
-        return self.look.zero_or_one and self.look.one_a_row
 
     def along(self, axis: int, tick: Tick = untold) -> "Operand":
         """The same, looked at along `axis`."""
@@ -1179,7 +1176,7 @@ class Operand:
 def operand(name: str, value: ArrayLike) -> Operand:
     refuse_masked("explain", name, value)
     array: Array = as_array(value, "explain", name)
-    if array.dtype.kind not in "biu" and not is_kernel_float(array):
+    if not is_whole(array) and not is_kernel_float(array):
         raw = "; bfloat16 read from a file is .view(ml_dtypes.bfloat16)" if array.dtype.str == "|V2" else ""
         text = "; labels have to be integer codes" if array.dtype.kind in "OUST" else ""
         raise TypeError(
@@ -1362,7 +1359,7 @@ def binary_of(x: Operand, t: Operand) -> Binary | None:
     case = Binary(x, t, x.is_unit, signs)
     single = case.count[1] == 1
     soft = t.is_unit and not t.settled and single
-    one_hot = t.one_hot and (case.lone or not single)
+    one_hot = t.look.one_hot and (case.lone or not single)
     return case if (seen.zero_or_one or signs or soft) and not one_hot else None
 
 
@@ -1379,14 +1376,14 @@ def binary_alternatives(case: Binary) -> list[Alternative]:
         along = f"classes along axis {x.axis} that exclude each other"
         if case.lone:
             along = f"one row of {x.classes} classes"
-        if seen.one_at_most and seen.zero_or_one and seen.sum_high > 0:
-            q = t.side(Kind("probs", False, 0.0, "at most a single 1 a row"), False)
+        if seen.zero_or_one and 0 < seen.sum_high <= 1:
+            q = t.side(Kind("probs", "at most a single 1 a row", False), False)
             found.append(alternative(f"{along}, one-hot, and rows of zeros are no row's target", p, q))
         elif x.settled and not case.lone and seen.sum_low > 0:
-            q = t.side(Kind("weights", None, 0.0, "zeros and ones"), False)
+            q = t.side(Kind("weights", "zeros and ones"), False)
             found.append(alternative(f"{along}: {says(p)}, and the ones of a row share its mass", p, q))
         elif case.lone and not seen.zero_or_one and seen.sum_low > 0 and x.classes <= MOST_CLASSES:
-            q = t.side(Kind("probs", False, 0.0, "from 0 to 1"), False)
+            q = t.side(Kind("probs", "from 0 to 1", False), False)
             found.append(alternative(f"{along}: {both_say(p, q)}", p, q))
     for a, length in enumerate(t.array.shape):
         if a != x.axis and length > 1 and seen.zero_or_one and t.is_settled(a):
@@ -1503,12 +1500,12 @@ def explain_same_shape(x: Operand, t: Operand, wanted: int | None, progress: Pro
             break
     x, t = x.along(place, progress.tick), t.along(place, progress.tick)
 
-    both_hot, any_hot = x.one_hot and t.one_hot and ndim > 1, (x.one_hot or t.one_hot) and ndim > 1
+    both_hot, any_hot = x.look.one_hot and t.look.one_hot and ndim > 1, (x.look.one_hot or t.look.one_hot) and ndim > 1
     if both_hot or (not any_hot and all(side.whole_dtype and side.look.low >= 0 for side in (x, t))):
         return explain_two_whole(x, t, both_hot)
 
     # Zeros alone are the logits of a model that has learnt nothing, or say nothing.
-    fits = t.settled and (x.look.high == 0 or (x.one_hot and ndim > 1))
+    fits = t.settled and (x.look.high == 0 or (x.look.one_hot and ndim > 1))
     swap = x.look.zero_or_one and not t.look.zero_or_one and not fits
     binary = binary_of(t, x) if swap else binary_of(x, t)
     if binary is not None:
@@ -1594,7 +1591,7 @@ def explain_two_whole(x: Operand, t: Operand, hot: bool) -> Explanation:
     alternatives = []
     if x.look.sum_low > 0 and t.look.sum_low > 0 and not (hot and x.whole_dtype and t.whole_dtype):
         kind, what = ("one_hot", "probabilities") if hot else ("weights", "counts")
-        p, q = (side.side(Kind(kind, hot or None, 0.0, ""), side is x) for side in (x, t))
+        p, q = (side.side(Kind(kind, "", hot or None), side is x) for side in (x, t))
         alternatives.append(alternative(f"both are {what}, of {x.classes} classes along axis {x.axis}", p, q))
     kind = "one_hot" if hot else "labels"
     return explained_none(x, t, kind, note, reading="both are labels", alternatives=alternatives)

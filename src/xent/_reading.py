@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import xent
+from xent.compat._shared import is_float
 
 Array: TypeAlias = NDArray[Any]
 
@@ -23,22 +24,14 @@ NEAR = 0.05  # rows whose sums are this close to 1 are meant to sum to 1
 BLOCK = 1 << 16  # elements that are looked at together: they stay in cache
 RUNS, SHORTEST = 64, 4  # of blocks, each one thread's: so many, or so long
 
-# Logarithms of probabilities: what to multiply by to get natural ones, and how that is written.
+# Logarithms of probabilities: what to multiply by to get natural ones, how that is written, and what undoes them.
 LOGS = {
-    "log_probs": (1.0, "{}"),
-    "log2_probs": (math.log(2), "{} * np.log(2)"),
-    "log10_probs": (math.log(10), "{} * np.log(10)"),
-    "neg_log_probs": (-1.0, "-{}"),
-    "neg_log2_probs": (-math.log(2), "{} * -np.log(2)"),
-    "neg_log10_probs": (-math.log(10), "{} * -np.log(10)"),
-}
-LOG_NAMES = {
-    "log_probs": "exp",
-    "log2_probs": "2 ** x",
-    "log10_probs": "10 ** x",
-    "neg_log_probs": "exp(-x)",
-    "neg_log2_probs": "2 ** -x",
-    "neg_log10_probs": "10 ** -x",
+    "log_probs": (1.0, "{}", "exp"),
+    "log2_probs": (math.log(2), "{} * np.log(2)", "2 ** x"),
+    "log10_probs": (math.log(10), "{} * np.log(10)", "10 ** x"),
+    "neg_log_probs": (-1.0, "-{}", "exp(-x)"),
+    "neg_log2_probs": (-math.log(2), "{} * -np.log(2)", "2 ** -x"),
+    "neg_log10_probs": (-math.log(10), "{} * -np.log(10)", "10 ** -x"),
 }
 # Probabilities in another unit: what to divide by.
 UNITS = {"probs": 1.0, "percent": 100.0, "neg_probs": -1.0}
@@ -91,9 +84,8 @@ def span(low: float, high: float) -> str:
     return a if a == b else f"{a} to {b}"
 
 
-def is_float(array: Array) -> bool:
-    """Whether the dtype is a floating one; NumPy does not count bfloat16 as one."""
-    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+def is_whole(array: Array) -> bool:
+    return array.dtype.kind in "biu"
 
 
 def epsilon(array: Array) -> float:
@@ -103,7 +95,7 @@ def epsilon(array: Array) -> float:
 
 
 def as_float64(array: Array) -> Array:
-    return array if array.dtype.kind in "biu" else np.asarray(array, np.float64)
+    return array if is_whole(array) else np.asarray(array, np.float64)
 
 
 def blocks_of(shape: tuple[int, ...], width: int) -> Iterator[tuple[slice | int, ...]]:
@@ -183,8 +175,6 @@ class Look:
     sum_high: float = -math.inf
     zeros: bool = False  # where nothing is below 0, or all is whole
     whole: bool = True
-    one_a_row: bool = True
-    one_at_most: bool = True
     # By how much the sums of a kind, or the sums of the exponentials of one, miss 1; infinite once it is refuted.
     missed: dict[str, float] = field(default_factory=lambda: dict.fromkeys((*UNITS, *LOGS), 0.0))
     mass_low: float = math.inf
@@ -223,12 +213,10 @@ class Look:
             sums = row_sums(rows)
             self.extreme("sum_low", float(sums.min()), sums[:, None], start, numbers)
             self.extreme("sum_high", float(sums.max()), sums[:, None], start, numbers)
-            self.one_a_row = self.one_a_row and bool((sums == 1).all())
-            self.one_at_most = self.one_at_most and bool((sums <= 1).all())
             for kind, unit in UNITS.items():
                 if not math.isinf(self.missed[kind]):
                     self.judge(kind, sums / unit if unit != 1 else sums)
-        for kind, (factor, _) in LOGS.items():
+        for kind, (factor, *_) in LOGS.items():
             if math.isinf(self.missed[kind]) and (kind != "log_probs" or self.high > 0.2):
                 continue
             if max(low * factor, high * factor) > 0.2:
@@ -255,23 +243,19 @@ class Look:
 
     def merge(self, later: "Look") -> None:
         """The facts of the rows that follow."""
-        for name in ("low", "high", "sum_low", "sum_high"):
+        for name in ("low", "high", "sum_low", "sum_high", "mass_low", "mass_high"):
             mine, its = getattr(self, name), getattr(later, name)
             if its < mine if name.endswith("low") else its > mine:
                 setattr(self, name, its)
-                self.places[name] = self.walked + later.places[name]
+                if name in later.places:
+                    self.places[name] = self.walked + later.places[name]
         if "nan" in later.places:
             self.places.setdefault("nan", self.walked + later.places["nan"])
-        self.rows += later.rows
-        self.walked += later.walked
-        self.nan_rows += later.nan_rows
-        self.zeros = self.zeros or later.zeros
-        self.whole = self.whole and later.whole
-        self.one_a_row = self.one_a_row and later.one_a_row
-        self.one_at_most = self.one_at_most and later.one_at_most
+        for name in ("rows", "walked", "nan_rows"):
+            setattr(self, name, getattr(self, name) + getattr(later, name))
+        self.zeros |= later.zeros
+        self.whole &= later.whole
         self.missed = {kind: max(missed, later.missed[kind]) for kind, missed in self.missed.items()}
-        self.mass_low = min(self.mass_low, later.mass_low)
-        self.mass_high = max(self.mass_high, later.mass_high)
 
     @property
     def mass(self) -> str | None:
@@ -291,18 +275,20 @@ class Look:
     def zero_or_one(self) -> bool:
         return self.whole and self.low >= 0 and self.high <= 1
 
+    @property
+    def one_hot(self) -> bool:
+        return self.zero_or_one and self.sum_low == self.sum_high == 1
+
     def settled(self, eps: float) -> bool:
         """Whether the rows sum to 1 in some form: they were made along this axis."""
-        return self.one_a_row if self.zero_or_one else self.kind_that_sums(self.rounding(eps)) is not None
+        return self.one_hot if self.zero_or_one else self.kind_that_sums(self.rounding(eps)) is not None
 
     def kind_that_sums(self, rounding: float) -> str | None:
         for kind in ("probs", *LOGS, "percent", "neg_probs"):
-            if self.missed[kind] <= rounding and (kind in LOGS or self.low / UNITS[kind] >= -1e-3):
-                sign = 1 if kind not in LOGS else math.copysign(1, LOGS[kind][0])
-                if kind == "neg_probs" and self.high > 1e-3:
-                    continue
-                if kind in LOGS and max(self.low * sign, self.high * sign) > rounding:
-                    continue
+            # Logarithms of probabilities end at 0, where probabilities begin.
+            sign = -math.copysign(1, LOGS[kind][0]) if kind in LOGS else 1 / UNITS[kind]
+            least = min(self.low * sign, self.high * sign)
+            if self.missed[kind] <= rounding and least >= (-rounding if kind in LOGS else -1e-3):
                 return kind
         return None
 
@@ -341,9 +327,9 @@ def look_at(
 @dataclass(frozen=True)
 class Kind:
     kind: str
-    normalised: bool | None
-    missed: float
     evidence: str
+    normalised: bool | None = None
+    missed: float = 0.0
 
 
 def kinds_of(look: Look, eps: float, is_target: bool) -> list[Kind]:
@@ -352,56 +338,52 @@ def kinds_of(look: Look, eps: float, is_target: bool) -> list[Kind]:
     low, high = look.low, look.high
     values = f"from {span(low, high)}"
     sums = span(look.sum_low, look.sum_high)
-    if look.zero_or_one and look.one_a_row:
-        return [Kind("one_hot", True, 0.0, "each row holds a single 1, else 0")]
+    summed = f"{values}, rows sum to {sums}"
+    if look.one_hot:
+        return [Kind("one_hot", "each row holds a single 1, else 0", True)]
     kind = look.kind_that_sums(rounding) if not look.zero_or_one or look.sum_high == 0 else None
     if kind in LOGS:
-        missed = look.missed[kind] + 4 * eps
-        return [Kind(kind, True, missed, f"{values}, their {LOG_NAMES[kind]} sums to 1 within rounding")]
+        evidence = f"{values}, their {LOGS[kind][2]} sums to 1 within rounding"
+        return [Kind(kind, evidence, True, look.missed[kind] + 4 * eps)]
     if kind is not None:
-        total = f"{UNITS[kind]:g}"
-        return [Kind(kind, True, look.missed[kind], f"{values}, rows sum to {total} within rounding")]
+        return [Kind(kind, f"{values}, rows sum to {UNITS[kind]:g} within rounding", True, look.missed[kind])]
     if look.zero_or_one and is_target:
-        return [Kind("multi_hot", None, 0.0, f"zeros and ones, {sums} ones a row")]
+        return [Kind("multi_hot", f"zeros and ones, {sums} ones a row")]
     if look.whole and low == -1 and high == 1 and not look.zeros:
-        return [Kind("signs" if is_target else "logits", None, 0.0, "each -1 or 1")]
-    unnormalised = Kind("probs", False, 0.0, f"{values}, rows sum to {sums}, not 1")
-    weights = Kind("weights", None, 0.0, f"{values}, rows sum to {sums}")
+        return [Kind("signs" if is_target else "logits", "each -1 or 1")]
+    unnormalised = Kind("probs", f"{summed}, not 1", False)
     why = "of both signs" if low < 0 < high else f"their sums {sums}"
     if not low < 0 < high and look.mass is not None:
         why += f", the sums of their exp {look.mass}"
-    logits = Kind("logits", None, 0.0, f"{values}, {why}")
+    logits = Kind("logits", f"{values}, {why}")
     if low < 0 < high and look.missed["probs"] <= rounding:
-        return [logits, Kind("probs", True, look.missed["probs"], f"{values}, though rows sum to 1 within rounding")]
+        return [logits, Kind("probs", f"{values}, though rows sum to 1 within rounding", True, look.missed["probs"])]
     if high == math.inf:
         return [logits]
     if low >= 0 and high <= 1 and look.sum_high > 0:
         if look.missed["probs"] <= NEAR:
             return [unnormalised]
         if look.zeros and look.sum_low > 0 and look.sum_high <= 1 + NEAR:
-            pruned = "with zeros: pruned, and not divided by what was left"
-            return [Kind("probs", False, 0.0, f"{unnormalised.evidence} ({pruned})")]
+            return [Kind("probs", f"{summed}, not 1 (with zeros: pruned, and not divided by what was left)", False)]
         if not is_target:
             return [logits, unnormalised]
         if look.sum_high <= 1 + NEAR:
             return [unnormalised]
-        return [unnormalised, Kind("binary_probs", None, 0.0, f"{values}, rows sum to {sums}, more than 1")]
+        return [unnormalised, Kind("binary_probs", f"{summed}, more than 1")]
     if look.missed["percent"] <= NEAR and low >= 0:
-        return [Kind("percent", False, 0.0, f"{values}, rows sum to {sums}, about 100")]
+        return [Kind("percent", f"{summed}, about 100", False)]
     if low >= 0 and look.sum_low > 0 and high > 1:
         level = look.rows > 1 and look.sum_high - look.sum_low <= rounding * look.sum_high
         if level and not look.whole:
-            return [Kind("weights", None, 0.0, f"{values}, every row sums to {sums}")]
+            return [Kind("weights", f"{values}, every row sums to {sums}")]
         if look.whole and is_target:
-            return [Kind("weights", None, 0.0, f"whole numbers {values}, rows sum to {sums}"), logits]
+            return [Kind("weights", f"whole numbers {summed}"), logits]
         if look.whole or look.zeros or is_target:
-            return [logits, weights]
+            return [logits, Kind("weights", summed)]
     if high <= rounding and look.missed["log_probs"] <= NEAR:
-        evidence = f"{values}, their exp sums to {look.mass}, not 1"
-        return [Kind("log_probs", False, look.missed["log_probs"], evidence)]
+        return [Kind("log_probs", f"{values}, their exp sums to {look.mass}, not 1", False, look.missed["log_probs"])]
     if is_target and high <= 0 and 0 < look.mass_high <= 1 + NEAR:
-        evidence = f"{values}, their exp sums to {look.mass}"
-        return [logits, Kind("log_probs", False, 0.0, evidence)]
+        return [logits, Kind("log_probs", f"{values}, their exp sums to {look.mass}", False)]
     return [logits]
 
 
