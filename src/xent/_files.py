@@ -65,21 +65,15 @@ def split_spec(spec: str) -> tuple[str, str | None]:
     return spec, None
 
 
-class Stream(io.RawIOBase):
-    """What is read of a pipe, with the bytes that were looked at put back. NumPy and zipfile would seek in the pipe."""
+class Stream:
+    """What is read of a pipe, with the bytes that were looked at put back. NumPy would seek in the pipe itself."""
 
     def __init__(self, start: bytes, rest: BinaryIO) -> None:
         self.start, self.rest = start, rest
 
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int | None = -1) -> bytes:
-        if size is None or size < 0:
-            taken, self.start = self.start, b""
-            return taken + self.rest.read()
+    def read(self, size: int = 0, /) -> bytes:  # NumPy always says how much
         taken, self.start = self.start[:size], self.start[size:]
-        return taken + self.rest.read(size - len(taken)) if len(taken) < size else taken
+        return taken + self.rest.read(size - len(taken))
 
 
 def load_member(file: BinaryIO, shown: str, name: str | None) -> Array:
