@@ -628,6 +628,22 @@ PAIRS = {
         bce(SCORES, PRESENT),
         ["to a matrix"],
     ),
+    "(N, 1) of probabilities and (N,)": (
+        1 / (1 + np.exp(-SCORES[:, None])),
+        PRESENT,
+        ("binary_probs", "multi_hot"),
+        bce(SCORES, PRESENT),
+        ["target[:, None] has the other's shape"],
+        [bce(1 / (1 + np.exp(-SCORES)), PRESENT)],
+    ),
+    "(1, N) and (N,)": (SCORES[None], PRESENT, ("binary_logits", "multi_hot"), bce(SCORES, PRESENT), ["target[None]"]),
+    "(N, M, 1) and (N, M)": (
+        LOGITS[..., None],
+        HOT,
+        ("binary_logits", "multi_hot"),
+        bce(LOGITS, HOT) / 3,
+        ["target[:, :, None]"],
+    ),
     "(N,) and integers": (SCORES, PRESENT.astype(int), ("binary_logits", "multi_hot"), bce(SCORES, PRESENT), []),
     "(N,) of probabilities": (
         1 / (1 + np.exp(-SCORES)),
@@ -698,6 +714,14 @@ PAIRS = {
         nll(LOGITS[1:, 1:], [1]),
         ["axes 0, 1: give axis"],
         [nll(LOGITS[:, 1:].T[1:], [1]), nll(LOGITS[:, 1:], [0, 1])],
+    ),
+    "labels of -1 and 1 in 32 bits": (
+        LOGITS[[0, 1, 0], 1:],
+        np.array([[-1], [1], [1]], np.int32),
+        ("logits", "labels"),
+        nll(LOGITS[1::-1, 1:], [1, 1]),
+        ["(target[:, 0].astype(np.int64) + 1) // 2"],
+        [nll(LOGITS[[0, 1, 0], 1:], [0, 1, 1])],
     ),
     "labels of -1 and 1 beside NaN": (
         put(LOGITS[[0, 1, 0], :2], (1, 1), np.nan),

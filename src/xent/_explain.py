@@ -68,11 +68,13 @@ ODD_UNITS = {"percent", "neg_probs", "weights"}
 class Side:
     """One of the two arrays: how it reads, and how to write and compute what it says in another form.
 
-    `array` holds float64 or, where the array was of integers, those; `axis` is its class axis and `written` how that
-    is written for the array as the caller has it. They differ where rows were taken out of the array.
+    `source` is the array in Python. `array` holds float64 or, where the array was of integers, those; `axis` is its
+    class axis and `written` how that is written for the array as the caller has it. They differ where rows were taken
+    out of the array.
     """
 
     reading: Reading
+    source: str
     array: Array
     axis: int
     written: int
@@ -96,10 +98,6 @@ class Side:
     @property
     def name(self) -> str:
         return self.reading.name
-
-    @property
-    def whole_dtype(self) -> bool:
-        return is_whole(self.array)
 
     @property
     def rows(self) -> Array:
@@ -143,7 +141,7 @@ class Side:
         return self.forms[need]
 
     def convert(self, need: str) -> tuple[str, Array]:
-        text, x, kind = self.name, self.array, self.kind
+        text, x, kind = self.source, self.array, self.kind
         # A target is taken as it is; a prediction has to be a distribution.
         loose = self.is_prediction and self.reading.normalised is False
 
@@ -151,7 +149,7 @@ class Side:
             return f"{text} / {text}.sum({self.written}, keepdims=True)", x / x.sum(self.axis, keepdims=True)
 
         if kind == "labels":
-            text, x = self.labels.text or text, x.astype(np.int64) - self.labels.base
+            x = x.astype(np.int64) - self.labels.base
             text = f"{text}.astype(np.int64)" if self.reading.dtype != "int64" else text
             text = f"{text} - {self.labels.base}" if self.labels.base else text
             if need == "classes":
@@ -162,7 +160,7 @@ class Side:
             if self.written != -1:
                 text = f"np.moveaxis({text}, -1, {self.written})"
             x, kind = np.moveaxis(x, -1, self.axis), "one_hot"
-        elif self.whole_dtype:
+        elif is_whole(self.array):
             text, x = f"{text}.astype(float)", x.astype(np.float64)
         if kind in LOGS:
             factor, how, _ = LOGS[kind]
@@ -390,7 +388,7 @@ def relate(row: Row, a: Side, b: Side, m: Numbers, of: Numbers) -> Call:
     if not wrong and skip is not None and (refused is not None or not here.holds(total, of, row.slack)):
         wrong = [f"{t.name} holds {skip}, which stands for no class"]
     if refused is not None and not wrong:
-        odd = [side for side in (p, t) if side.whole_dtype or side.kind == "labels"]
+        odd = [side for side in (p, t) if is_whole(side.array) or side.kind == "labels"]
         wrong = [f"{side.name} is of dtype {side.reading.dtype}" for side in odd] or [refused]
     exact, relation = False, None
     if wrong:
@@ -920,7 +918,7 @@ def call_to_use(p: Side, t: Side) -> str:
         function, text = "cross_entropy", t.text("classes")
         if t.labels.skip is not None:
             options["ignore_index"] = t.labels.skip - t.labels.base
-    elif t.kind == "one_hot" and t.whole_dtype:
+    elif t.kind == "one_hot" and is_whole(t.array):
         function, text = "cross_entropy", f"{name}.argmax({t.written})"
     elif t.kind in LOGS or t.kind == "logits":
         options["target_kind"] = kind = "logits" if t.kind == "logits" else "log_probs"
@@ -1076,9 +1074,9 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call]) -> list[st
             if where
             else "KL is beyond the largest float."
         )
-    if t.kind == "labels" and not t.whole_dtype:
+    if t.kind == "labels" and not is_whole(t.array):
         found.append(f"{b.name} holds labels of dtype {b.dtype}; most calls take integers only.")
-    if t.kind == "one_hot" and t.whole_dtype:
+    if t.kind == "one_hot" and is_whole(t.array):
         found.append(f"{b.name} is one-hot of dtype {b.dtype}; PyTorch takes integers for labels.")
     if m.formulas["by first axis"].factor != 1:
         found.append(f"PyTorch's batchmean divides by the first axis, of length {m.shape[0]}, not by N = {m.rows}.")
@@ -1112,14 +1110,15 @@ class Operand:
     array: Array
     axis: int = -1
     look: Look = field(default_factory=lambda: Look(0))  # what `along` has seen
+    text: str = ""  # how it is written in Python, if not by its name
+
+    @property
+    def source(self) -> str:
+        return self.text or self.name
 
     @property
     def eps(self) -> float:
         return epsilon(self.array)
-
-    @property
-    def whole_dtype(self) -> bool:
-        return is_whole(self.array)
 
     @property
     def classes(self) -> int:
@@ -1166,11 +1165,11 @@ class Operand:
     def side(self, found: Kind, is_prediction: bool) -> Side:
         reading = self.reading(found.kind, found.evidence, found.normalised)
         where = (self.axis, self.written, self.classes)
-        return Side(reading, self.array, *where, found.missed, is_prediction, self.look)
+        return Side(reading, self.source, self.array, *where, found.missed, is_prediction, self.look)
 
     def labels(self, how: Labels, dense: "Operand") -> Side:
         reading, axis = self.reading("labels", how.evidence), dense.written
-        return Side(reading, self.array, axis, axis, dense.classes, 0.0, False, self.look, how)
+        return Side(reading, self.source, self.array, axis, axis, dense.classes, 0.0, False, self.look, how)
 
 
 def operand(name: str, value: ArrayLike) -> Operand:
@@ -1301,7 +1300,7 @@ class Binary:
 
     @property
     def texts(self) -> tuple[str, str]:
-        x, t = (f"{side.name}[:, None]" if self.lone else side.name for side in (self.x, self.t))
+        x, t = (f"{side.source}[:, None]" if self.lone else side.source for side in (self.x, self.t))
         if self.probs:
             x = f"np.log({x} / (1 - {x}))"
         return x, f"({t} + 1) / 2" if self.signs else t
@@ -1350,6 +1349,11 @@ class Binary:
 
     def alternative(self, words: str) -> Alternative:
         return Alternative(words, "binary cross-entropy", self.mean(), self.use)
+
+
+def targets_last(a: Operand, b: Operand) -> tuple[Operand, Operand]:
+    """With what alone holds zeros and ones as the target."""
+    return (b, a) if a.look.zero_or_one and not b.look.zero_or_one else (a, b)
 
 
 def binary_of(x: Operand, t: Operand) -> Binary | None:
@@ -1501,13 +1505,12 @@ def explain_same_shape(x: Operand, t: Operand, wanted: int | None, progress: Pro
     x, t = x.along(place, progress.tick), t.along(place, progress.tick)
 
     both_hot, any_hot = x.look.one_hot and t.look.one_hot and ndim > 1, (x.look.one_hot or t.look.one_hot) and ndim > 1
-    if both_hot or (not any_hot and all(side.whole_dtype and side.look.low >= 0 for side in (x, t))):
+    if both_hot or (not any_hot and all(is_whole(side.array) and side.look.low >= 0 for side in (x, t))):
         return explain_two_whole(x, t, both_hot)
 
     # Zeros alone are the logits of a model that has learnt nothing, or say nothing.
     fits = t.settled and (x.look.high == 0 or (x.look.one_hot and ndim > 1))
-    swap = x.look.zero_or_one and not t.look.zero_or_one and not fits
-    binary = binary_of(t, x) if swap else binary_of(x, t)
+    binary = binary_of(*((x, t) if fits else targets_last(x, t)))
     if binary is not None:
         return explained_binary(binary, progress)
     if longer:
@@ -1589,7 +1592,7 @@ def explain_two_whole(x: Operand, t: Operand, hot: bool) -> Explanation:
         f"how often they agree: {number(100 * float(same.mean()))} % of {same.size}."
     )
     alternatives = []
-    if x.look.sum_low > 0 and t.look.sum_low > 0 and not (hot and x.whole_dtype and t.whole_dtype):
+    if x.look.sum_low > 0 and t.look.sum_low > 0 and not (hot and is_whole(x.array) and is_whole(t.array)):
         kind, what = ("one_hot", "probabilities") if hot else ("weights", "counts")
         p, q = (side.side(Kind(kind, "", hot or None), side is x) for side in (x, t))
         alternatives.append(alternative(f"both are {what}, of {x.classes} classes along axis {x.axis}", p, q))
@@ -1607,11 +1610,10 @@ def explain_labels(
     places = [] if not shape else range(len(shape)) if wanted is None else [wanted]
     fitting = [a for a in places if other.array.shape == shape[:a] + shape[a + 1 :]]
     kept = [a for a in places if other.array.shape == (*shape[:a], 1, *shape[a + 1 :]) and shape[a] > 1]
-    text = ""
     if not fitting and kept:
         fitting = kept[-1:]
-        other = Operand(other.name, other.array.squeeze(fitting[0]))
-        text = f"{other.name}[{', '.join([':'] * fitting[0] + ['0'])}]"
+        text = f"{other.name}[{':, ' * fitting[0]}0]"
+        other = Operand(other.name, other.array.squeeze(fitting[0]), text=text)
         notes.append(
             f"{other.name} has an axis of length 1: most calls want labels without it, {text}; below it is read so."
         )
@@ -1625,24 +1627,22 @@ def explain_labels(
         )
     last = fitting[-1]
     if shape[last] == 1:
-        wide, column = Operand(other.name, np.expand_dims(other.array, last)).along(last), dense.along(last)
-        targets_first = column.look.zero_or_one and not wide.look.zero_or_one
-        binary = binary_of(wide, column) if targets_first else binary_of(column, wide)
+        named = f"{other.name}[{':, ' * last}None]"
+        wide = Operand(other.name, np.expand_dims(other.array, last), text=named).along(last)
+        binary = binary_of(*targets_last(dense.along(last), wide))
         if binary is not None:
             found = explained_binary(binary, progress)
-            flat = replace(getattr(found, other.name), shape=other.array.shape)
-            named = f"{other.name}[:, None]" if other.array.ndim == 1 else other.name
+            flat: dict[str, Any] = {other.name: replace(getattr(found, other.name), shape=other.array.shape)}
             note = (
                 f"input has shape {x.array.shape} and target {t.array.shape}: where they are subtracted or multiplied "
                 f"they broadcast to a matrix. {named} has the other's shape."
             )
-            changed: dict[str, Any] = {other.name: flat, "use": found.use.replace(other.name, named)}
-            return replace(found, pitfalls=(*found.pitfalls, note), **changed)
+            return replace(found, pitfalls=(*found.pitfalls, note), **flat)
     usable: list[tuple[int, Labels]] = []
     errors: list[IndexError] = []
     for a in fitting:
         try:
-            usable.append((a, replace(read_labels(other.name, other.array, shape[a], ignore_index), text=text)))
+            usable.append((a, read_labels(other.name, other.array, shape[a], ignore_index)))
         except IndexError as error:
             errors.append(error)
     if not usable:
@@ -1667,11 +1667,9 @@ def explain_labels(
         notes.append(f"The classes are along axis {place}, as {other.name}'s shape has it: give axis={place}.")
     alternatives += [alternative(both_say(one, q), one, q) for one in others]
     if how.signs:
-        sums = added(p, replace(q, array=(other.array.astype(np.int64) + 1) // 2, labels=Labels()))
-        call = call_to_use(p, q).split(", ignore_index")[0].rstrip(")")
-        call = call.replace(f", {other.name}", f", ({other.name} + 1) // 2") + ")"
-        words = f"{other.name} holds -1 and 1 for the two classes"
-        alternatives.append(Alternative(words, f"KL({other.name}, prediction)", sums.kl / sums.rows, call))
+        text, classes = q.converted("classes")
+        two = Operand(other.name, (classes + 1) // 2, text=f"({text} + 1) // 2").labels(Labels(), dense.along(place))
+        alternatives.append(alternative(f"{other.name} holds -1 and 1 for the two classes", p, two))
     return explained_kl(p, q, notes, alternatives, progress)
 
 

@@ -395,7 +395,6 @@ class Labels:
     skip: int | None = None
     evidence: str = ""
     signs: bool = False  # -1 and 1 only, which may be the two classes
-    text: str = ""  # how they are written, if not by their name
 
 
 def read_labels(name: str, array: Array, classes: int, ignore_index: int | None) -> Labels:
