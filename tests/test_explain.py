@@ -390,6 +390,14 @@ def test_labels_of_no_class_along_any_axis(rng, shape, skip):
         assert swapped["Gluon SoftmaxCELoss"].relation.startswith("arguments swapped")
 
 
+def test_batchmean_of_labels_of_no_class_divides_by_the_rows_that_are_left():
+    found = explain(np.repeat(LOGITS, 2, 0), [0, -1, 2, 1])
+    remedy = "(xent.log_softmax(input), np.eye(3)[target]), the rows of -1 left out, = KL"
+    assert by_name(found)["torch kl_div batchmean"].relation.endswith(f": with {remedy}")
+    left = log_softmax(LOGITS[[0, 1, 1]]), np.eye(3)[[0, 2, 1]]
+    assert FORMULAS["torch kl_div batchmean"](*left) == near(found.kl)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # What an array looks like
 

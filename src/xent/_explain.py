@@ -397,8 +397,11 @@ def relate(row: Row, a: Side, b: Side, m: Numbers, of: Numbers) -> Call:
         changed = [new for new, side in ((p_text, p), (t_text, t)) if new != side.name]
         if skip is not None:
             changed.append(f"the rows of {skip} left out")
-        plain = replace(formula, comment="")
-        of_these = meaning(row, row.of(x, y, t.axis)[0], x, y, t, of, plain)[1]
+        left, of_left = m, of
+        if skip is not None and t.written == -1:  # the first axis is then that of the rows
+            left, of_left = (replace(numbers, shape=(numbers.rows, numbers.classes)) for numbers in (m, of))
+        plain = replace(left.formulas[row.formula], comment="")
+        of_these = meaning(row, row.of(x, y, t.axis)[0], x, y, t, of_left, plain)[1]
         if of_these is not None:
             arguments = f"({t_text}, {p_text})" if row.target_first else f"({p_text}, {t_text})"
             with_these = arguments if swapped or len(changed) != 1 else changed[0]
