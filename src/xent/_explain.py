@@ -13,7 +13,7 @@ import sys
 import textwrap
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from threading import Lock
@@ -574,9 +574,8 @@ class Explanation:
         lines: list[tuple[str, str]] = []
         if self.unclear:
             lines.append(("unclear", "The arrays do not decide how they are to be read:"))
-            first = str(Alternative(self.reading, self.quantity, self.value, self.use))
-            if self.loss == "none":
-                first = f"{self.reading}: {self.quantity}"
+            first: Any = Alternative(self.reading, self.quantity, self.value, self.use)
+            first = f"{self.reading}: {self.quantity}" if self.loss == "none" else first
             lines += [(f"({i})", str(text)) for i, text in enumerate((first, *self.alternatives), 1)]
         elif self.use:
             lines.append(("use", self.use))
@@ -599,10 +598,8 @@ class Explanation:
 
     @property
     def note(self) -> str:
-        if not self.sampled:
-            return ""
-        rows = f"{self.sampled} rows only, evenly spaced, with the extremes"
-        return f"~ is of {rows}; relations were checked on these rows."
+        rows = f"{self.sampled} rows only, evenly spaced, with the extremes; relations were checked on these rows"
+        return f"~ is of {rows}." if self.sampled else ""
 
     def __str__(self) -> str:
         lines = []
@@ -633,14 +630,10 @@ class Explanation:
 
         readings = [(r.name, r.dtype, str(r.shape), str(r)) for r in (self.input, self.target)]
         calls = [("" if c.is_kl else "!", c.call, c.shown, c.relation) for c in self.calls]
-        advice = "".join(
-            f"<li>{html.escape(word)} <code>{html.escape(text)}</code></li>"
-            if word == "use"
-            else f"<li>{html.escape(word)}: {html.escape(text)}</li>"
-            for word, text in self.advice
-        )
+        lines = [(word, html.escape(text)) for word, text in self.advice]
+        items = [f"use <code>{text}</code>" if word == "use" else f"{word}: {text}" for word, text in lines]
         return (
-            f"{f'<ul>{advice}</ul>' if advice else ''}<p>{html.escape(self.summary)}</p>"
+            f"{'<ul><li>' + '</li><li>'.join(items) + '</li></ul>' if items else ''}<p>{html.escape(self.summary)}</p>"
             f"{table(('array', 'dtype', 'shape', 'looks like'), readings)}"
             f"{f'<p>{html.escape(self.note)}</p>' if self.note else ''}"
             f"{table(('', 'call', 'value', self.heading), calls) if calls else ''}"
@@ -989,116 +982,108 @@ def all_have_none(side: Side) -> Array:
     return np.broadcast_to(found.all(-1, keepdims=True), found.shape)
 
 
-def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call]) -> list[str]:
+def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call]) -> Iterator[str]:
     """What these arrays run into, the worst first; `calls` by name."""
-    found = []
     a, b, skip = p.reading, t.reading, t.labels.skip
-    batchmean = calls["torch kl_div batchmean"]
+    batchmean, mean = calls["torch kl_div batchmean"], calls["torch kl_div mean"]
 
     def places(side: Side, condition: Callable[[Side], Array]) -> str | None:
         return places_where(p, t, lambda u, v: condition(u if side is p else v))
 
     for side in (p, t):
         if side.look.nan_rows and (where := places(side, lambda u: np.isnan(u.array))):
-            found.append(f"{side.name} holds NaN: {where}. No mean survives it.")
+            yield f"{side.name} holds NaN: {where}. No mean survives it."
         if side.look.high == math.inf and (where := places(side, lambda u: np.isposinf(u.array))):
-            found.append(
+            yield (
                 f"{side.name} holds +inf: {where}. softmax is NaN in such a row, and so is every mean over it; no loss "
                 "of these arrays means anything before that is mended."
             )
     for side in (p, t) if math.isnan(m.kl) else ():
         if side.kind != "labels" and (where := places(side, all_have_none)):
-            found.append(f"{side.name} has rows that leave no class any probability: {where}.")
+            yield f"{side.name} has rows that leave no class any probability: {where}."
     if not p.is_first:
-        found.append(
+        yield (
             f"The arguments look swapped: input holds {KIND_NAMES[b.kind]}, target {KIND_NAMES[a.kind]}. Here, in "
             "PyTorch, Gluon and optax the prediction comes first, in SciPy and Keras the target. Below, target is read "
             "as the prediction."
         )
     for side in (p, t):
-        remedy = None
+        held = f"{side.name} holds {KIND_NAMES[side.kind]}: {side.reading.evidence}"
         if side.kind in ODD_LOGS:
-            remedy = f"Every library here wants natural logarithms of probabilities: {side.text('log_probs')}"
+            yield f"{held}. Every library here wants natural logarithms of probabilities: {side.text('log_probs')}."
         elif side.kind in ODD_UNITS:
-            remedy = f"As probabilities it is {side.text('probs')}"
-        if remedy:
-            found.append(f"{side.name} holds {KIND_NAMES[side.kind]}: {side.reading.evidence}. {remedy}.")
+            yield f"{held}. As probabilities it is {side.text('probs')}."
     if skip is not None:
-        others = "PyTorch leaves them out by default."
-        if skip != -100:
-            others = (
-                f"PyTorch leaves out -100 only, unless ignore_index={skip} is given; Gluon takes them for the nearest "
-                "class."
-            )
-        found.append(f"{b.name} holds labels of {skip}: those rows are left out, as ignore_index={skip} says. {others}")
+        given = f"ignore_index={skip}"
+        others = f"leaves out -100 only, unless {given} is given; Gluon takes them for the nearest class."
+        others = "leaves them out by default." if skip == -100 else others
+        yield f"{b.name} holds labels of {skip}: those rows are left out, as {given} says. PyTorch {others}"
     if t.labels.base:
-        found.append(
+        yield (
             f"{b.name} counts its labels from 1: {b.evidence}. Every library here counts them from 0: {b.name} - 1. A "
             "library that does not check takes each row's next class without a word."
         )
     if p.kind in ("probs", "one_hot", "logits"):
         gives = ""
         if p.is_first and batchmean.value is not None:
-            negative = batchmean.value < 0 and p.kind != "logits"
-            sign = ", and a divergence is never negative" if negative else ""
-            gives = f" (batchmean gives {batchmean.shown}{sign})"
+            gives = f" (batchmean gives {batchmean.shown})"
+            if batchmean.value < 0 and p.kind != "logits":
+                gives = f" (batchmean gives {batchmean.shown}, and a divergence is never negative)"
         if p.kind == "logits":
-            found.append(
+            yield (
                 f"{a.name} holds logits: kl_div of PyTorch, Gluon and optax takes log-probabilities and normalises "
                 f"nothing{gives}. {p.text('log_probs')} is right for it."
             )
         else:
-            found.append(
+            yield (
                 f"{a.name} is not in log space: kl_div of PyTorch, Gluon and optax takes log-probabilities{gives}, and "
                 f"their cross-entropies make another softmax of it. np.log({a.name}) is right for both."
             )
     if t.kind in ("log_probs", "logits"):
         what, remedy = ("in log space", "log_target=True") if t.kind == "log_probs" else ("logits", t.text("probs"))
-        found.append(f"{b.name} is {what}, where most calls take probabilities: in PyTorch's kl_div use {remedy}.")
+        yield f"{b.name} is {what}, where most calls take probabilities: in PyTorch's kl_div use {remedy}."
     if t.kind == p.kind == "logits":
-        found.append(
+        yield (
             "Nothing in the values says that these are scores of classes: of two arrays of regression outputs, or of "
             "features, every number below would be meaningless."
         )
     if t.kind == "probs" and t.look.low < 0:
         where = places(t, lambda v: v.array < 0)
-        found.append(f"{b.name} has negative probabilities ({where}): KL is NaN there.")
+        yield f"{b.name} has negative probabilities ({where}): KL is NaN there."
     if a.normalised is False:
-        found.append(f"{a.name} is not normalised: {a.evidence}. KL is that of the prediction divided by its sum.")
+        yield f"{a.name} is not normalised: {a.evidence}. KL is that of the prediction divided by its sum."
     if b.normalised is False:
-        found.append(
+        yield (
             f"{b.name} is not normalised: {b.evidence}. Of a sum T, KL is T KL({b.name} / T, prediction) + T log T, "
             "which may be negative; SciPy's entropy divides by T silently."
         )
     if math.isinf(m.kl):
         where = places_where(p, t, lambda u, v: has_none(u) & ~has_none(v))
-        found.append(
+        yield (
             f"KL is infinite: the target is positive where the prediction is 0 ({where}). Keras' clipping hides that."
             if where
             else "KL is beyond the largest float."
         )
     if t.kind == "labels" and not is_whole(t.array):
-        found.append(f"{b.name} holds labels of dtype {b.dtype}; most calls take integers only.")
+        yield f"{b.name} holds labels of dtype {b.dtype}; most calls take integers only."
     if t.kind == "one_hot" and is_whole(t.array):
-        found.append(f"{b.name} is one-hot of dtype {b.dtype}; PyTorch takes integers for labels.")
+        yield f"{b.name} is one-hot of dtype {b.dtype}; PyTorch takes integers for labels."
     if m.formulas["by first axis"].factor != 1:
-        found.append(f"PyTorch's batchmean divides by the first axis, of length {m.shape[0]}, not by N = {m.rows}.")
+        yield f"PyTorch's batchmean divides by the first axis, of length {m.shape[0]}, not by N = {m.rows}."
     if len(m.shape) > 1 and p.written % len(m.shape) != 1:
-        found.append("PyTorch's cross_entropy takes the classes from axis 1; its value below is with them moved there.")
+        yield "PyTorch's cross_entropy takes the classes from axis 1; its value below is with them moved there."
     if "NaN where" in calls["optax kl_divergence"].relation:
-        found.append(
+        yield (
             "A target of 0 meets a log-probability of -inf: kl_div of PyTorch, Gluon and optax is NaN then; here and "
             "in SciPy that adds 0."
         )
-    mean = calls["torch kl_div mean"]
     if mean.relation.startswith("= KL / C"):
-        found.append(
+        yield (
             f"PyTorch's default reduction, mean, divides by the C = {m.classes} classes too: {mean.shown} instead of "
             f"{m.kl:.6g}. So does Gluon's KLDivLoss."
         )
     if t.kind in ("one_hot", "labels") and m.formulas["add entropy"].holds(m.cross_entropy, m) and m.entropy == 0:
-        found.append("All of each row's target is on one class: its entropy is 0, so cross-entropy and KL agree.")
-    return found
+        yield "All of each row's target is on one class: its entropy is 0, so cross-entropy and KL agree."
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1216,7 +1201,7 @@ def explanation(p: Reading, t: Reading, use: str, **found: Any) -> Explanation:
     if use and math.isnan(found["value"]):
         mend = f"No call gives a number of these arrays: it is NaN. Once what follows is mended, {use}."
         use, found["pitfalls"] = "", [mend, *found["pitfalls"]]
-    found |= {name: tuple(found[name]) for name in ("pitfalls", "calls", "alternatives")}
+    found |= {name: tuple(found.get(name, ())) for name in ("pitfalls", "calls", "alternatives")}
     first, second = (t, p) if p.name == "target" else (p, t)
     return Explanation(input=first, target=second, swapped=first is t, use=use, **found)
 
@@ -1302,6 +1287,11 @@ class Binary:
         return self.x.array.ndim == 1
 
     @property
+    def held(self) -> str:
+        """What the prediction holds."""
+        return "probabilities" if self.probs else "logits"
+
+    @property
     def texts(self) -> tuple[str, str]:
         x, t = (f"{side.source}[:, None]" if self.lone else side.source for side in (self.x, self.t))
         if self.probs:
@@ -1316,16 +1306,15 @@ class Binary:
     @property
     def arrays(self) -> list[Array]:
         """With the classes last, of which one number a row is one."""
-        sides = (self.x, self.t)
-        return [side.array[:, None] if self.lone else np.moveaxis(side.array, side.axis, -1) for side in sides]
+        arrays = (np.moveaxis(side.array, side.axis, -1) for side in (self.x, self.t))
+        return [array[:, None] if self.lone else array for array in arrays]
 
     @property
     def notable(self) -> list[int]:
         """The rows of the extremes."""
-        sides = (self.x, self.t)
         if self.lone:
-            return [int(extreme) for side in sides for extreme in (side.array.argmin(), side.array.argmax())]
-        return [row for side in sides for row in side.look.places.values()]
+            return [int(row) for side in (self.x, self.t) for row in (side.array.argmin(), side.array.argmax())]
+        return [row for side in (self.x, self.t) for row in side.look.places.values()]
 
     @property
     def count(self) -> tuple[int, int]:
@@ -1383,15 +1372,14 @@ def binary_alternatives(case: Binary) -> list[Alternative]:
         along = f"classes along axis {x.axis} that exclude each other"
         if case.lone:
             along = f"one row of {x.classes} classes"
+        probs = t.side(Kind("probs", "", False), False)
         if seen.zero_or_one and 0 < seen.sum_high <= 1:
-            q = t.side(Kind("probs", "at most a single 1 a row", False), False)
-            found.append(alternative(f"{along}, one-hot, and rows of zeros are no row's target", p, q))
+            found.append(alternative(f"{along}, one-hot, and rows of zeros are no row's target", p, probs))
         elif x.settled and not case.lone and seen.sum_low > 0:
-            q = t.side(Kind("weights", "zeros and ones"), False)
+            q = t.side(Kind("weights", ""), False)
             found.append(alternative(f"{along}: {says(p)}, and the ones of a row share its mass", p, q))
         elif case.lone and not seen.zero_or_one and seen.sum_low > 0 and x.classes <= MOST_CLASSES:
-            q = t.side(Kind("probs", "from 0 to 1", False), False)
-            found.append(alternative(f"{along}: {both_say(p, q)}", p, q))
+            found.append(alternative(f"{along}: {both_say(p, probs)}", p, probs))
     for a, length in enumerate(t.array.shape):
         if a != x.axis and length > 1 and seen.zero_or_one and t.is_settled(a):
             found.append(along_axis(x, t, a))
@@ -1407,8 +1395,6 @@ def binary_calls(case: Binary, value: float) -> tuple[list[Call], int]:
     right = case.taken(x, t)
     here = float(losses.binary_cross_entropy(*right)) if sampled else value
     logistic = 1 / (1 + np.exp(-right[0]))
-    # Of all rows, and of those that the calls are made of.
-    factors = {"BCE / C": (1 / classes, 1 / classes), "N BCE": (float(rows), float(len(few)))}
     with_logits = torch.binary_cross_entropy_with_logits
     table: list[tuple[str, bool, Callable[[Array, Array], Any], str]] = [
         ("torch bce_with_logits mean", False, with_logits, "BCE / C"),
@@ -1418,26 +1404,22 @@ def binary_calls(case: Binary, value: float) -> tuple[list[Call], int]:
     ]
     calls = [Call("xent binary_cross_entropy", value, None, None, True, "= BCE")]
     for name, wants_probs, function, formula in table:
-        factor, factor_here = factors[formula]
+        # Of all rows, and of those that the calls are made of.
+        factor, factor_here = (1 / classes if formula == "BCE / C" else float(n) for n in (rows, len(few)))
         formula = formula if factor != 1 else "BCE"
         made, refused = evaluate(function, x, t)
-        wrong = []
-        if wants_probs != case.probs:
-            wrong.append(f"{case.x.name} holds {'probabilities' if case.probs else 'logits'}")
+        wrong = [f"{case.x.name} holds {case.held}"] if wants_probs != case.probs else []
         if case.signs:
             wrong.append(f"{case.t.name} holds -1 and 1")
         if refused is not None and not wrong:
             wrong.append(f"{case.t.name} is of dtype {case.t.array.dtype}")
         fitting = evaluate(function, logistic if wants_probs else right[0], right[1])[0] if wrong else made
         holds = math.isclose(in_all(fitting), here * factor_here, rel_tol=1e-9, abs_tol=1e-12)
+        relation = f"= {formula}" if holds else "no simple relation to BCE here"
         if wrong:
             relation = "; ".join(wrong) + (f": put right, it is {formula}" if holds else "")
-        else:
-            relation = f"= {formula}" if holds else "no simple relation to BCE here"
         exact = holds and not wrong
-        shown = None if made is None else float(made)
-        if exact and sampled:
-            shown = value * factor
+        shown = None if made is None else value * factor if exact and sampled else float(made)
         estimated = sampled > 0 and not exact and shown is not None and math.isfinite(shown)
         calls.append(Call(name, shown, None, refused, exact and formula == "BCE", relation, estimated))
     return calls, sampled
@@ -1448,11 +1430,9 @@ def explained_binary(case: Binary, progress: Progress) -> Explanation:
     rows, classes = case.count
     value = case.mean(progress.tick)
     calls, sampled = binary_calls(case, value)
-    target = "multi_hot" if seen.zero_or_one else "binary_probs"
-    held = "zeros and ones" if seen.zero_or_one else "numbers from 0 to 1"
-    present = "what is present"
+    target, held = ("multi_hot", "zeros and ones") if seen.zero_or_one else ("binary_probs", "numbers from 0 to 1")
     if case.signs:
-        target, held, present = "signs", "-1 and 1", "-1 and 1"
+        target, held = "signs", "-1 and 1"
     what = "one number a row" if classes == 1 else "classes that are each present or not"
     notes = [
         f"{t.name} holds {held}, {what}: the loss is binary_cross_entropy, not cross-entropy over the classes and no "
@@ -1480,14 +1460,14 @@ def explained_binary(case: Binary, progress: Progress) -> Explanation:
         classes=classes,
         prediction=f"1 / (1 + np.exp(-{case.texts[0]}))",
         loss="binary_cross_entropy",
-        reading=f"{x.name} holds {'probabilities' if case.probs else 'logits'}, each on its own, {t.name} {present}",
+        reading=f"{x.name} holds {case.held}, each on its own, {t.name} {held if case.signs else 'what is present'}",
         sampled=sampled,
     )
 
 
 def explained_none(x: Operand, t: Operand, kind: str, why: str, **found: Any) -> Explanation:
     p, q = (side.reading(kind, f"from {side.array.min()} to {side.array.max()}, no axis of classes") for side in (x, t))
-    nothing = {"axis": -1, "rows": x.array.size, "classes": 1, "prediction": "", "calls": (), "loss": "none"}
+    nothing = {"axis": -1, "rows": x.array.size, "classes": 1, "prediction": "", "loss": "none"}
     return explanation(p, q, "", pitfalls=[why], **nothing, **found)
 
 
