@@ -418,8 +418,7 @@ def test_batchmean_of_labels_of_no_class_divides_by_the_rows_that_are_left():
     ],
 )
 def test_kinds_of_input(array, kind, normalised):
-    eps = _explain.epsilon(array)
-    reading = _explain.kinds_of(_explain.look_at(array, -1, eps), eps, is_target=False)[0]
+    reading = _explain.kinds_of(_explain.look_at(array, -1), is_target=False)[0]
     assert (reading.kind, reading.normalised) == (kind, normalised)
 
 

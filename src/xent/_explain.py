@@ -36,15 +36,17 @@ from xent._reading import (
     Look,
     Place,
     Reading,
+    Tick,
     as_float64,
     blocks_of,
-    epsilon,
     in_runs,
     is_whole,
     kinds_of,
     look_at,
+    number,
     read_labels,
     row_sums,
+    untold,
 )
 from xent.compat import gluon, optax, scipy, torch
 from xent.compat._shared import is_kernel_float, refuse_masked
@@ -473,10 +475,6 @@ class Alternative:
         return f"{self.reading}: {self.quantity} {value}"
 
 
-def number(value: float) -> str:
-    return f"{value + 0.0:.6g}"
-
-
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Explanation:
     """What `explain` found; print it, or show it in a notebook.
@@ -694,13 +692,6 @@ def wrapped(start: str, text: str) -> list[str]:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The numbers, a block of rows at a time
-
-
-Tick: TypeAlias = Callable[[int], None]
-
-
-def untold(elements: int) -> None:
-    """What an alternative tells of its progress."""
 
 
 class Progress:
@@ -1105,10 +1096,6 @@ class Operand:
         return self.text or self.name
 
     @property
-    def eps(self) -> float:
-        return epsilon(self.array)
-
-    @property
     def classes(self) -> int:
         return int(self.array.shape[self.axis])
 
@@ -1117,23 +1104,15 @@ class Operand:
         return -1 if self.axis in (-1, self.array.ndim - 1) else self.axis
 
     @property
-    def settled(self) -> bool:
-        return self.look.settled(self.eps)
-
-    @property
-    def is_unit(self) -> bool:
-        return self.look.low >= 0 and self.look.high <= 1
-
-    @property
     def range(self) -> str:
         return f"from {number(self.look.low)} to {number(self.look.high)}"
 
     def along(self, axis: int, tick: Tick = untold) -> "Operand":
         """The same, looked at along `axis`."""
-        look = look_at(self.array, axis, self.eps, tick=tick)
+        look = look_at(self.array, axis, tick=tick)
         if not look.rows and self.array.ndim == 1 and not np.isnan(self.array).all():
             # What is left says whether these are classes of one row, or one number a row.
-            look = look_at(self.array[~np.isnan(self.array)], axis, self.eps)
+            look = look_at(self.array[~np.isnan(self.array)], axis)
             look.nan_rows = 1
         if not look.rows:
             raise ValueError(f"explain: every row of {self.name} holds a NaN")
@@ -1141,11 +1120,8 @@ class Operand:
 
     def is_settled(self, axis: int, of_parts: bool = False) -> bool:
         """Whether all rows along `axis` sum to 1, `of_parts`: of more than a single 1."""
-        look = look_at(self.array, axis, self.eps, until_unsettled=True)
-        return bool(look.rows) and look.settled(self.eps) and not (of_parts and look.zero_or_one)
-
-    def kinds(self, is_target: bool) -> list[Kind]:
-        return kinds_of(self.look, self.eps, is_target)
+        look = look_at(self.array, axis, until_unsettled=True)
+        return bool(look.rows) and look.settled and not (of_parts and look.zero_or_one)
 
     def reading(self, kind: str, evidence: str, normalised: bool | None = None) -> Reading:
         return Reading(self.name, kind, normalised, evidence, str(self.array.dtype), self.array.shape)
@@ -1352,9 +1328,9 @@ def binary_of(x: Operand, t: Operand) -> Binary | None:
     """The case of classes that are each present or not, if it is one; `x` is the prediction."""
     seen = t.look
     signs = seen.whole and seen.low == -1 and seen.high == 1 and not seen.zeros
-    case = Binary(x, t, x.is_unit, signs)
+    case = Binary(x, t, x.look.is_unit, signs)
     single = case.count[1] == 1
-    soft = t.is_unit and not t.settled and single
+    soft = t.look.is_unit and not t.look.settled and single
     one_hot = t.look.one_hot and (case.lone or not single)
     return case if (seen.zero_or_one or signs or soft) and not one_hot else None
 
@@ -1366,7 +1342,7 @@ def binary_alternatives(case: Binary) -> list[Alternative]:
         found.append(replace(case, probs=False).alternative(f"{x.name} holds logits that all lie from 0 to 1"))
     if case.signs or (case.count[1] == 1 and not case.lone):
         return found
-    kind = x.kinds(False)[0]
+    kind = kinds_of(x.look, False)[0]
     if kind.kind != "one_hot":
         p = x.side(kind, True)
         along = f"classes along axis {x.axis} that exclude each other"
@@ -1375,7 +1351,7 @@ def binary_alternatives(case: Binary) -> list[Alternative]:
         probs = t.side(Kind("probs", "", False), False)
         if seen.zero_or_one and 0 < seen.sum_high <= 1:
             found.append(alternative(f"{along}, one-hot, and rows of zeros are no row's target", p, probs))
-        elif x.settled and not case.lone and seen.sum_low > 0:
+        elif x.look.settled and not case.lone and seen.sum_low > 0:
             q = t.side(Kind("weights", ""), False)
             found.append(alternative(f"{along}: {says(p)}, and the ones of a row share its mass", p, q))
         elif case.lone and not seen.zero_or_one and seen.sum_low > 0 and x.classes <= MOST_CLASSES:
@@ -1492,7 +1468,7 @@ def explain_same_shape(x: Operand, t: Operand, wanted: int | None, progress: Pro
         return explain_two_whole(x, t, both_hot)
 
     # Zeros alone are the logits of a model that has learnt nothing, or say nothing.
-    fits = t.settled and (x.look.high == 0 or (x.look.one_hot and ndim > 1))
+    fits = t.look.settled and (x.look.high == 0 or (x.look.one_hot and ndim > 1))
     binary = binary_of(*((x, t) if fits else targets_last(x, t)))
     if binary is not None:
         return explained_binary(binary, progress)
@@ -1503,7 +1479,7 @@ def explain_same_shape(x: Operand, t: Operand, wanted: int | None, progress: Pro
         return explained_none(x, t, "scores", why, reading=words, alternatives=[other])
 
     alternatives: list[Alternative] = []
-    unsettled = [side for side in (x, t) if not side.settled]
+    unsettled = [side for side in (x, t) if not side.look.settled]
     others = (a for a in range(ndim) if a != place and shape[a] > 1)
     that_sum = ((a, [side for side in unsettled if side.is_settled(a)]) for a in others)
     moved, sides = next((found for found in that_sum if found[1]), (place, []))
@@ -1536,7 +1512,7 @@ def explain_same_shape(x: Operand, t: Operand, wanted: int | None, progress: Pro
 
 def along_axis(x: Operand, t: Operand, axis: int) -> Alternative:
     x, t = x.along(axis), t.along(axis)
-    kx, kt = x.kinds(False)[0], t.kinds(True)[0]
+    kx, kt = kinds_of(x.look, False)[0], kinds_of(t.look, True)[0]
     if kt.kind in ("multi_hot", "signs"):
         kt = replace(kt, kind="probs", normalised=False)
     p, q = x.side(kx, True), t.side(kt, False)
@@ -1546,15 +1522,15 @@ def along_axis(x: Operand, t: Operand, axis: int) -> Alternative:
 def explain_dense(
     x: Operand, t: Operand, notes: Sequence[str], alternatives: list[Alternative], progress: Progress
 ) -> Explanation:
-    kx, kt = x.kinds(False), t.kinds(True)
+    kx, kt = kinds_of(x.look, False), kinds_of(t.look, True)
     if (kx[0].kind == "one_hot" and kt[0].kind != "one_hot") or (
         len(kx) == 1 and kx[0].kind in UNITS and (kt[0].kind in LOGS or kt[0].kind == "logits")
     ):
         # Read again: what an array looks like depends on the place in which it belongs.
         x, t = t, x
-        kx, kt = x.kinds(False), t.kinds(True)
+        kx, kt = kinds_of(x.look, False), kinds_of(t.look, True)
     p, q = x.side(kx[0], True), t.side(kt[0], False)
-    binary = Binary(x, t, x.is_unit)
+    binary = Binary(x, t, x.look.is_unit)
     if binary.lone and q.kind == "one_hot":
         alternatives.append(binary.alternative("one number a row, each with a target of 0 or 1"))
     others = [(x.side(kind, True), q) for kind in kx[1:]] + [(p, t.side(kind, False)) for kind in kt[1:]]
@@ -1637,7 +1613,7 @@ def explain_labels(
     def sides(a: int, labels: Labels) -> tuple[list[Side], Side]:
         """What the dense array may be, and the labels."""
         seen = dense.along(a, progress.tick)
-        return [seen.side(kind, True) for kind in seen.kinds(False)], other.labels(labels, seen)
+        return [seen.side(kind, True) for kind in kinds_of(seen.look, False)], other.labels(labels, seen)
 
     (p, *others), q = sides(place, how)
     if len(usable) > 1 and len(settled) != 1:

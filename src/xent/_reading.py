@@ -79,19 +79,17 @@ class Reading:
         return f"{KIND_NAMES[self.kind]}{rest}: {self.evidence}"
 
 
+def number(value: float) -> str:
+    return f"{value + 0.0:.6g}"
+
+
 def span(low: float, high: float) -> str:
-    a, b = f"{low + 0.0:.6g}", f"{high + 0.0:.6g}"
+    a, b = number(low), number(high)
     return a if a == b else f"{a} to {b}"
 
 
 def is_whole(array: Array) -> bool:
     return array.dtype.kind in "biu"
-
-
-def epsilon(array: Array) -> float:
-    if array.dtype.name == "bfloat16":
-        return 2.0**-7
-    return float(np.finfo(array.dtype if array.dtype.kind == "f" else np.float64).eps)
 
 
 def as_float64(array: Array) -> Array:
@@ -115,6 +113,11 @@ def blocks_of(shape: tuple[int, ...], width: int) -> Iterator[tuple[slice | int,
 
 Place: TypeAlias = tuple[slice | int, ...]
 Found = TypeVar("Found")
+Tick: TypeAlias = Callable[[int], None]  # told how many elements more are done
+
+
+def untold(elements: int) -> None:
+    """What has nobody to tell of its progress."""
 
 
 def in_runs(places: list[Place], one: Callable[[list[Place]], Found]) -> list[Found]:
@@ -168,6 +171,7 @@ class Look:
     """The facts about an array's rows along an axis, of as many rows as have been added."""
 
     classes: int
+    eps: float = 0.0  # of the array's dtype
     rows: int = 0
     low: float = math.inf
     high: float = -math.inf
@@ -267,41 +271,48 @@ class Look:
             worst = float(np.abs(sums - 1).max())
             self.missed[kind] = max(self.missed[kind], worst) if worst <= 2 * NEAR else math.inf
 
-    def rounding(self, eps: float) -> float:
+    @property
+    def rounding(self) -> float:
         """How far sums of rounded values, or of exponentials of rounded logarithms, which lose more, may miss 1."""
-        return min(16 * eps * (4 + math.sqrt(self.classes)), NEAR / 5)
+        return min(16 * self.eps * (4 + math.sqrt(self.classes)), NEAR / 5)
 
     @property
     def zero_or_one(self) -> bool:
-        return self.whole and self.low >= 0 and self.high <= 1
+        return self.whole and self.is_unit
+
+    @property
+    def is_unit(self) -> bool:
+        return self.low >= 0 and self.high <= 1
 
     @property
     def one_hot(self) -> bool:
         return self.zero_or_one and self.sum_low == self.sum_high == 1
 
-    def settled(self, eps: float) -> bool:
+    @property
+    def settled(self) -> bool:
         """Whether the rows sum to 1 in some form: they were made along this axis."""
-        return self.one_hot if self.zero_or_one else self.kind_that_sums(self.rounding(eps)) is not None
+        return self.one_hot if self.zero_or_one else self.kind_that_sums is not None
 
-    def kind_that_sums(self, rounding: float) -> str | None:
+    @property
+    def kind_that_sums(self) -> str | None:
         for kind in ("probs", *LOGS, "percent", "neg_probs"):
             # Logarithms of probabilities end at 0, where probabilities begin.
             sign = -math.copysign(1, LOGS[kind][0]) if kind in LOGS else 1 / UNITS[kind]
             least = min(self.low * sign, self.high * sign)
-            if self.missed[kind] <= rounding and least >= (-rounding if kind in LOGS else -1e-3):
+            if self.missed[kind] <= self.rounding and least >= (-self.rounding if kind in LOGS else -1e-3):
                 return kind
         return None
 
 
-def look_at(
-    array: Array, axis: int, eps: float, until_unsettled: bool = False, tick: Callable[[int], None] | None = None
-) -> Look:
+def look_at(array: Array, axis: int, until_unsettled: bool = False, tick: Tick = untold) -> Look:
     """The facts along `axis`; only as long as the rows still sum to 1 in some form, if that is all that matters."""
     moved = np.moveaxis(array, axis, -1)
     places = list(blocks_of(moved.shape[:-1], moved.shape[-1]))
+    dtype = array.dtype if array.dtype.kind == "f" else np.float64
+    eps = 2.0**-7 if array.dtype.name == "bfloat16" else float(np.finfo(dtype).eps)
 
     def one(run: list[Place]) -> Look:
-        look, desk = Look(moved.shape[-1]), np.empty(0)
+        look, desk = Look(moved.shape[-1], eps), np.empty(0)
         for place in run:
             rows = moved[place]
             if is_float(array) and array.dtype.itemsize < 4:
@@ -310,9 +321,8 @@ def look_at(
                 np.copyto(wide, rows, casting="unsafe")
                 rows = wide
             look.add(rows)
-            if tick is not None:
-                tick(rows.size)
-            if until_unsettled and look.rows and not look.settled(eps):
+            tick(rows.size)
+            if until_unsettled and look.rows and not look.settled:
                 break
         return look
 
@@ -332,19 +342,18 @@ class Kind:
     missed: float = 0.0
 
 
-def kinds_of(look: Look, eps: float, is_target: bool) -> list[Kind]:
+def kinds_of(look: Look, is_target: bool) -> list[Kind]:
     """What rows with these facts may be, the likeliest first; more than one where the values do not decide."""
-    rounding = look.rounding(eps)
-    low, high = look.low, look.high
+    low, high, rounding = look.low, look.high, look.rounding
     values = f"from {span(low, high)}"
     sums = span(look.sum_low, look.sum_high)
     summed = f"{values}, rows sum to {sums}"
     if look.one_hot:
         return [Kind("one_hot", "each row holds a single 1, else 0", True)]
-    kind = look.kind_that_sums(rounding) if not look.zero_or_one or look.sum_high == 0 else None
+    kind = look.kind_that_sums if not look.zero_or_one or look.sum_high == 0 else None
     if kind in LOGS:
         evidence = f"{values}, their {LOGS[kind][2]} sums to 1 within rounding"
-        return [Kind(kind, evidence, True, look.missed[kind] + 4 * eps)]
+        return [Kind(kind, evidence, True, look.missed[kind] + 4 * look.eps)]
     if kind is not None:
         return [Kind(kind, f"{values}, rows sum to {UNITS[kind]:g} within rounding", True, look.missed[kind])]
     if look.zero_or_one and is_target:
@@ -360,7 +369,7 @@ def kinds_of(look: Look, eps: float, is_target: bool) -> list[Kind]:
         return [logits, Kind("probs", f"{values}, though rows sum to 1 within rounding", True, look.missed["probs"])]
     if high == math.inf:
         return [logits]
-    if low >= 0 and high <= 1 and look.sum_high > 0:
+    if look.is_unit and look.sum_high > 0:
         if look.missed["probs"] <= NEAR:
             return [unnormalised]
         if look.zeros and look.sum_low > 0 and look.sum_high <= 1 + NEAR:
