@@ -61,6 +61,7 @@ LIMIT = 1 << 17  # elements up to which the calls of the table are made of every
 FEWEST, MOST, THIN = 1 << 13, 1 << 16, 512  # elements, evenly spaced, of which they are made beyond: one in THIN
 MOST_CLASSES = 1 << 20  # numbers without an axis of classes that may be one row
 SHOW_AFTER = 2.0  # seconds until progress is shown
+NO_LOSS = "no loss"  # in the place of a quantity
 
 ODD_LOGS = set(LOGS) - {"log_probs"}
 ODD_UNITS = {"percent", "neg_probs", "weights"}
@@ -122,18 +123,15 @@ class Side:
     def departure(self, need: str, as_prediction: bool) -> str:
         """What is wrong with the array where `need` is wanted; empty if nothing is."""
         kind = self.kind
+        is_log, wants_log = (form in ("logits", "log_probs") for form in (kind, need))
         if kind == "labels":
             wrong = "holds labels" if need != "classes" else "counts its labels from 1" if self.labels.base else ""
-        elif kind in ODD_LOGS or (kind in ODD_UNITS and need not in ("logits", "log_probs")):
+        elif kind in ODD_LOGS or (kind in ODD_UNITS and not wants_log) or (kind == "logits" and need != "logits"):
             wrong = f"holds {KIND_NAMES[kind]}"
-        elif need == "logits":
-            wrong = "" if kind in ("logits", "log_probs") else "is not in log space"
-        elif kind == "logits":
-            wrong = "holds logits"
-        elif (need == "log_probs") != (kind == "log_probs"):
-            wrong = "is in log space" if kind == "log_probs" else "is not in log space"
+        elif is_log != wants_log:
+            wrong = "is in log space" if is_log else "is not in log space"
         else:
-            wrong = "is not normalised" if as_prediction and not self.reading.normalised else ""
+            wrong = "is not normalised" if as_prediction and need != "logits" and not self.reading.normalised else ""
         return f"{self.name} {wrong}" if wrong else ""
 
     def converted(self, need: str) -> tuple[str, Array]:
@@ -471,8 +469,8 @@ class Alternative:
             object.__setattr__(self, "use", "")
 
     def __str__(self) -> str:
-        value = f"= {number(self.value)} nats, by {self.use}" if self.use else "is NaN"
-        return f"{self.reading}: {self.quantity} {value}"
+        value = f" = {number(self.value)} nats, by {self.use}" if self.use else " is NaN"
+        return f"{self.reading}: {self.quantity}{'' if self.quantity == NO_LOSS else value}"
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -572,9 +570,8 @@ class Explanation:
         lines: list[tuple[str, str]] = []
         if self.unclear:
             lines.append(("unclear", "The arrays do not decide how they are to be read:"))
-            first: Any = Alternative(self.reading, self.quantity, self.value, self.use)
-            first = f"{self.reading}: {self.quantity}" if self.loss == "none" else first
-            lines += [(f"({i})", str(text)) for i, text in enumerate((first, *self.alternatives), 1)]
+            readings = [Alternative(self.reading, self.quantity, self.value, self.use), *self.alternatives]
+            lines += [(f"({i})", str(text)) for i, text in enumerate(readings, 1)]
         elif self.use:
             lines.append(("use", self.use))
         lines += [("pitfall", text) for text in self.pitfalls]
@@ -584,7 +581,7 @@ class Explanation:
     def quantity(self) -> str:
         if self.loss == "kl_div":
             return f"KL({'input' if self.swapped else 'target'}, prediction)"
-        return "binary cross-entropy" if self.loss == "binary_cross_entropy" else "no loss"
+        return "binary cross-entropy" if self.loss == "binary_cross_entropy" else NO_LOSS
 
     @property
     def heading(self) -> str:
@@ -747,12 +744,11 @@ class Sums(NamedTuple):
 
 def sums_by_kernels(p: Side, t: Side) -> Sums:
     """The sums as xent's losses make them, whose digits hold also where the terms cancel or are infinite."""
-    logits = p.converted("logits")[1]
-    as_logits = t.converted("logits")[1]
+    logits, as_logits = (side.converted("logits")[1] for side in (p, t))
     reverse = float(losses.kl_div(as_logits, logits, target_kind="logits", reduction="sum"))
     if t.kind == "labels":
-        by_row = losses.cross_entropy(logits, t.converted("classes")[1], reduction="none")
-        per_class = losses.cross_entropy(logits, t.converted("classes")[1], reduction="per_class")
+        classes = t.converted("classes")[1]
+        by_row, per_class = (losses.cross_entropy(logits, classes, reduction=each) for each in ("none", "per_class"))
         kl = float(np.sum(by_row))
         return Sums(kl, reverse, 0.0, kl, 0.0, len(by_row), per_class)
     probs, of_normalised = t.converted("probs")[1], 0.0
@@ -889,7 +885,7 @@ def total_of(values: Sequence[float]) -> float:
 
 
 def numbers_of(s: Sums, p: Side, t: Side) -> Numbers:
-    kl, reverse, entropy, cross_entropy = (total / s.rows if s.rows else math.nan for total in s[:4])
+    kl, reverse, entropy, cross_entropy = (total / s.rows for total in s[:4])
     # 16 for the chain of roundings, the rest for sums that miss 1 by theirs.
     rounding = float(np.finfo(np.float64).eps) * (20 + math.sqrt(p.classes))
     rounding += sum(side.missed for side in (p, t) if side.reading.normalised)
@@ -898,7 +894,6 @@ def numbers_of(s: Sums, p: Side, t: Side) -> Numbers:
 
 def call_to_use(p: Side, t: Side) -> str:
     """The one call that gives the divergence, as it is written."""
-    logits, name = p.text("logits"), t.name
     options: dict[str, Any] = {} if t.written == -1 else {"axis": t.written}
     function = "kl_div"
     if t.kind == "labels":
@@ -906,22 +901,23 @@ def call_to_use(p: Side, t: Side) -> str:
         if t.labels.skip is not None:
             options["ignore_index"] = t.labels.skip - t.labels.base
     elif t.kind == "one_hot" and is_whole(t.array):
-        function, text = "cross_entropy", f"{name}.argmax({t.written})"
-    elif t.kind in LOGS or t.kind == "logits":
-        options["target_kind"] = kind = "logits" if t.kind == "logits" else "log_probs"
-        text = t.text(kind) if t.kind != "logits" else name
+        function, text = "cross_entropy", f"{t.name}.argmax({t.written})"
+    elif t.kind == "logits":
+        options["target_kind"], text = "logits", t.name
+    elif t.kind in LOGS:
+        options["target_kind"], text = "log_probs", t.text("log_probs")
     else:
         text = t.text("probs")
     written = "".join(f", {key}={value!r}" for key, value in options.items())
-    return f"xent.losses.{function}({logits}, {text}{written})"
+    return f"xent.losses.{function}({p.text('logits')}, {text}{written})"
 
 
 def own_calls(p: Side, t: Side, m: Numbers, of: Numbers) -> list[Call]:
     """xent's three calls on the rows that count, their relations as those of the other libraries' calls."""
     logits, probs, formula = p.converted("logits")[1], t.converted("probs")[1], m.formulas["add entropy"]
-    kl = in_all(xent.kl_pointwise(p.converted("log_probs")[1], probs)) / of.rows if of.rows else math.nan
+    kl = in_all(xent.kl_pointwise(p.converted("log_probs")[1], probs)) / of.rows
     cross = float(losses.cross_entropy(logits, t.converted("classes")[1], axis=p.axis))
-    entropy = 0.0 if t.kind == "labels" else in_all(xent.entropy(probs, axis=t.axis)) / max(of.rows, 1)
+    entropy = 0.0 if t.kind == "labels" else in_all(xent.entropy(probs, axis=t.axis)) / of.rows
     its_own = formula.holds(of.kl + entropy, of) and m.entropy >= 0
     calls = []
     for call, here, in_full, holds, is_kl, words in (
