@@ -183,6 +183,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "as mask[:, None]",
     },
 }
+DTYPE: dict[str, Any] = {
+    "choices": ["bfloat16"],
+    "help": "the type of two-byte values that a .npy file has no name for",
+}
 NOT_HERE = ("return_grad", "return_hess", "grad_of", "out", "dtype")  # options of xent.losses that are for programs
 
 OPERANDS = {
@@ -251,8 +255,11 @@ def as_typed(name: str, text: str, specs: dict[str, str]) -> str:
     return f"loss {name}: {text} ({', '.join(files.values())})"
 
 
-def as_bfloat16(arrays: dict[str, Array], specs: dict[str, str], dtype: str | None) -> dict[str, Array]:
-    """NumPy files know no bfloat16: it comes back as two bytes that mean nothing."""
+def read_arrays(specs: dict[str, str], dtype: str | None) -> dict[str, Array]:
+    """The arrays of a command. NumPy files know no bfloat16: it comes back as two bytes that mean nothing."""
+    if list(specs.values()).count(STANDARD) > 1:
+        raise UserError("standard input (-) can be read once only")
+    arrays = {name: read_array(spec) for name, spec in specs.items()}
     nameless = [name for name, array in arrays.items() if array.dtype == np.dtype("V2")]
     if dtype is None:
         for name in nameless:
@@ -267,7 +274,7 @@ def as_bfloat16(arrays: dict[str, Array], specs: dict[str, str], dtype: str | No
         import ml_dtypes  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
         raise UserError(f"--dtype {dtype}: needs the package ml_dtypes") from error
-    return {name: array.view(ml_dtypes.bfloat16) if name in nameless else array for name, array in arrays.items()}
+    return arrays | {name: arrays[name].view(ml_dtypes.bfloat16) for name in nameless}
 
 
 def call_loss(name: str, arrays: dict[str, Array], options: dict[str, Any], specs: dict[str, str]) -> Array:
@@ -420,18 +427,18 @@ def doubts(name: str, arrays: dict[str, Array], options: dict[str, Any], specs: 
             continue
         kind = options.get("target_kind", "probs") if operand == "target" else operand
         sums, low, high = sample.sum(axis=1), sample.min(), sample.max()
+        if kind == "log_probs":
+            sums = np.exp(xent.logsumexp(sample))
+        worst = sums[np.abs(sums - 1).argmax()]
+        far = abs(worst - 1)
         looks = f"{specs[operand]}, taken as"
-        if kind.endswith("logits") and low >= 0 and high <= 1 and np.abs(sums - 1).max() <= 1e-3:
+        if kind.endswith("logits") and low >= 0 and high <= 1 and far <= 1e-3:
             yield f"{looks} logits, looks like probabilities: its first rows sum to 1; their logits are np.log of them"
-        elif kind == "probs" and (low < 0 or np.abs(sums - 1).max() > NEAR):
-            worst = sums[np.abs(sums - 1).argmax()]
+        elif kind == "probs" and (low < 0 or far > NEAR):
             found = f"holds {low:.6g}" if low < 0 else f"has a row that sums to {worst:.6g}"
             yield f"{looks} probabilities, {found}" + ("; see --target-kind" if name == "kl_div" else "")
-        elif kind == "log_probs":
-            mass = np.exp(xent.logsumexp(sample))
-            worst = mass[np.abs(mass - 1).argmax()]
-            if abs(worst - 1) > NEAR:
-                yield f"{looks} log-probabilities, has a row whose exponentials sum to {worst:.6g}"
+        elif kind == "log_probs" and far > NEAR:
+            yield f"{looks} log-probabilities, has a row whose exponentials sum to {worst:.6g}"
 
 
 def show_result(result: Array) -> None:
@@ -455,8 +462,6 @@ def run_loss(args: argparse.Namespace) -> int:
     choices = ("reduction", "target_kind")  # other strings are the names of files
     specs = {word: value for word, value in given.items() if isinstance(value, str) and word not in choices}
     options = {word: value for word, value in given.items() if word not in specs}
-    if list(specs.values()).count(STANDARD) > 1:
-        raise UserError("standard input (-) can be read once only")
     if args.out is None and args.format is not None:
         raise UserError("--format: goes with --out")
     out = None if args.out is None else parse_out(args.out, args.format, list(specs.values()))
@@ -464,7 +469,7 @@ def run_loss(args: argparse.Namespace) -> int:
         require_stdout()
     if out is not None and out.is_stdout and args.json:
         raise UserError(f"--json prints to standard output, where --out {args.out} goes")
-    arrays = as_bfloat16({operand: read_array(spec) for operand, spec in specs.items()}, specs, args.dtype)
+    arrays = read_arrays(specs, args.dtype)
     logits = next(iter(arrays.values()))
     dimensions = {"none": logits.ndim - 1, "terms": logits.ndim}.get(options.get("reduction", "mean"), 0)
     if out is not None and out.format == "csv" and dimensions > 2:
@@ -486,16 +491,13 @@ def run_loss(args: argparse.Namespace) -> int:
     elif out is None:
         show_result(join(result))
     else:
-        value = None
-        if not result.shape:
-            value = join(result)
-            result = dataclasses.replace(result, blocks=[value])
-        write_result(out, result)
+        scalar = None if result.shape else join(result)
+        write_result(out, result if scalar is None else dataclasses.replace(result, blocks=[scalar]))
         if args.json:
-            scalar = {} if value is None else {"value": plain_json(value.astype(np.float64).item())}
-            say(json.dumps({**result.record(), **scalar, "out": args.out}))
+            value = {} if scalar is None else {"value": plain_json(scalar.astype(np.float64).item())}
+            say(json.dumps({**result.record(), **value, "out": args.out}))
         elif sys.stdout is not None and not out.is_stdout:
-            say(f"{args.out}: {result.dtype}, shape {result.shape}" if value is None else str(value[()]))
+            say(f"{args.out}: {result.dtype}, shape {result.shape}" if scalar is None else str(scalar[()]))
     if nans:
         sys.stdout.flush() if sys.stdout is not None else None
         count = f"{nans} of {math.prod(result.shape)} values are NaN" if result.shape else "the result is NaN"
@@ -517,14 +519,9 @@ def join(result: Result) -> Array:
 
 def run_explain(args: argparse.Namespace) -> int:
     require_stdout()
-    specs = {"input": args.input, "target": args.target}
-    if list(specs.values()).count(STANDARD) > 1:
-        raise UserError("standard input (-) can be read once only")
-    arrays = as_bfloat16({name: read_array(spec) for name, spec in specs.items()}, specs, args.dtype)
+    arrays = read_arrays({"input": args.input, "target": args.target}, args.dtype)
     try:
-        found = interruptible(
-            lambda: xent.explain(arrays["input"], arrays["target"], axis=args.axis, ignore_index=args.ignore_index)
-        )
+        found = interruptible(lambda: xent.explain(**arrays, axis=args.axis, ignore_index=args.ignore_index))
     except (TypeError, ValueError, IndexError, OverflowError, MemoryError, RuntimeError) as error:
         text = re.sub(r"^(?:explain: )?axis (-?\d+)", r"explain: --axis \1", reason(error))
         text = text if text.startswith("explain:") else f"explain: {text}"
@@ -542,7 +539,6 @@ def settle_isa() -> None:
 
 
 def run_info(args: argparse.Namespace) -> int:
-    require_stdout()
     settle_isa()
     info = xent.info()
     if args.json:
@@ -588,12 +584,6 @@ def examples(*lines: str) -> str:
     return "\n".join(["examples:", *(f"  xent {line}" for line in lines), "", STATUS])
 
 
-def add_dtype(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--dtype", choices=["bfloat16"], help="the type of two-byte values that a .npy file has no name for"
-    )
-
-
 def add_loss(parsers: Any, name: str) -> None:
     parser: argparse.ArgumentParser = parsers.add_parser(
         name,
@@ -611,7 +601,7 @@ def add_loss(parsers: Any, name: str) -> None:
         )
     for option, required in options_of(name).items():
         parser.add_argument("--" + option.replace("_", "-"), dest=option, required=required, **OPTIONS[option])
-    add_dtype(parser)
+    parser.add_argument("--dtype", **DTYPE)
     parser.add_argument(
         "--out",
         metavar="FILE",
@@ -654,14 +644,10 @@ def make_parser() -> Parser:
     explain.add_argument(
         "target", metavar="TARGET", help="the target: probabilities, their logarithms, logits or labels"
     )
-    explain.add_argument(
-        "--axis",
-        type=as_whole,
-        default=None,
-        help="the class axis (default: the last, or the only one along which rows sum to 1)",
-    )
-    explain.add_argument("--ignore-index", type=as_whole, default=None, help="rows with this label do not count")
-    add_dtype(explain)
+    axis = "the class axis (default: the last, or the only one along which rows sum to 1)"
+    explain.add_argument("--axis", type=as_whole, help=axis)
+    explain.add_argument("--ignore-index", type=as_whole, help="rows with this label do not count")
+    explain.add_argument("--dtype", **DTYPE)
     explain.add_argument("--json", action="store_true", help="as JSON")
     explain.set_defaults(run=run_explain)
 
