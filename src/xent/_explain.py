@@ -90,11 +90,6 @@ class Side:
     forms: dict[str, tuple[str, Array]] = field(default_factory=dict)  # what `converted` has made so far
 
     @property
-    def is_first(self) -> bool:
-        """Whether it is the first argument of `explain`."""
-        return self.name == "input"
-
-    @property
     def kind(self) -> str:
         return self.reading.kind
 
@@ -717,7 +712,7 @@ class Progress:
 
 def in_order(p: Side, t: Side) -> tuple[Side, Side]:
     """As they are given to `explain`."""
-    return (p, t) if p.is_first else (t, p)
+    return (p, t) if p.name == "input" else (t, p)
 
 
 def piece(p: Side, t: Side, place: Place, taken: Callable[[Array], Array] = as_float64) -> tuple[Side, Side]:
@@ -988,7 +983,7 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call]) -> Iterato
     for side in (p, t) if math.isnan(m.kl) else ():
         if side.kind != "labels" and (where := places(side, all_have_none)):
             yield f"{side.name} has rows that leave no class any probability: {where}."
-    if not p.is_first:
+    if p.name == "target":
         yield (
             f"The arguments look swapped: input holds {KIND_NAMES[b.kind]}, target {KIND_NAMES[a.kind]}. Here, in "
             "PyTorch, Gluon and optax the prediction comes first, in SciPy and Keras the target. Below, target is read "
@@ -1012,7 +1007,7 @@ def pitfalls_of(p: Side, t: Side, m: Numbers, calls: dict[str, Call]) -> Iterato
         )
     if p.kind in ("probs", "one_hot", "logits"):
         gives = ""
-        if p.is_first and batchmean.value is not None:
+        if p.name == "input" and batchmean.value is not None:
             gives = f" (batchmean gives {batchmean.shown})"
             if batchmean.value < 0 and p.kind != "logits":
                 gives = f" (batchmean gives {batchmean.shown}, and a divergence is never negative)"
@@ -1459,12 +1454,12 @@ def explain_same_shape(x: Operand, t: Operand, wanted: int | None, progress: Pro
             break
     x, t = x.along(place, progress.tick), t.along(place, progress.tick)
 
-    both_hot, any_hot = x.look.one_hot and t.look.one_hot and ndim > 1, (x.look.one_hot or t.look.one_hot) and ndim > 1
-    if both_hot or (not any_hot and all(is_whole(side.array) and side.look.low >= 0 for side in (x, t))):
-        return explain_two_whole(x, t, both_hot)
+    hot = [side.look.one_hot and ndim > 1 for side in (x, t)]
+    if all(hot) or (not any(hot) and all(is_whole(side.array) and side.look.low >= 0 for side in (x, t))):
+        return explain_two_whole(x, t, all(hot))
 
     # Zeros alone are the logits of a model that has learnt nothing, or say nothing.
-    fits = t.look.settled and (x.look.high == 0 or (x.look.one_hot and ndim > 1))
+    fits = t.look.settled and (x.look.high == 0 or hot[0])
     binary = binary_of(*((x, t) if fits else targets_last(x, t)))
     if binary is not None:
         return explained_binary(binary, progress)
@@ -1525,12 +1520,12 @@ def explain_dense(
         # Read again: what an array looks like depends on the place in which it belongs.
         x, t = t, x
         kx, kt = kinds_of(x.look, False), kinds_of(t.look, True)
-    p, q = x.side(kx[0], True), t.side(kt[0], False)
+    p, *predictions = (x.side(kind, True) for kind in kx)
+    q, *targets = (t.side(kind, False) for kind in kt)
     binary = Binary(x, t, x.look.is_unit)
     if binary.lone and q.kind == "one_hot":
         alternatives.append(binary.alternative("one number a row, each with a target of 0 or 1"))
-    others = [(x.side(kind, True), q) for kind in kx[1:]] + [(p, t.side(kind, False)) for kind in kt[1:]]
-    for first, second in others:
+    for first, second in [*((one, q) for one in predictions), *((p, one) for one in targets)]:
         if second.kind == "binary_probs":
             alternatives.append(binary.alternative(f"{t.name} holds a probability for each class on its own"))
         else:

@@ -67,10 +67,6 @@ def refuse_call(name: str, signature: inspect.Signature, given: int, named: dict
     )
 
 
-def _loss_of(name: str) -> str | None:
-    return next((loss for loss in _LOSSES if name.startswith(loss)), None)
-
-
 def _way(name: str, operands: Sequence[str], options: Sequence[str], word: str, value: Any) -> str:
     here = _RENAMED.get(word, word)
     if here in options:
@@ -90,7 +86,7 @@ def _way(name: str, operands: Sequence[str], options: Sequence[str], word: str, 
 def _way_of_callable(name: str, operands: Sequence[str], word: str, value: Any) -> str | None:
     from xent import losses
 
-    loss = _loss_of(name)
+    loss = next((loss for loss in _LOSSES if name.startswith(loss)), None)
     of_loss = list(inspect.signature(getattr(losses, loss)).parameters) if loss else []
     if word in _OF_SCIPY.get(name, ()):
         also = ", and logsumexp(logits + np.log(b)) is the same for b >= 0" if word == "b" else ""

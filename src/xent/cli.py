@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import dataclasses
 import inspect
+import itertools
 import json
 import math
 import os
@@ -313,13 +314,8 @@ def in_blocks(name: str, arrays: dict[str, Array], options: dict[str, Any], spec
             return call_loss(name, arrays, options, specs)[cut]
 
     first = block(0)
-
-    def blocks() -> Iterator[Array]:
-        yield first
-        for start in range(step, length, step):
-            yield block(start)
-
-    return Result(name, reduction, (length, *first.shape[1:]), first.dtype, blocks(), columns)
+    blocks = itertools.chain([first], map(block, range(step, length, step)))
+    return Result(name, reduction, (length, *first.shape[1:]), first.dtype, blocks, columns)
 
 
 def slices_of(arrays: dict[str, Array], logits: Array, rows: int) -> dict[str, int]:
