@@ -845,9 +845,9 @@ def sums_of_two(a: Scores, b: Scores) -> Sums | None:
     return Sums(kl, reverse, entropy, cross, of_normalised, len(gap), per_class)
 
 
-def added(p: Side, t: Side, tick: Tick = untold) -> Sums:
-    """The sums over all rows that count, in float64 whatever the arrays' dtypes, blocks side by side on the threads."""
-
+def means_of(p: Side, t: Side, tick: Tick = untold) -> Sums:
+    """The sums over all rows that count, divided by how many those are; in float64 whatever the arrays' dtypes, blocks
+    side by side on the threads."""
     labels = t.kind in ("labels", "one_hot")
     x, y = p.rows, t.rows
 
@@ -869,7 +869,8 @@ def added(p: Side, t: Side, tick: Tick = untold) -> Sums:
     runs = in_runs(list(blocks_of(x.shape[:-1], p.classes)), one)
     of_blocks = [totals for found, _ in runs for totals in found]
     *totals, rows = (total_of(column) for column in zip(*of_blocks, strict=True))
-    return Sums._make([*totals, int(rows), np.sum([per_class for _, per_class in runs], 0)])
+    per_class = np.sum([terms for _, terms in runs], 0) / rows
+    return Sums._make([*(total / rows for total in totals), int(rows), per_class])
 
 
 def total_of(values: Sequence[float]) -> float:
@@ -879,12 +880,11 @@ def total_of(values: Sequence[float]) -> float:
         return float(np.sum(values))
 
 
-def numbers_of(s: Sums, p: Side, t: Side) -> Numbers:
-    kl, reverse, entropy, cross_entropy = (total / s.rows for total in s[:4])
+def numbers_of(means: Sums, p: Side, t: Side) -> Numbers:
     # 16 for the chain of roundings, the rest for sums that miss 1 by theirs.
     rounding = float(np.finfo(np.float64).eps) * (20 + math.sqrt(p.classes))
     rounding += sum(side.missed for side in (p, t) if side.reading.normalised)
-    return Numbers(kl, reverse, entropy, cross_entropy, s.rows, p.classes, p.array.shape, rounding, t.name)
+    return Numbers(*means[:4], means.rows, p.classes, p.array.shape, rounding, t.name)
 
 
 def call_to_use(p: Side, t: Side) -> str:
@@ -1150,8 +1150,7 @@ def whole(name: str, value: int) -> int:
 
 
 def alternative(words: str, p: Side, t: Side) -> Alternative:
-    sums = added(p, t)
-    return Alternative(words, f"KL({t.name}, prediction)", sums.kl / sums.rows, call_to_use(p, t))
+    return Alternative(words, f"KL({t.name}, prediction)", means_of(p, t).kl, call_to_use(p, t))
 
 
 def says(side: Side) -> str:
@@ -1176,10 +1175,10 @@ def explanation(p: Reading, t: Reading, use: str, **found: Any) -> Explanation:
 def explained_kl(
     p: Side, t: Side, notes: Sequence[str], alternatives: Sequence[Alternative], progress: Progress
 ) -> Explanation:
-    sums = added(p, t, progress.tick)
-    m = numbers_of(sums, p, t)
+    means = means_of(p, t, progress.tick)
+    m = numbers_of(means, p, t)
     ps, ts, sampled = rows_for_calls(p, t)
-    of = m if not sampled else numbers_of(added(ps, ts), ps, ts)
+    of = m if not sampled else numbers_of(means_of(ps, ts), ps, ts)
     a, b = in_order(ps, ts)
     calls = own_calls(ps, ts, m, of)
     calls += [relate(row, *((b, a) if row.swapped else (a, b)), m, of) for row in rows_of_table()]
@@ -1193,10 +1192,10 @@ def explained_kl(
         value=m.kl,
         axis=p.written,
         prediction=p.text("probs"),
-        per_class=sums.per_class / m.rows,
+        per_class=means.per_class,
         reading=both_say(p, t),
         sampled=sampled,
-        normalised_kl=sums.of_normalised / m.rows if t.reading.normalised is False else None,
+        normalised_kl=means.of_normalised if t.reading.normalised is False else None,
         **{name: getattr(m, name) for name in ("kl", "reverse", "entropy", "cross_entropy", "rows", "classes")},
     )
 
