@@ -23,8 +23,9 @@ graph: ``xent.losses`` has the gradients.
 
 import operator
 import warnings
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from dataclasses import Field, InitVar, dataclass, fields
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -747,21 +748,23 @@ def binary_cross_entropy_with_logits(
 
 
 class _Loss:
-    """What the classes share: deprecated arguments that become a reduction, the call, and the options in the repr."""
+    """What the classes share: deprecated arguments that become a reduction, the call, and its options, the fields."""
 
-    def __init__(self, size_average: bool | None, reduce: bool | None, reduction: str) -> None:
-        self.reduction = _legacy(size_average, reduce, reduction, stacklevel=4)
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+    _function: ClassVar[Callable[..., Any]]
+    reduction: str
+
+    def __post_init__(self, size_average: bool | None, reduce: bool | None) -> None:
+        self.reduction = _legacy(size_average, reduce, self.reduction, stacklevel=4)
 
     def __call__(self, input: Array, target: Array) -> Any:
         return self.forward(input, target)
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
-
     def forward(self, input: Array, target: Array) -> Any:
-        raise NotImplementedError
+        return self._function(input, target, **{field.name: getattr(self, field.name) for field in fields(self)})
 
 
+@dataclass(eq=False)
 class KLDivLoss(_Loss):
     """`kl_div` with its options kept: `torch.nn.KLDivLoss`. Call it, or its `forward`, with (input, target).
 
@@ -776,20 +779,14 @@ class KLDivLoss(_Loss):
     np.float64(0.0)
     """
 
-    def __init__(
-        self,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        log_target: bool = False,
-    ) -> None:
-        super().__init__(size_average, reduce, reduction)
-        self.log_target = log_target
-
-    def forward(self, input: Array, target: Array) -> Any:
-        return kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
+    _function = staticmethod(kl_div)
+    size_average: InitVar[bool | None] = None
+    reduce: InitVar[bool | None] = None
+    reduction: str = "mean"
+    log_target: bool = False
 
 
+@dataclass(eq=False)
 class CrossEntropyLoss(_Loss):
     """`cross_entropy` with its options kept: `torch.nn.CrossEntropyLoss`.
 
@@ -804,31 +801,16 @@ class CrossEntropyLoss(_Loss):
     np.float64(0.6931471805599453)
     """
 
-    def __init__(
-        self,
-        weight: Array | None = None,
-        size_average: bool | None = None,
-        ignore_index: int = -100,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
-    ) -> None:
-        self.weight = weight
-        self.ignore_index = ignore_index
-        super().__init__(size_average, reduce, reduction)
-        self.label_smoothing = label_smoothing
-
-    def forward(self, input: Array, target: Array) -> Any:
-        return cross_entropy(
-            input,
-            target,
-            weight=self.weight,
-            ignore_index=self.ignore_index,
-            reduction=self.reduction,
-            label_smoothing=self.label_smoothing,
-        )
+    _function = staticmethod(cross_entropy)
+    weight: Array | None = None
+    size_average: InitVar[bool | None] = None
+    ignore_index: int = -100
+    reduce: InitVar[bool | None] = None
+    reduction: str = "mean"
+    label_smoothing: float = 0.0
 
 
+@dataclass(eq=False)
 class NLLLoss(_Loss):
     """`nll_loss` with its options kept: `torch.nn.NLLLoss`. Call it, or its `forward`, with (input, target).
 
@@ -840,22 +822,15 @@ class NLLLoss(_Loss):
     np.float64(0.75)
     """
 
-    def __init__(
-        self,
-        weight: Array | None = None,
-        size_average: bool | None = None,
-        ignore_index: int = -100,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-    ) -> None:
-        self.weight = weight
-        self.ignore_index = ignore_index
-        super().__init__(size_average, reduce, reduction)
-
-    def forward(self, input: Array, target: Array) -> Any:
-        return nll_loss(input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
+    _function = staticmethod(nll_loss)
+    weight: Array | None = None
+    size_average: InitVar[bool | None] = None
+    ignore_index: int = -100
+    reduce: InitVar[bool | None] = None
+    reduction: str = "mean"
 
 
+@dataclass(eq=False)
 class BCEWithLogitsLoss(_Loss):
     """`binary_cross_entropy_with_logits` with its options kept: `torch.nn.BCEWithLogitsLoss`.
 
@@ -869,22 +844,12 @@ class BCEWithLogitsLoss(_Loss):
     np.float64(1.3862943611198906)
     """
 
-    def __init__(
-        self,
-        weight: Array | None = None,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        pos_weight: Array | None = None,
-    ) -> None:
-        self.weight = weight
-        super().__init__(size_average, reduce, reduction)
-        self.pos_weight = pos_weight
-
-    def forward(self, input: Array, target: Array) -> Any:
-        return binary_cross_entropy_with_logits(
-            input, target, self.weight, reduction=self.reduction, pos_weight=self.pos_weight
-        )
+    _function = staticmethod(binary_cross_entropy_with_logits)
+    weight: Array | None = None
+    size_average: InitVar[bool | None] = None
+    reduce: InitVar[bool | None] = None
+    reduction: str = "mean"
+    pos_weight: Array | None = None
 
 
 @dataclass(eq=False)
