@@ -48,20 +48,20 @@ class Options:
     def __init__(
         self,
         caller: str,
+        axis: SupportsIndex = -1,
+        where: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        reduction: str = "none",
+        dtype: DTypeLike | None = None,
+        weight: ArrayLike | None = None,
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
         *,
         operands: tuple[str, str] = ("logits", "target"),
         labels: bool = False,
-        axis: SupportsIndex = -1,
-        where: ArrayLike | None = None,
-        dtype: DTypeLike | None = None,
-        weight: ArrayLike | None = None,
         pos_weight: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
         temperature: ArrayLike = 1.0,
-        label_smoothing: float = 0.0,
         beta: float = 0.5,
-        ignore_index: int | None = None,
-        reduction: str = "none",
     ) -> None: ...
 
 @disjoint_base

@@ -659,9 +659,9 @@ cdef class Options:
     cdef readonly bint check_labels
 
     def __init__(
-        self, str caller, *, tuple operands=("logits", "target"), bint labels=False, axis=-1, where=None, dtype=None,
-        weight=None, pos_weight=None, sample_weight=None, temperature=1.0, label_smoothing=0.0, beta=0.5, ignore_index=None,
-        str reduction="none",
+        self, str caller, axis=-1, where=None, sample_weight=None, str reduction="none", dtype=None, weight=None,
+        ignore_index=None, label_smoothing=0.0, *, tuple operands=("logits", "target"), bint labels=False, pos_weight=None,
+        temperature=1.0, beta=0.5,
     ):
         self.of_loss = True
         self.caller, self.operands, self.labels = caller, operands, labels

@@ -31,8 +31,8 @@ import operator
 
 import numpy as np
 
-from xent import _hints, losses
-from xent._core import FLOAT_NAMES, Operand, Options, Place, make_callables, on_gpu, place
+from xent import losses
+from xent._core import FLOAT_NAMES, Operand, Options, Place, make_callables, on_gpu
 from xent._libraries import library_of, stream_number
 from xent._temperatures import COLD, WARM
 
@@ -365,6 +365,19 @@ class Device(Place):
 # Knowledge distillation: two calls, and one divisor for both
 
 
+def operands_of_distillation(student, teacher, labels, where):
+    """The student's and the teacher's logits and the labels as `OnGPU`, once all are found to be there."""
+    name = "distillation"
+    _require(name)
+    given = {"student_logits": student, "teacher_logits": teacher, "labels": labels, "where": where}
+    for what, array in given.items():
+        if array is not None and not on_gpu(array):
+            raise TypeError(
+                f"{name}: {what} is in CPU memory, others are on a GPU; a call runs where all of its operands are"
+            )
+    return OnGPU(student), OnGPU(teacher), None if labels is None else OnGPU(labels)
+
+
 def distillation(student, teacher, labels, temperature, scaled, alpha, sample_weight, return_grad, options, of_labels):
     """`xent.losses.distillation` of arrays on a GPU, once it has looked at what can be looked at.
 
@@ -372,40 +385,22 @@ def distillation(student, teacher, labels, temperature, scaled, alpha, sample_we
     logits are right to 1e-7. Temperatures in an array on the GPU are not looked at: their squares and the divided
     logits are to stay in the range of floats.
     """
-    name = "distillation"
-    _require(name)
     axis, where, reduction, dtype = (options[option] for option in ("axis", "where", "reduction", "dtype"))
-    given = {"student_logits": student, "teacher_logits": teacher, "labels": labels, "where": where}
-    for what, array in given.items():
-        if array is not None and not on_gpu(array):
-            raise TypeError(
-                f"{name}: {what} is in CPU memory, others are on a GPU; a call runs where all of its operands are"
-            )
-    library = library_of(student, _cuda)
-    shape = tuple(student.shape)
-    student_as, teacher_as = OnGPU(student), OnGPU(teacher)
-    if shape != teacher_as.shape:
-        raise ValueError(_hints.two_shapes(name, student_as, teacher_as))
-    if not shape:
-        raise ValueError(f"{name}: student_logits must have at least one dimension, the class axis")
-    axis = place(axis, len(shape), name)
-    batch = shape[:axis] + shape[axis + 1 :]
-    if labels is not None and tuple(labels.shape) != batch:
-        raise ValueError(_hints.not_one_a_row(name, OnGPU(labels), shape, batch))
+    library = library_of(student.array, _cuda)
     if of_labels["ignore_index"] is not None:
         # Both parts leave out the same rows. One bool a row: nothing of the logits' size.
-        known = (labels != of_labels["ignore_index"])[(slice(None),) * axis + (None,)]
+        known = (labels.array != of_labels["ignore_index"])[(slice(None),) * axis + (None,)]
         where = known if where is None else where & known
     temperature = _wide(library, temperature, "temperature")
     sample_weight = _wide(library, sample_weight, "sample_weight")
     if reduction == "mean":
-        divisor = _counted_weight(library, sample_weight, where, shape, axis)
+        divisor = _counted_weight(library, sample_weight, where, student.shape, axis)
         sample_weight = sample_weight / divisor
-    result = losses._promoted(student_as, teacher_as) if dtype is None else _dtype_name(dtype)
+    result = losses._promoted(student, teacher) if dtype is None else _dtype_name(dtype)
     # In float64, whose range has the logits divided by a temperature at which the limit is reached.
     extreme = scaled and isinstance(temperature, float) and not COLD <= temperature <= WARM
     options = {"axis": axis, "where": where, "reduction": "sum" if reduction == "mean" else reduction}
-    options["dtype"] = "float64" if extreme else losses._dtype_of_parts(student_as, teacher_as, labels, dtype)
+    options["dtype"] = "float64" if extreme else losses._dtype_of_parts(student, teacher, labels, dtype)
     variant = losses._variant(reduction, return_grad)
 
     def soft(variant):
@@ -420,7 +415,7 @@ def distillation(student, teacher, labels, temperature, scaled, alpha, sample_we
     parts = [(*soft(""), soft(variant)[1]) if extreme and return_grad else soft(variant)]
     if labels is not None:
         parts.append(losses._of_labels(variant, student, labels, sample_weight * (1.0 - alpha), options | of_labels))
-    with Device(student, None, Options(name)) as device, device.on_stream():
+    with Device(student, None, Options("distillation")) as device, device.on_stream():
         value, *gradient = [first + more[0] if more else first for first, *more in zip(*parts, strict=True)]
         if reduction == "mean":
             # A sum over no rows is 0; their mean is not.

@@ -210,16 +210,7 @@ def cross_entropy(
         # No need to walk a one-hot row: the label's own logit and logsumexp are all that matters.
         operation = "cross_entropy_with_labels"
     options = Options(
-        name,
-        labels=labels,
-        axis=axis,
-        where=where,
-        weight=weight,
-        sample_weight=sample_weight,
-        label_smoothing=smoothing,
-        ignore_index=ignore_index,
-        reduction=reduction,
-        dtype=dtype,
+        name, axis, where, sample_weight, reduction, dtype, weight, ignore_index, smoothing, labels=labels
     )
     wanted = ["_value_and_grad"] * bool(return_grad) + ["_value_and_hess"] * bool(return_hess)
     if not wanted:
@@ -333,15 +324,7 @@ def kl_div(
     operation = _KL_OPERATIONS[target_kind] + _variant(reduction, return_grad)
     if grad_of == "target":
         operation = "kl_div_with_logits_value_and_target_grad"
-    options = Options(
-        name,
-        axis=axis,
-        where=where,
-        sample_weight=sample_weight,
-        temperature=temperature,
-        reduction=reduction,
-        dtype=dtype,
-    )
+    options = Options(name, axis, where, sample_weight, reduction, dtype, temperature=temperature)
     return evaluate_loss(operation, logits, target, options)
 
 
@@ -420,17 +403,9 @@ def nll(
     """
     name = "nll"
     reduction = _checked_reduction(name, reduction, return_grad)
+    names = ("log_probs", "labels")
     options = Options(
-        name,
-        operands=("log_probs", "labels"),
-        labels=True,
-        axis=axis,
-        where=where,
-        weight=weight,
-        sample_weight=sample_weight,
-        ignore_index=ignore_index,
-        reduction=reduction,
-        dtype=dtype,
+        name, axis, where, sample_weight, reduction, dtype, weight, ignore_index, labels=True, operands=names
     )
     return evaluate_loss(name + _variant(reduction, return_grad), log_probs, labels, options)
 
@@ -515,16 +490,7 @@ def binary_cross_entropy(
     if target.dtype.kind in "iub":
         _check_zero_or_one(name, target)
         target = target.astype(np.float64 if logits.dtype.kind in "iub" else logits.dtype)
-    options = Options(
-        name,
-        axis=axis,
-        where=where,
-        weight=weight,
-        pos_weight=pos_weight,
-        sample_weight=sample_weight,
-        reduction=reduction,
-        dtype=dtype,
-    )
+    options = Options(name, axis, where, sample_weight, reduction, dtype, weight, pos_weight=pos_weight)
     return evaluate_loss(name + _variant(reduction, return_grad), logits, target, options)
 
 
@@ -607,16 +573,9 @@ def js_div(
     """
     name = "js_div"
     reduction = _checked_reduction(name, reduction, return_grad)
+    names = ("logits", "other_logits")
     options = Options(
-        name,
-        operands=("logits", "other_logits"),
-        beta=beta,
-        axis=axis,
-        where=where,
-        temperature=temperature,
-        sample_weight=sample_weight,
-        reduction=reduction,
-        dtype=dtype,
+        name, axis, where, sample_weight, reduction, dtype, operands=names, beta=beta, temperature=temperature
     )
     return evaluate_loss(name + _variant(reduction, return_grad), logits, other_logits, options)
 
@@ -730,48 +689,49 @@ def distillation(
     name = "distillation"
     reduction = _checked_reduction(name, reduction, return_grad)
     gpu = on_gpu(student_logits) or on_gpu(teacher_logits)
-    if not gpu:
-        student = as_numbers(student_logits, name, "student_logits")
-        teacher = as_numbers(teacher_logits, name, "teacher_logits")
-        if student.shape != teacher.shape:
-            from xent import _hints
-
-            raise ValueError(_hints.two_shapes(name, student, teacher))
-    alpha = _checked_alpha(alpha, labels, weight, ignore_index)
-    temperature = as_temperatures(temperature, name)
-    sample_weight = np.float64(1.0) if sample_weight is None else as_weights(sample_weight, name, "sample_weight")
     if gpu:
         from xent import cuda
 
-        options = {"axis": axis, "where": where, "reduction": reduction, "dtype": dtype}
-        of_labels = {"weight": weight, "ignore_index": as_label(ignore_index, name)}
-        operands, scaled = (student_logits, teacher_logits, labels), bool(scale_by_temperature_squared)
-        return cuda.distillation(*operands, temperature, scaled, alpha, sample_weight, return_grad, options, of_labels)
-    if student.ndim == 0:
+        student, teacher, labels = cuda.operands_of_distillation(student_logits, teacher_logits, labels, where)
+    else:
+        student = as_numbers(student_logits, name, "student_logits")
+        teacher = as_numbers(teacher_logits, name, "teacher_logits")
+        labels = None if labels is None else _as_labels(name, labels)
+    if student.shape != teacher.shape:
+        from xent import _hints
+
+        raise ValueError(_hints.two_shapes(name, student, teacher))
+    alpha = _checked_alpha(alpha, labels, weight, ignore_index)
+    temperature = as_temperatures(temperature, name)
+    sample_weight = np.float64(1.0) if sample_weight is None else as_weights(sample_weight, name, "sample_weight")
+    ignore_index = as_label(ignore_index, name)
+    if not student.shape:
         raise ValueError(f"{name}: student_logits must have at least one dimension, the class axis")
-    axis = place(axis, student.ndim, name)
+    axis = place(axis, len(student.shape), name)
     batch = student.shape[:axis] + student.shape[axis + 1 :]
+    if labels is not None and labels.shape != batch:
+        from xent import _hints
+
+        raise ValueError(_hints.not_one_a_row(name, labels, student.shape, batch))
+    of_labels, scaled = {"weight": weight, "ignore_index": ignore_index}, bool(scale_by_temperature_squared)
+    if gpu:
+        options = {"axis": axis, "where": where, "reduction": reduction, "dtype": dtype}
+        parts = (temperature, scaled, alpha, sample_weight)
+        return cuda.distillation(student, teacher, labels, *parts, return_grad, options, of_labels)
     for option, values in (("temperature", temperature), ("sample_weight", sample_weight)):
         _stretched(name, option, values, batch)
 
     masks = [] if where is None else [mask_of_classes(where, name, "student_logits", student.ndim)]
     for mask in masks:
         _stretched(name, "where", mask, student.shape)
-    ignore_index = as_label(ignore_index, name)
-    if labels is not None:
-        labels = _as_labels(name, labels)
-        if labels.shape != batch:
-            from xent import _hints
-
-            raise ValueError(_hints.not_one_a_row(name, labels, student.shape, batch))
-        # Both parts leave out the same rows. One bool a row: nothing of the logits' size.
-        if isinstance(labels, np.ma.MaskedArray):
-            masks.append(np.expand_dims(~np.ma.getmaskarray(labels), axis))
-        if ignore_index is not None:
-            known = np.asarray(labels)
-            if known.dtype.kind == "u" and known.dtype.itemsize == 8:
-                known = np.minimum(known, 2**63 - 1)  # as the kernels read them
-            masks.append(np.expand_dims(known != ignore_index, axis))
+    # Both parts leave out the same rows. One bool a row: nothing of the logits' size.
+    if isinstance(labels, np.ma.MaskedArray):
+        masks.append(np.expand_dims(~np.ma.getmaskarray(labels), axis))
+    if ignore_index is not None:
+        known = np.asarray(labels)
+        if known.dtype.kind == "u" and known.dtype.itemsize == 8:
+            known = np.minimum(known, 2**63 - 1)  # as the kernels read them
+        masks.append(np.expand_dims(known != ignore_index, axis))
     masks += [~np.ma.getmaskarray(logits) for logits in (student, teacher) if isinstance(logits, np.ma.MaskedArray)]
     shown = functools.reduce(np.logical_and, masks) if masks else None
     student, teacher = np.asarray(student), np.asarray(teacher)
@@ -796,7 +756,6 @@ def distillation(
     if warm is not None:
         value = warm.add(value, gradient[0] if gradient else None, options["reduction"])
     if labels is not None:
-        of_labels = {"weight": weight, "ignore_index": ignore_index}
         more, *its_gradient = _of_labels(variant, student, labels, factor * (1.0 - alpha), options | of_labels)
         value, gradient = _sum_into(value, more), list(map(_sum_into, gradient, its_gradient))
     if reduction == "mean" and divisor == 0.0:
