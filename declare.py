@@ -61,10 +61,11 @@ def operation(function, docs):
     """What Python calls the operands of xent_NAME_f64, and what it gives."""
     name = function["bare"].removesuffix("_f64")
     labels = "labels," in function["linked"]
+    first, second = docs["operands"](name, "labels" if labels else "any" if " *t," in function["linked"] else "none")
     return {
         "name": name,
-        "first": docs["OPERANDS"].get(name, "logits"),
-        "second": docs["second_operand"](name, labels) if labels or " *t," in function["linked"] else None,
+        "first": first,
+        "second": second or None,
         "check_labels": "check_labels" if labels else None,
         "result": int("*value)" not in function["linked"]) + ("*value, " in function["linked"]),
     }

@@ -18,7 +18,7 @@ class Operation(NamedTuple):
 
 TABLE: dict[str, Operation]
 
-FLOAT_NAMES: dict[int, str]
+DTYPE_NAMES: dict[int, str]
 
 @final
 class Operand:

@@ -1,6 +1,7 @@
 # cython: language_level=3, freethreading_compatible=True, auto_pickle=False
 """The one module that calls libxent: requests from arrays, the callables xent.<name>, threads and instruction sets."""
 
+import functools
 import inspect
 import math
 import operator
@@ -30,21 +31,17 @@ cdef extern from "numpy/arrayobject.h":
     # Steals the reference to descr, which numpy's own pxd does not say.
     object PyArray_NewLikeArray(ndarray prototype, cnp.NPY_ORDER order, void *descr, int subok)
 
-# NumPy keeps the GIL for loops shorter than this too: giving it up and taking it back costs more than the loop.
 cdef enum:
+    # NumPy keeps the GIL for loops shorter than this too: giving it up and taking it back costs more than the loop.
     GIL_THRESHOLD = 500
-
-# Threads may share rows of so many classes, for which they need scratch; to ask whether they do costs nothing beside the row.
-cdef enum:
+    # Threads may share rows of so many classes, for which they need scratch; to ask whether they do costs nothing beside the
+    # row.
     MANY_CLASSES = 32768
-
-cdef int OPERATION_COUNT = 0
-cdef const xent_op_info *OPERATIONS = xent_ops(&OPERATION_COUNT)
-cdef enum:
     ON_CPU = -1  # among the numbers of GPUs
-
-cdef enum:
     FEW = 8  # dimensions that hardly any array has more of
+    BUILTIN = 24  # NumPy's own types have smaller numbers, those that others have brought have larger ones
+
+OPERATIONS = xent_ops(&OPERATION_COUNT)
 
 cdef char NOTHING = 0  # the address of an array without elements that has none of its own
 
@@ -55,17 +52,25 @@ cdef object NDARRAY_UFUNC = np.ndarray.__array_ufunc__
 cdef object REDUCTIONS = {
     "none": XENT_NONE, "terms": XENT_NONE, "sum": XENT_SUM, "mean": XENT_MEAN, "per_class": XENT_PER_CLASS,
 }
-cdef dict FLOATS = {"float16": XENT_F16, "bfloat16": XENT_BF16, "float32": XENT_F32, "float64": XENT_F64}
-FLOAT_NAMES = {dtype: name for name, dtype in FLOATS.items()}
+cdef dict DTYPES = {
+    "float16": XENT_F16, "bfloat16": XENT_BF16, "float32": XENT_F32, "float64": XENT_F64, "bool": XENT_BOOL,
+    "int8": XENT_I8, "int16": XENT_I16, "int32": XENT_I32, "int64": XENT_I64,
+    "uint8": XENT_U8, "uint16": XENT_U16, "uint32": XENT_U32, "uint64": XENT_U64,
+}
+DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+# By NumPy's numbers, of which C's long and long long are two of one name; XENT_NO_DTYPE, 0, is that of all others.
+cdef uint8_t[BUILTIN] DTYPE_OF
+for code in "?efdbhilqBHILQ":
+    DTYPE_OF[np.dtype(code).num] = DTYPES[np.dtype(code).name]
+del code
+
+# The number that NumPy has given ml_dtypes' bfloat16, once somebody has brought it: xent itself does not import ml_dtypes.
+BFLOAT16 = -1
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The library, for this module and for the others
-
-cdef const xent_op_info *operations(int *count) noexcept nogil:
-    count[0] = OPERATION_COUNT
-    return OPERATIONS
-
 
 cdef void begin(xent_request *req) noexcept nogil:
     xent_request_init(req)
@@ -113,19 +118,6 @@ cdef int fail(xent_status status, const char *name) except -1:
     raise SystemError(message)
 
 
-# The number that NumPy has given ml_dtypes' bfloat16, once somebody has brought it: xent itself does not import ml_dtypes.
-cdef int BFLOAT16 = -1
-
-
-cdef bint knows_bfloat16() noexcept nogil:
-    return BFLOAT16 >= 0
-
-
-cdef void know_bfloat16(int typenum) noexcept nogil:
-    global BFLOAT16
-    BFLOAT16 = typenum
-
-
 cdef int look_for_bfloat16() except -1:
     """Called before operands are looked at closely: whoever has a bfloat16 array has loaded ml_dtypes."""
     if BFLOAT16 < 0 and loaded("ml_dtypes", "bfloat16") != ():
@@ -135,50 +127,24 @@ cdef int look_for_bfloat16() except -1:
     return 0
 
 
-cdef int float_dtype(int typenum) noexcept nogil:
-    """The library's name for NumPy's floats; XENT_NO_DTYPE for everything else."""
-    if typenum == cnp.NPY_DOUBLE:
-        return XENT_F64
-    if typenum == cnp.NPY_FLOAT:
-        return XENT_F32
-    if typenum == cnp.NPY_FLOAT16:
-        return XENT_F16
+cdef int dtype_of_type(int typenum) noexcept nogil:
+    """The library's name for one of NumPy's types; XENT_NO_DTYPE where it has none."""
+    if 0 <= typenum < BUILTIN:
+        return DTYPE_OF[typenum]
     return XENT_BF16 if typenum == BFLOAT16 else XENT_NO_DTYPE
 
 
 cdef inline bint is_float(int dtype) noexcept nogil:
-    return dtype == XENT_F64 or dtype == XENT_F32 or dtype == XENT_F16 or dtype == XENT_BF16
+    return XENT_F16 <= dtype <= XENT_F64
 
 
 cdef inline bint is_integer(int dtype) noexcept nogil:
-    return dtype in (XENT_I8, XENT_I16, XENT_I32, XENT_I64, XENT_U8, XENT_U16, XENT_U32, XENT_U64)
+    return XENT_I8 <= dtype <= XENT_U64
 
 
 cdef inline int promoted(int a, int b) noexcept nogil:
     """The narrowest float that holds every value of both. NumPy has none for float16 with bfloat16; float32 does."""
     return a if a == b else XENT_F64 if a == XENT_F64 or b == XENT_F64 else XENT_F32
-
-
-cdef int integer_dtype(int typenum, Py_ssize_t itemsize) noexcept nogil:
-    """The library's name for NumPy's integers, of which C's long and long long are two of the same size."""
-    cdef bint signed = cnp.PyTypeNum_ISSIGNED(typenum)
-    if not signed and not cnp.PyTypeNum_ISUNSIGNED(typenum):
-        return XENT_NO_DTYPE
-    if itemsize == 1:
-        return XENT_I8 if signed else XENT_U8
-    if itemsize == 2:
-        return XENT_I16 if signed else XENT_U16
-    if itemsize == 4:
-        return XENT_I32 if signed else XENT_U32
-    return XENT_I64 if signed else XENT_U64
-
-
-cdef inline int any_dtype(int typenum, Py_ssize_t itemsize) noexcept nogil:
-    """The library's name for any of NumPy's types that it has one for."""
-    cdef int found = float_dtype(typenum)
-    if found != XENT_NO_DTYPE:
-        return found
-    return XENT_BOOL if typenum == cnp.NPY_BOOL else integer_dtype(typenum, itemsize)
 
 
 cdef inline int type_of(int dtype) noexcept nogil:
@@ -245,7 +211,7 @@ cdef Operand of_ndarray(ndarray a):
         for d in range(made.ndim):
             made.extents[d] = cnp.PyArray_DIM(a, d)
             made.extents[FEW + d] = cnp.PyArray_STRIDE(a, d)
-    made.dtype = any_dtype(cnp.PyArray_TYPE(a), made.itemsize)
+    made.dtype = dtype_of_type(cnp.PyArray_TYPE(a))
     made.device = ON_CPU
     made.swapped = not cnp.PyArray_ISNOTSWAPPED(a)
     made.read_only = not cnp.PyArray_ISWRITEABLE(a)
@@ -464,15 +430,12 @@ cdef str op_name(int op):
     return OPERATIONS[op].name.decode()
 
 
-cdef str first_operand(int op):
-    return _docs.OPERANDS.get(op_name(op), "logits")
+cdef dict TARGET_NAMES = {
+    XENT_TARGET_NONE: "none", XENT_TARGET_PROBS: "probs", XENT_TARGET_LOGITS: "logits",
+    XENT_TARGET_LOG_PROBS: "log_probs", XENT_TARGET_LABELS: "labels", XENT_TARGET_POINT: "point",
+}
 
-
-cdef str second_operand(int op):
-    return _docs.second_operand(op_name(op), OPERATIONS[op].target == XENT_TARGET_LABELS)
-
-
-cdef list OPERANDS = [(first_operand(op), second_operand(op)) for op in range(OPERATION_COUNT)]
+cdef list OPERANDS = [_docs.operands(op_name(op), TARGET_NAMES[OPERATIONS[op].target]) for op in range(OPERATION_COUNT)]
 
 
 cdef inline tuple operands_of(int op):
@@ -559,8 +522,7 @@ def as_array(a, str op, str name):
 
 cdef int refuse_dtype(ndarray plain, object given, str op, str name) except -1:
     """TypeError for what is no operand; `given`: the dtype that it came with, where it came with one."""
-    cdef int typenum = cnp.PyArray_TYPE(plain)
-    if float_dtype(typenum) == XENT_NO_DTYPE and not cnp.PyTypeNum_ISBOOL(typenum) and not cnp.PyTypeNum_ISINTEGER(typenum):
+    if dtype_of_type(cnp.PyArray_TYPE(plain)) == XENT_NO_DTYPE:
         from xent import _hints
 
         raise TypeError(_hints.operand_dtype(op, name, plain.dtype, given))
@@ -835,7 +797,7 @@ cdef bint ready(object out, int ndim, const ptrdiff_t *shape, int dtype, ndarray
     cdef Operand a
     if (not cnp.PyArray_CheckExact(out) or cnp.PyArray_NDIM(out) != ndim
             or memcmp(cnp.PyArray_DIMS(out), shape, ndim * sizeof(ptrdiff_t)) != 0
-            or float_dtype(cnp.PyArray_TYPE(out)) != dtype or not cnp.PyArray_ISWRITEABLE(out)):
+            or dtype_of_type(cnp.PyArray_TYPE(out)) != dtype or not cnp.PyArray_ISWRITEABLE(out)):
         return False
     a = of_ndarray(out)
     return apart(a, of_ndarray(x), elementwise) and (t is None or apart(a, of_ndarray(t), elementwise))
@@ -845,25 +807,24 @@ cdef object fast(int op, ndarray x, ndarray t, object out):
     """The result; None where the general way is needed."""
     cdef const xent_op_info *info = &OPERATIONS[op]
     cdef int n = cnp.PyArray_NDIM(x) - 1
-    cdef int x_dtype = float_dtype(cnp.PyArray_TYPE(x)), t_dtype, dtype = x_dtype
+    cdef int x_dtype = dtype_of_type(cnp.PyArray_TYPE(x)), t_dtype, dtype = x_dtype
     cdef ptrdiff_t *shape = <ptrdiff_t *>cnp.PyArray_DIMS(x)
     cdef xent_request req
     cdef xent_status status
     cdef ndarray value = None, emitted = None
 
-    if n < 0 or x_dtype == XENT_NO_DTYPE:
+    if n < 0 or not is_float(x_dtype):
         return None
     if t is not None:
+        t_dtype = dtype_of_type(cnp.PyArray_TYPE(t))
         if info.target == XENT_TARGET_LABELS:
-            t_dtype = integer_dtype(cnp.PyArray_TYPE(t), cnp.PyArray_ITEMSIZE(t))
-            if cnp.PyArray_NDIM(t) != n:
+            if not is_integer(t_dtype) or cnp.PyArray_NDIM(t) != n:
                 return None
         else:
-            t_dtype = float_dtype(cnp.PyArray_TYPE(t))
             dtype = promoted(x_dtype, t_dtype)
-            if cnp.PyArray_NDIM(t) != n + 1 or cnp.PyArray_DIM(t, n) != shape[n]:
+            if not is_float(t_dtype) or cnp.PyArray_NDIM(t) != n + 1 or cnp.PyArray_DIM(t, n) != shape[n]:
                 return None
-        if t_dtype == XENT_NO_DTYPE or memcmp(cnp.PyArray_DIMS(t), shape, n * sizeof(ptrdiff_t)) != 0:
+        if memcmp(cnp.PyArray_DIMS(t), shape, n * sizeof(ptrdiff_t)) != 0:
             return None
 
     if out is not None:
@@ -1092,9 +1053,9 @@ cdef int result_dtype(Operand x, Operand t, Options o) except -1:
             if x.device == ON_CPU:
                 raise TypeError(f"{o.caller}: dtype: {error}") from None
             wanted = str(o.dtype).rpartition(".")[2]  # PyTorch's own, or bfloat16 where NumPy has none
-        if wanted not in FLOATS:
+        if not is_float(DTYPES.get(wanted, XENT_NO_DTYPE)):
             raise TypeError(f"{o.caller}: dtype={wanted} is not supported; float16, bfloat16, float32 and float64 are")
-        return FLOATS[wanted]
+        return DTYPES[wanted]
     return x.dtype if t is None or o.labels else promoted(x.dtype, t.dtype)
 
 
@@ -1271,7 +1232,7 @@ cdef Operand check_out(object given, tuple shape, int dtype, Operand x, Place pl
         fits = is_float(out.dtype)
     if not fits:
         raise TypeError(
-            f"{o.caller}: cannot cast {FLOAT_NAMES[dtype]}, the result, to {dtype_of(out)}, out's, with rule 'same_kind'"
+            f"{o.caller}: cannot cast {DTYPE_NAMES[dtype]}, the result, to {dtype_of(out)}, out's, with rule 'same_kind'"
         )
     return out
 
@@ -1432,7 +1393,7 @@ cdef object invoke(int op, object logits, object target, object axis, object kee
     cdef bint alone = OPERATIONS[op].target == XENT_TARGET_NONE
     if (where is None and dtype is None and keepdims is False and axis is LAST
             and cnp.PyArray_CheckExact(logits) and (alone or cnp.PyArray_CheckExact(target))):
-        result = fast(op, logits, None if alone else target, out)
+        result = fast(op, logits, target, out)
         if result is not None:
             return result
     there = on_gpu(logits) or (not alone and on_gpu(target))
@@ -1480,19 +1441,13 @@ cdef tuple given_of(tuple first, tuple extra):
 
 # Cython names a function in its own messages as it is written here: what does not fit is therefore taken in, and refused by
 # the name that was called.
-def _of_one(int op, tuple names, signature):
-    def call(logits=MISSING, /, *extra, axis=-1, keepdims=False, where=None, out=None, dtype=None, **named):
-        if logits is MISSING or extra or named:
-            (logits,) = bind(op, names, signature, given_of((logits,), extra), named)
-        return invoke(op, logits, None, axis, keepdims, where, out, dtype)
-    return call
+def _of_rows(int op, tuple names, signature):
+    cdef bint alone = len(names) == 1
 
-
-def _of_two(int op, tuple names, signature):
     def call(logits=MISSING, target=MISSING, /, *extra, axis=-1, keepdims=False, where=None, out=None, dtype=None, **named):
-        if target is MISSING or extra or named:
-            logits, target = bind(op, names, signature, given_of((logits, target), extra), named)
-        return invoke(op, logits, target, axis, keepdims, where, out, dtype)
+        if logits is MISSING or alone != (target is MISSING) or extra or named:
+            logits, target = (*bind(op, names, signature, given_of((logits, target), extra), named), MISSING)[:2]
+        return invoke(op, logits, None if alone else target, axis, keepdims, where, out, dtype)
     return call
 
 
@@ -1514,16 +1469,17 @@ def _of_cuda(int op, tuple names, signature):
     return call
 
 
-def _of_elements(int op, tuple names):
+def _of_elements(int op):
     """The same without rows."""
     def call(x1, x2, /, *, out=None, dtype=None, stream=None):
         cdef Options o = of_callable(op, None, False, None, out, dtype)
-        o.stream, o.operands = stream, names
+        o.stream = stream
         return call_where(True, o, x1, x2)
     return call
 
 
-cdef object signature_of(tuple names, tuple more):
+@functools.cache
+def _signature_of(tuple names, tuple more):
     """The signature that users are shown: the operands by name, the options as keywords."""
     kinds = inspect.Parameter
     defaults = {"axis": -1, "keepdims": False, "where": None, "out": None, "dtype": None}
@@ -1536,61 +1492,37 @@ cdef object signature_of(tuple names, tuple more):
 def make_callables(bint of_cuda=False):
     """One function for each operation of the table, or for each of rows, named and documented after it: of xent.cuda, or of
     xent, where those of elements are the ufuncs themselves."""
-    cdef int op
-    made, known = {}, {}
-    for op in range(OPERATION_COUNT):
-        name = op_name(op)
-        target = OPERATIONS[op].target
-        names = (first_operand(op),) if target == XENT_TARGET_NONE else operands_of(op)
-        more = ()
-        if of_cuda:
-            more = (("stream", None), ("check_labels", False))[:1 + (target == XENT_TARGET_LABELS)]
-        if target == XENT_TARGET_POINT:
+    made = {}
+    for name, (op, target, operands, *results) in TABLE.items():
+        names = tuple([operand for operand in operands if operand])
+        more = (("stream", None), ("check_labels", False))[:1 + (target == "labels")] if of_cuda else ()
+        if target == "point":
             if not of_cuda:
                 continue
-            call = _of_elements(op, _docs.ELEMENTS[name])
+            call = _of_elements(op)
         else:
-            if (names, more) not in known:
-                known[names, more] = signature_of(names, more)
-            factory = _of_cuda if of_cuda else _of_one if target == XENT_TARGET_NONE else _of_two
-            call = factory(op, names, known[names, more])
-            call.__signature__ = known[names, more]
+            signature = _signature_of(names, more)
+            call = (_of_cuda if of_cuda else _of_rows)(op, names, signature)
+            call.__signature__ = signature
         call.__name__ = call.__qualname__ = name
         call.__module__ = "xent.cuda" if of_cuda else "xent"
-        if of_cuda:
-            call.__doc__ = _docs.cuda_doc(name, names, TARGET_NAMES[target])
-        else:
-            call.__doc__ = _docs.callable_doc(
-                name, TARGET_NAMES[target], bool(OPERATIONS[op].has_value), bool(OPERATIONS[op].has_emit)
-            )
+        document = _docs.cuda_doc if of_cuda else _docs.callable_doc
+        call.__doc__ = document(name, target, operands, *results)
         made[name] = call
     return made
 
 
-cdef dict TARGET_NAMES = {
-    XENT_TARGET_NONE: "none", XENT_TARGET_PROBS: "probs", XENT_TARGET_LOGITS: "logits",
-    XENT_TARGET_LOG_PROBS: "log_probs", XENT_TARGET_LABELS: "labels", XENT_TARGET_POINT: "point",
-}
-
-CALLABLES = make_callables()
-
 Operation = namedtuple("Operation", "number target operands has_value has_emit")
 
-
-cdef dict make_table():
-    cdef int op
-    return {
-        op_name(op): Operation(
-            op, TARGET_NAMES[OPERATIONS[op].target],
-            (first_operand(op), "" if OPERATIONS[op].target == XENT_TARGET_NONE else second_operand(op)),
-            bool(OPERATIONS[op].has_value), bool(OPERATIONS[op].has_emit),
-        )
-        for op in range(OPERATION_COUNT)
-    }
-
-
 # The operations in order, for who is written in Python.
-TABLE = make_table()
+TABLE = {
+    op_name(op): Operation(
+        op, TARGET_NAMES[OPERATIONS[op].target], operands_of(op),
+        bool(OPERATIONS[op].has_value), bool(OPERATIONS[op].has_emit),
+    )
+    for op in range(OPERATION_COUNT)
+}
+CALLABLES = make_callables()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1621,11 +1553,6 @@ cdef list available_isas():
         names.append(xent_isa_name(i).decode())
         i += 1
     return names
-
-
-cdef str current_isa():
-    cdef const char *name = xent_get_isa()
-    return None if name == NULL else name.decode()
 
 
 def set_num_threads(n, /):
@@ -1714,7 +1641,7 @@ def info():
     return {
         "version": f"{XENT_VERSION_MAJOR}.{XENT_VERSION_MINOR}.{XENT_VERSION_PATCH}",
         "abi": xent_abi_version(),
-        "isa": current_isa(),
+        "isa": None if xent_get_isa() == NULL else xent_get_isa().decode(),
         "isas": available_isas(),
         "openmp": bool(xent_has_openmp()),
         "threads": xent_get_num_threads(),

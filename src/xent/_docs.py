@@ -4,16 +4,16 @@ import re
 from typing import NamedTuple
 
 # The first operand, where it is not logits.
-OPERANDS = {"entropy": "probs"} | dict.fromkeys(("nll", "nll_terms", "nll_value_and_grad"), "log_probs")
-
-
-def second_operand(name: str, labels: bool) -> str:
-    """What a callable calls its second operand."""
-    return "labels" if labels else "other_logits" if name.startswith("js_div") else "target"
-
-
+_FIRST_OPERANDS = {"entropy": "probs"} | dict.fromkeys(("nll", "nll_terms", "nll_value_and_grad"), "log_probs")
 # Those of the operations that work element by element.
-ELEMENTS = {"kl_pointwise": ("log_probs", "target"), "rel_entr": ("p", "q")}
+_ELEMENTS = {"kl_pointwise": ("log_probs", "target"), "rel_entr": ("p", "q")}
+
+
+def operands(name: str, target: str) -> tuple[str, str]:
+    """What a callable calls its operands; the second is empty where it has none."""
+    second = {"none": "", "labels": "labels"}.get(target, "other_logits" if name.startswith("js_div") else "target")
+    return _ELEMENTS.get(name, (_FIRST_OPERANDS.get(name, "logits"), second))
+
 
 # What is particular to each operation, under the source that it refers to: a sentence, a formula and an example.
 # x is the prediction, t the target, c runs over the classes.
@@ -294,13 +294,12 @@ def _returns(name: str, has_value: bool, has_emit: bool) -> str:
     return f"ndarray or scalar\n    {_VALUE}" if has_value else f"ndarray\n    {_ROWS}"
 
 
-def callable_doc(name: str, target: str, has_value: bool, has_emit: bool) -> str:
+def callable_doc(name: str, target: str, operands: tuple[str, str], has_value: bool, has_emit: bool) -> str:
     """The docstring of ``xent.<name>``."""
-    first = OPERANDS.get(name, "logits")
+    first, second = operands
     labels = target == "labels"
-    called = second_operand(name, labels)
-    second = _SECOND.get("other_logits" if called == "other_logits" else target)
-    operand = "" if second is None else f"{called} : array_like{' of int' * labels}\n    {second}\n"
+    text = _SECOND.get("other_logits" if second == "other_logits" else target)
+    operand = "" if text is None else f"{second} : array_like{' of int' * labels}\n    {text}\n"
     excluded = "probability 0" if first == "probs" else "a logit of -inf with target 0"
     outs = "a pair of arrays, either of them None" if has_value and has_emit else "an array"
     return f"""\
@@ -360,12 +359,11 @@ graph is captured.
 """
 
 
-def cuda_doc(name: str, operands: tuple[str, str], target: str) -> str:
+def cuda_doc(name: str, target: str, operands: tuple[str, str], *_results: bool) -> str:
     """The docstring of ``xent.cuda.<name>``: what is its own."""
-    first = ELEMENTS.get(name, operands)[0]
     return f"""\
 {_head(name)}
 As xent.{name}, of arrays on one CUDA GPU: queued on `stream` (an int or a stream object), or else on
-the current stream of the library of `{first}`, whose array the result is. See xent.cuda for what
+the current stream of the library of `{operands[0]}`, whose array the result is. See xent.cuda for what
 differs from arrays in CPU memory.
 {_CUDA_LABELS * (target == "labels")}"""

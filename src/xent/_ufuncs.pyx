@@ -53,6 +53,7 @@ cdef extern from "numpy/ufuncobject.h":
 
 cdef enum:
     MAX_OPERANDS = 4
+    MAX_LOOPS = 30  # those of labels: every float with every integer
 
 # Doubles come first, so that integers and bools go to float64.
 FLOATS = [cnp.NPY_DOUBLE, cnp.NPY_FLOAT, cnp.NPY_FLOAT16]
@@ -69,13 +70,13 @@ ctypedef struct Loop:
     uint8_t target_dtype
     uint8_t result_dtype
 
-ctypedef struct Registration:
-    # What NumPy is told of one loop, beside its types. It keeps pointers into arrays of these for as long as the ufunc lives,
-    # which is to the end of the process.
-    cnp.PyUFuncGenericFunction *functions
-    void **data
-    char *types
-    Loop *loops
+ctypedef struct Loops:
+    # What NumPy is told of the loops of a ufunc. It keeps the pointers for as long as the ufunc lives, which is to the end of
+    # the process.
+    cnp.PyUFuncGenericFunction functions[MAX_LOOPS]
+    void *data[MAX_LOOPS]
+    char types[MAX_LOOPS * MAX_OPERANDS]
+    Loop loops[MAX_LOOPS]
 
 
 cdef inline void point(
@@ -93,7 +94,7 @@ cdef void run_loop(char **args, const cnp.npy_intp *dims, const cnp.npy_intp *st
     cdef xent_target target = loop.info.target
     cdef bint has_target = target != XENT_TARGET_NONE
     cdef int operands = 1 + has_target + (loop.info.has_value != 0) + (loop.info.has_emit != 0)
-    cdef int i = 0
+    cdef int i = 1 + has_target
     cdef const cnp.npy_intp *core = steps + operands
     cdef xent_request req
     cdef xent_status status
@@ -113,14 +114,11 @@ cdef void run_loop(char **args, const cnp.npy_intp *dims, const cnp.npy_intp *st
         req.classes = dims[1]
         point(&req.logits, args[0], loop.dtype, <const ptrdiff_t *>steps, core[0])
         core += 1
-        i = 1
-        if target == XENT_TARGET_LABELS:
+        if has_target:
             point(&req.target, args[1], loop.target_dtype, <const ptrdiff_t *>&steps[1], 0)
-            i = 2
-        elif has_target:
-            point(&req.target, args[1], loop.target_dtype, <const ptrdiff_t *>&steps[1], core[0])
-            core += 1
-            i = 2
+            if target != XENT_TARGET_LABELS:
+                req.target.class_stride = core[0]
+                core += 1
         if loop.info.has_value:
             point(&req.value, args[i], loop.result_dtype, <const ptrdiff_t *>&steps[i], 0)
             i += 1
@@ -167,56 +165,35 @@ cdef str signature_of(const xent_op_info *info):
     return f"{inputs}->{','.join(outputs)}"
 
 
-cdef list signatures_of(const xent_op_info *info, list floats):
-    """(operand, second operand or None, result) of each loop, as NumPy numbers types.
+cdef list types_of(const xent_op_info *info, list floats):
+    """The types of each loop's operands and results, as NumPy numbers them: at most MAX_OPERANDS.
 
     Floats of two kinds have loops of their own: NumPy would take the first that both can be cast to, and cast them whole.
     """
+    outputs = (info.has_value != 0) + (info.has_emit != 0)
     if info.target == XENT_TARGET_NONE:
-        return [(f, None, f) for f in floats]
+        return [(f, *[f] * outputs) for f in floats]
     if info.target == XENT_TARGET_LABELS:
-        return [(f, i, f) for f in floats for i in INTEGERS]
-    alike = [(f, f, f) for f in floats]
-    return alike + [(a, b, promoted(a, b)) for a in floats for b in floats if a != b]
+        return [(f, i, *[f] * outputs) for f in floats for i in INTEGERS]
+    alike = [(f, f, *[f] * outputs) for f in floats]
+    return alike + [(a, b, *[promoted(a, b)] * outputs) for a in floats for b in floats if a != b]
 
 
 cdef int promoted(int a, int b):
     return cnp.NPY_DOUBLE if cnp.NPY_DOUBLE in (a, b) else cnp.NPY_FLOAT
 
 
-cdef list types_of(const xent_op_info *info, tuple signature):
-    """The signature with an entry for each operand of the ufunc: at most MAX_OPERANDS."""
-    first, second, result = signature
-    outputs = (info.has_value != 0) + (info.has_emit != 0)
-    return [first] + [second] * (second is not None) + [result] * outputs
+cdef int dtype_of(int typenum) noexcept:
+    """The library's name for a type of a loop; NumPy's own, or else bfloat16, which may not be known yet."""
+    return XENT_BF16 if cnp.PyTypeNum_ISUSERDEF(typenum) else _core.dtype_of_type(typenum)
 
 
-cdef Registration room_for(Py_ssize_t loops, Py_ssize_t operands) except *:
-    """Memory for the loops of one ufunc; its functions are NULL where there is none."""
-    cdef Registration made
-    made.functions = <cnp.PyUFuncGenericFunction *>PyMem_RawMalloc(loops * sizeof(cnp.PyUFuncGenericFunction))
-    made.data = <void **>PyMem_RawMalloc(loops * sizeof(void *))
-    made.types = <char *>PyMem_RawMalloc(loops * operands)
-    made.loops = <Loop *>PyMem_RawMalloc(loops * sizeof(Loop))
-    if made.functions == NULL or made.data == NULL or made.types == NULL or made.loops == NULL:
-        raise MemoryError
-    return made
-
-
-cdef int dtype_of(int typenum) except -1:
-    """The library's name for a type of a signature: an integer, a float, or else bfloat16."""
-    if cnp.PyTypeNum_ISINTEGER(typenum):
-        return _core.integer_dtype(typenum, cnp.PyArray_DescrFromType(typenum).itemsize)
-    return XENT_BF16 if cnp.PyTypeNum_ISUSERDEF(typenum) else _core.float_dtype(typenum)
-
-
-cdef int describe(Loop *loop, int op, const xent_op_info *info, tuple signature) except -1:
-    first, second, result = signature
-    loop.info = info
+cdef int describe(Loop *loop, int op, tuple types) except -1:
+    loop.info = &_core.OPERATIONS[op]
     loop.op = op
-    loop.dtype = dtype_of(first)
-    loop.target_dtype = XENT_NO_DTYPE if second is None else dtype_of(second)
-    loop.result_dtype = dtype_of(result)
+    loop.dtype = dtype_of(types[0])
+    loop.target_dtype = dtype_of(types[1])  # without a target the result's, which nobody reads
+    loop.result_dtype = dtype_of(types[-1])
     return 0
 
 
@@ -250,19 +227,22 @@ cdef int refuse_operand(object ufunc, object a) except -1:
     return 0
 
 
-cdef object register(int op, const xent_op_info *info):
+cdef object register(int op):
     """The ufunc of one operation."""
-    cdef int n, k, inputs = 1 + (info.target != XENT_TARGET_NONE)
-    cdef int outputs = (info.has_value != 0) + (info.has_emit != 0)
-    cdef list signatures = signatures_of(info, FLOATS)
-    cdef Registration made = room_for(len(signatures), inputs + outputs)
-    for n, signature in enumerate(signatures):
-        describe(&made.loops[n], op, info, signature)
-        for k, typenum in enumerate(types_of(info, signature)):
-            made.types[n * (inputs + outputs) + k] = typenum
+    cdef const xent_op_info *info = &_core.OPERATIONS[op]
+    cdef int n, inputs = 1 + (info.target != XENT_TARGET_NONE), outputs = (info.has_value != 0) + (info.has_emit != 0)
+    cdef list loops = types_of(info, FLOATS)
+    cdef bytes types = bytes([typenum for of_loop in loops for typenum in of_loop])
+    cdef Loops *made = <Loops *>PyMem_RawMalloc(sizeof(Loops))
+    assert len(loops) <= MAX_LOOPS
+    if made == NULL:
+        raise MemoryError
+    memcpy(made.types, <const char *>types, len(types))
+    for n, of_loop in enumerate(loops):
+        describe(&made.loops[n], op, of_loop)
         made.functions[n] = <cnp.PyUFuncGenericFunction>run_loop  # NumPy's pxd leaves out the consts
         made.data[n] = &made.loops[n]
-    n = len(signatures)
+    n = len(loops)
     signature = signature_of(info)
     doc = _docs.ufunc_doc(info.name.decode(), signature).encode()
     # NumPy does not copy the name and the docstring of a ufunc.
@@ -283,13 +263,7 @@ cdef object register(int op, const xent_op_info *info):
     return made_ufunc
 
 
-cdef dict make_ufuncs():
-    cdef int op, count = 0
-    cdef const xent_op_info *table = _core.operations(&count)
-    return {table[op].name.decode(): register(op, &table[op]) for op in range(count)}
-
-
-UFUNCS = make_ufuncs()
+UFUNCS = {_core.OPERATIONS[op].name.decode(): register(op) for op in range(_core.OPERATION_COUNT)}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -298,40 +272,39 @@ UFUNCS = make_ufuncs()
 BFLOAT16_LOCK = allocate_lock()
 
 
-cdef int register_loops(int op, const xent_op_info *info, int bfloat16) except -1:
+cdef int register_loops(int op, int bfloat16) except -1:
     """Add to one ufunc every loop that has a bfloat16 in it."""
     cdef int types[MAX_OPERANDS]
     cdef int k
     cdef Loop *loop
-    ufunc = UFUNCS[info.name.decode()]
     # Backwards, because NumPy looks first at what came last: where it has to cast, bfloat16 alone is what it should find.
-    for signature in reversed(signatures_of(info, [*FLOATS, bfloat16])):
-        if bfloat16 not in signature:
+    for of_loop in reversed(types_of(&_core.OPERATIONS[op], [*FLOATS, bfloat16])):
+        if bfloat16 not in of_loop:
             continue
         loop = <Loop *>PyMem_RawMalloc(sizeof(Loop))
         if loop == NULL:
             raise MemoryError
-        describe(loop, op, info, signature)
-        for k, typenum in enumerate(types_of(info, signature)):
+        describe(loop, op, of_loop)
+        for k, typenum in enumerate(of_loop):
             types[k] = typenum
+        ufunc = UFUNCS[loop.info.name.decode()]
         cnp.PyUFunc_RegisterLoopForType(ufunc, bfloat16, <cnp.PyUFuncGenericFunction>run_loop, types, loop)
     return 0
 
 
 def register_bfloat16():
     """Make bfloat16 known, once; ImportError without ml_dtypes."""
-    cdef int op, typenum, count = 0
-    cdef const xent_op_info *table = _core.operations(&count)
+    cdef int op, typenum
     try:
         from ml_dtypes import bfloat16
     except ImportError as error:
         raise ImportError("bfloat16 for NumPy comes from ml_dtypes, which cannot be imported", name="ml_dtypes") from error
     with BFLOAT16_LOCK:
-        if not _core.knows_bfloat16():
+        if _core.BFLOAT16 < 0:
             typenum = np.dtype(bfloat16).num
-            for op in range(count):
-                register_loops(op, &table[op], typenum)
-            _core.know_bfloat16(typenum)
+            for op in range(_core.OPERATION_COUNT):
+                register_loops(op, typenum)
+            _core.BFLOAT16 = typenum
 
 
 def enable_bfloat16():
@@ -361,12 +334,9 @@ def enable_bfloat16():
 
     wanted = np.dtype(bfloat16)
     stuck = []
-    cdef int count = 0
-    cdef const xent_op_info *table = _core.operations(&count)
-    for op in range(count):
-        name = table[op].name.decode()
-        ufunc = UFUNCS[name]
-        second = [np.dtype(np.intp) if table[op].target == XENT_TARGET_LABELS else wanted] * (ufunc.nin - 1)
+    for op, (name, ufunc) in enumerate(UFUNCS.items()):
+        labels = _core.OPERATIONS[op].target == XENT_TARGET_LABELS
+        second = [np.dtype(np.intp) if labels else wanted] * (ufunc.nin - 1)
         if ufunc.resolve_dtypes((wanted, *second, *[None] * ufunc.nout))[ufunc.nin] != wanted:
             stuck.append(name)
     if stuck:

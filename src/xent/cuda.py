@@ -32,7 +32,7 @@ import operator
 import numpy as np
 
 from xent import losses
-from xent._core import FLOAT_NAMES, Operand, Options, Place, make_callables, on_gpu
+from xent._core import DTYPE_NAMES, Operand, Options, Place, make_callables, on_gpu
 from xent._libraries import library_of, stream_number
 from xent._temperatures import COLD, WARM
 
@@ -318,7 +318,7 @@ class Device(Place):
             like = like.array
             shape = tuple(like.shape)
         with self.on_stream():
-            return self._own(self.library.empty(shape, FLOAT_NAMES[dtype], self.device, self.stream, like))
+            return self._own(self.library.empty(shape, DTYPE_NAMES[dtype], self.device, self.stream, like))
 
     def run(self, request, options):
         """Queue the kernels of a request, which lies at an address."""
