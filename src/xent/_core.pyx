@@ -124,7 +124,6 @@ cdef int look_for_bfloat16() except -1:
         from xent import _ufuncs
 
         _ufuncs.register_bfloat16()
-    return 0
 
 
 cdef int dtype_of_type(int typenum) noexcept nogil:
@@ -352,7 +351,6 @@ cdef int find(Axes *axes, object axis, int ndim, str op) except -1:
     else:
         axes.count = 1
         axes.at[0] = place(axis, ndim, op)
-    return 0
 
 
 cdef tuple tuple_of(const Axes *axes):
@@ -526,7 +524,6 @@ cdef int refuse_dtype(ndarray plain, object given, str op, str name) except -1:
         from xent import _hints
 
         raise TypeError(_hints.operand_dtype(op, name, plain.dtype, given))
-    return 0
 
 
 def as_numbers(a, str op, str name):
@@ -643,9 +640,6 @@ cdef class Options:
         self.ignore_index = as_label(ignore_index, caller)
         self.reduction = reduction
 
-    cdef bint is_scalar(self):
-        return self.reduction == "sum" or self.reduction == "mean"
-
 
 cdef Options of_callable(int op, object axis, object keepdims, object where, object out, object dtype):
     cdef Options o = Options.__new__(Options)
@@ -670,8 +664,7 @@ cdef class Place:
         """An operand of any dtype, that is there for as long as the call."""
         cdef Operand made
         cdef bint labels = o.labels and name is o.operands[1]
-        cdef bint typed = hasattr(a, "dtype")
-        given = a.dtype if typed else None
+        given = getattr(a, "dtype", None)
         a = as_array(a, o.caller, name)
         mask = None
         if not cnp.PyArray_CheckExact(a):
@@ -679,7 +672,7 @@ cdef class Place:
                 mask = np.asarray(a.mask)
             # What lies under a mask is not looked at, so it must not be found out of range either.
             a = np.asarray(a.filled(0) if labels and mask is not None else a.data)
-        if labels and not typed and cnp.PyArray_SIZE(a) == 0:
+        if labels and given is None and cnp.PyArray_SIZE(a) == 0:
             a = a.astype(np.intp)  # NumPy makes an empty list float64
         made = of_ndarray(a)
         made.given, made.mask = given, mask
@@ -913,7 +906,6 @@ cdef int refuse_no_axis(Operand x, Operand t, Options o) except -1:
     if x.ndim == 0 or (t is not None and t.ndim == 0):
         without_any = o.operands[0 if x.ndim == 0 else 1]
         raise ValueError(f"{o.caller}: {without_any} must have at least one dimension, the class axis")
-    return 0
 
 
 cdef int refuse_labels(Operand x, Operand labels, tuple batch, Options o) except -1:
@@ -955,22 +947,11 @@ cdef int refuse_class_axis(Operand x, Operand labels, const Axes *axes, Options 
             f"{o.caller}: {second} of shape {shape_of(labels)} keep the class axis of {first} {shape_of(x)}; "
             f"pass one label a row, as {second}.squeeze({axes.at[0] if axes.count == 1 else tuple_of(axes)}) does"
         )
-    return 0
-
-
-cdef bint same_classes(Operand x, Operand t, const Rows *r) noexcept:
-    cdef int i
-    if r.of_x.count != r.of_target.count:
-        return False
-    for i in range(r.of_x.count):
-        if x.shape[r.of_x.at[i]] != t.shape[r.of_target.at[i]]:
-            return False
-    return True
 
 
 cdef int lay_out(Rows *r, Operand x, Operand t, Options o) except -1:
     """ValueError where the operands do not go together."""
-    cdef bint rows = t is not None and not o.labels
+    cdef bint rows = t is not None and not o.labels, fits
     cdef int i, d = 0
     if o.axis is not None and not isinstance(o.axis, tuple):
         refuse_no_axis(x, t if rows else None, o)
@@ -978,13 +959,15 @@ cdef int lay_out(Rows *r, Operand x, Operand t, Options o) except -1:
     r.of_target.count = 0
     if rows:
         find(&r.of_target, o.axis, t.ndim, o.caller)
+    fits = not rows or r.of_x.count == r.of_target.count
     r.classes = 1
     for i in range(r.of_x.count):
         r.classes *= x.shape[r.of_x.at[i]]
+        fits = fits and (not rows or x.shape[r.of_x.at[i]] == t.shape[r.of_target.at[i]])
     r.ndim = 0
     widen(&r.ndim, r.shape, x, &r.of_x)
     if rows:
-        if not same_classes(x, t, r) or not widen(&r.ndim, r.shape, t, &r.of_target):
+        if not fits or not widen(&r.ndim, r.shape, t, &r.of_target):
             refuse_shapes(x, t, r, o)
     elif o.labels:
         if t.ndim != 0 and t.ndim == x.ndim:
@@ -1005,7 +988,6 @@ cdef int lay_out(Rows *r, Operand x, Operand t, Options o) except -1:
         if not has(&r.of_result, i):
             r.full[i] = r.shape[d]
             d += 1
-    return 0
 
 
 cdef int lay_out_elements(Rows *r, Operand x, Operand t, Options o) except -1:
@@ -1020,13 +1002,11 @@ cdef int lay_out_elements(Rows *r, Operand x, Operand t, Options o) except -1:
     r.of_result.at[0] = r.ndim = max(ndim - 1, 0)
     r.classes = r.full[r.ndim] if ndim else 1
     memcpy(r.shape, r.full, r.ndim * sizeof(ptrdiff_t))
-    return 0
 
 
 cdef int check_ndim(int ndim, Options o) except -1:
     if ndim > XENT_MAX_NDIM + 1:
         raise ValueError(f"{o.caller}: {ndim} dimensions are more than the {XENT_MAX_NDIM + 1} that there may be")
-    return 0
 
 
 cdef tuple full_shape(const Rows *r):
@@ -1071,20 +1051,14 @@ cdef Operand merged(Operand a, const Axes *axes, str name, Place place, Options 
 cdef Operand fill_operand(
     xent_view *view, Operand a, const Rows *r, const Axes *axes, ptrdiff_t *strides, str name, Place place, Options o
 ):
-    """The view of logits or of a target; None for None. What is returned is to be kept for as long as the view."""
+    """The view of logits or of a target, whose class axes are `axes` (of labels: none); None for None. What is returned is to
+    be kept for as long as the view."""
+    cdef ptrdiff_t class_stride
+    cdef Axes last
     if a is None:
         return None
     if OPERATIONS[o.op].target == XENT_TARGET_POINT:
         return fill_whole(view, a, r, strides, name, place, o)
-    return fill_rows(view, a, r, axes, strides, name, place, o)
-
-
-cdef Operand fill_rows(
-    xent_view *view, Operand a, const Rows *r, const Axes *axes, ptrdiff_t *strides, str name, Place place, Options o
-):
-    """An operand with class axes of its own (of labels: none)."""
-    cdef ptrdiff_t class_stride
-    cdef Axes last
     if not joined(a.shape, a.strides, axes, &class_stride):
         a = merged(a, axes, name, place, o)
         last.count = 1
@@ -1109,7 +1083,7 @@ cdef Operand fill_whole(
         raise ValueError(f"{o.caller}: {name} of shape {shape_of(a)} does not broadcast to {full_shape(r)}")
     if not joined(r.full, over, &r.of_result, &class_stride):
         a = place.take(place.stretched(a.array, full_shape(r)), name, o)
-        return fill_rows(view, a, r, &r.of_result, strides, name, place, o)
+        return fill_operand(view, a, r, &r.of_result, strides, name, place, o)
     for d in range(ndim):
         if not has(&r.of_result, d):
             strides[i] = over[d]
@@ -1128,7 +1102,6 @@ cdef int check_mask(Operand where, int ndim, Options o) except -1:
             f"{o.caller}: where of shape {shape_of(where)} has fewer dimensions than {o.operands[0]}, which has {ndim}. "
             "A mask of rows is mask[:, None], one of classes mask[None, :]"
         )
-    return 0
 
 
 cdef Operand fill_where(xent_view *view, Operand x, Operand t, const Rows *r, ptrdiff_t *strides, Place place, Options o):
@@ -1166,38 +1139,23 @@ cdef Operand join_masks(Operand x, Operand t, Operand where, const Rows *r, Opti
     return of_ndarray(shown)
 
 
-cdef Operand take_weights(object weights, str name, Operand x, Place place, Options o):
-    cdef Operand a = beside(place.take_weights(weights, name, o), x, name, o)
-    if a.dtype != XENT_F64 and a.dtype != XENT_F32:
-        raise TypeError(f"{o.caller}: {name} must be float32 or float64 on a GPU, not {dtype_of(a)}")
-    return a
-
-
-cdef Operand fill_classes(xent_view *view, object weights, str name, Operand x, const Rows *r, Place place, Options o):
-    """An option of one number a class."""
-    if weights is None:
-        return None
-    cdef Operand a = take_weights(weights, name, x, place, o)
-    if a.ndim != 1 or a.shape[0] != r.classes:
-        raise ValueError(f"{o.caller}: {name} has shape {shape_of(a)}, expected ({r.classes},), one a class")
-    fill(view, a, NULL, a.strides[0])
-    return a
-
-
-cdef Operand fill_batch(
+cdef Operand fill_weights(
     xent_view *view, object weights, str name, Operand x, const Rows *r, ptrdiff_t *strides, Place place, Options o
 ):
-    """An option of one number a row, or one for all."""
+    """An option of one number a class, where there are no `strides` to fill, or else of one a row or for all."""
     cdef Axes none
     if weights is None:
         return None
-    cdef Operand a = take_weights(weights, name, x, place, o)
+    cdef Operand a = beside(place.take_weights(weights, name, o), x, name, o)
     none.count = 0
-    if not walk(r.ndim, r.shape, a, &none, strides):
-        raise ValueError(
-            f"{o.caller}: {name} of shape {shape_of(a)} does not broadcast to {as_tuple(r.ndim, r.shape)}"
-        )
-    fill(view, a, strides, 0)
+    if a.dtype != XENT_F64 and a.dtype != XENT_F32:
+        raise TypeError(f"{o.caller}: {name} must be float32 or float64 on a GPU, not {dtype_of(a)}")
+    if strides == NULL:
+        if a.ndim != 1 or a.shape[0] != r.classes:
+            raise ValueError(f"{o.caller}: {name} has shape {shape_of(a)}, expected ({r.classes},), one a class")
+    elif not walk(r.ndim, r.shape, a, &none, strides):
+        raise ValueError(f"{o.caller}: {name} of shape {shape_of(a)} does not broadcast to {as_tuple(r.ndim, r.shape)}")
+    fill(view, a, strides, a.strides[0] if strides == NULL else 0)
     return a
 
 
@@ -1263,7 +1221,7 @@ cdef object evaluate(Options o, Operand x, Operand t, Place place):
     cdef xent_status status
     cdef Axes none, written
     cdef ptrdiff_t class_stride = 0
-    cdef bint scalar = o.is_scalar(), per_class = o.reduction == "per_class", several
+    cdef bint scalar = o.reduction in ("sum", "mean"), per_class = o.reduction == "per_class", several
     cdef int dtype, value_dtype, i
     cdef Operand logits, target, mask, weight, pos_weight, sample_weight, temperature  # as the request has them
     cdef Operand value = None, emitted = None, value_out = None, emit_out = None, like = None
@@ -1297,10 +1255,10 @@ cdef object evaluate(Options o, Operand x, Operand t, Place place):
     logits = fill_operand(&req.logits, x, &r, &r.of_x, x_strides, o.operands[0], place, o)
     target = fill_operand(&req.target, t, &r, &r.of_target, t_strides, o.operands[1], place, o)
     mask = fill_where(&req.where, x, t, &r, where_strides, place, o)
-    weight = fill_classes(&req.class_weight, o.weight, "weight", x, &r, place, o)
-    pos_weight = fill_classes(&req.pos_weight, o.pos_weight, "pos_weight", x, &r, place, o)
-    sample_weight = fill_batch(&req.sample_weight, o.sample_weight, "sample_weight", x, &r, sample_strides, place, o)
-    temperature = fill_batch(&req.temperature, o.temperature, "temperature", x, &r, temperature_strides, place, o)
+    weight = fill_weights(&req.class_weight, o.weight, "weight", x, &r, NULL, place, o)
+    pos_weight = fill_weights(&req.pos_weight, o.pos_weight, "pos_weight", x, &r, NULL, place, o)
+    sample_weight = fill_weights(&req.sample_weight, o.sample_weight, "sample_weight", x, &r, sample_strides, place, o)
+    temperature = fill_weights(&req.temperature, o.temperature, "temperature", x, &r, temperature_strides, place, o)
 
     # Every check of `out` comes before the first thing written.
     value_shape = () if scalar else as_tuple(r.ndim, r.shape)
@@ -1441,13 +1399,19 @@ cdef tuple given_of(tuple first, tuple extra):
 
 # Cython names a function in its own messages as it is written here: what does not fit is therefore taken in, and refused by
 # the name that was called.
-def _of_rows(int op, tuple names, signature):
-    cdef bint alone = len(names) == 1
+def _of_one(int op, tuple names, signature):
+    def call(logits=MISSING, /, *extra, axis=-1, keepdims=False, where=None, out=None, dtype=None, **named):
+        if logits is MISSING or extra or named:
+            (logits,) = bind(op, names, signature, given_of((logits,), extra), named)
+        return invoke(op, logits, None, axis, keepdims, where, out, dtype)
+    return call
 
+
+def _of_two(int op, tuple names, signature):
     def call(logits=MISSING, target=MISSING, /, *extra, axis=-1, keepdims=False, where=None, out=None, dtype=None, **named):
-        if logits is MISSING or alone != (target is MISSING) or extra or named:
-            logits, target = (*bind(op, names, signature, given_of((logits, target), extra), named), MISSING)[:2]
-        return invoke(op, logits, None if alone else target, axis, keepdims, where, out, dtype)
+        if target is MISSING or extra or named:
+            logits, target = bind(op, names, signature, given_of((logits, target), extra), named)
+        return invoke(op, logits, target, axis, keepdims, where, out, dtype)
     return call
 
 
@@ -1502,7 +1466,7 @@ def make_callables(bint of_cuda=False):
             call = _of_elements(op)
         else:
             signature = _signature_of(names, more)
-            call = (_of_cuda if of_cuda else _of_rows)(op, names, signature)
+            call = (_of_cuda if of_cuda else _of_two if names[1:] else _of_one)(op, names, signature)
             call.__signature__ = signature
         call.__name__ = call.__qualname__ = name
         call.__module__ = "xent.cuda" if of_cuda else "xent"

@@ -194,7 +194,6 @@ cdef int describe(Loop *loop, int op, tuple types) except -1:
     loop.dtype = dtype_of(types[0])
     loop.target_dtype = dtype_of(types[1])  # without a target the result's, which nobody reads
     loop.result_dtype = dtype_of(types[-1])
-    return 0
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -224,7 +223,6 @@ cdef int refuse_operand(object ufunc, object a) except -1:
             f"xent.ufuncs.{ufunc.__name__} would be handed the columns of a DataFrame as rows; "
             f"xent.{ufunc.__name__} takes it"
         )
-    return 0
 
 
 cdef object register(int op):
@@ -289,7 +287,6 @@ cdef int register_loops(int op, int bfloat16) except -1:
             types[k] = typenum
         ufunc = UFUNCS[loop.info.name.decode()]
         cnp.PyUFunc_RegisterLoopForType(ufunc, bfloat16, <cnp.PyUFuncGenericFunction>run_loop, types, loop)
-    return 0
 
 
 def register_bfloat16():
