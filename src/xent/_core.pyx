@@ -20,7 +20,7 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_New
 from cpython.ref cimport Py_INCREF
 from libc.limits cimport INT_MAX
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy
 from numpy cimport ndarray
 
 from xent._xent_h cimport *
@@ -310,6 +310,9 @@ cdef struct Rows:  # of a call: which rows there are, and where the classes of e
     Extents full  # the batch with the class axes in their places
 
 
+cdef Axes NO_AXES  # whose count is 0
+
+
 cdef inline bint has(const Axes *axes, int d) noexcept:
     cdef int i
     for i in range(axes.count):
@@ -459,6 +462,13 @@ cdef bint is_table(object a):
     ))
 
 
+def hints():
+    """What refusals say beside what is wrong: loaded once a call has failed."""
+    from xent import _hints
+
+    return _hints
+
+
 cdef str type_name(object a):
     return f"{type(a).__module__}.{type(a).__qualname__}"
 
@@ -521,9 +531,7 @@ def as_array(a, str op, str name):
 cdef int refuse_dtype(ndarray plain, object given, str op, str name) except -1:
     """TypeError for what is no operand; `given`: the dtype that it came with, where it came with one."""
     if dtype_of_type(cnp.PyArray_TYPE(plain)) == XENT_NO_DTYPE:
-        from xent import _hints
-
-        raise TypeError(_hints.operand_dtype(op, name, plain.dtype, given))
+        raise TypeError(hints().operand_dtype(op, name, plain.dtype, given))
 
 
 def as_numbers(a, str op, str name):
@@ -607,9 +615,9 @@ cdef class Options:
     cdef readonly tuple operands  # and its names for the operands
     cdef bint of_loss  # and no broadcasting of a target or a mask that could be labels or a mask of rows
     cdef readonly bint labels  # the target holds one integer a row
-    cdef readonly object axis, where, dtype, weight, pos_weight, sample_weight, temperature, ignore_index
-    cdef readonly double label_smoothing, beta
-    cdef readonly str reduction
+    cdef object axis, where, dtype, weight, pos_weight, sample_weight, temperature, ignore_index
+    cdef double label_smoothing, beta
+    cdef str reduction
     # Of a callable alone.
     cdef bint keepdims
     cdef object out
@@ -681,9 +689,7 @@ cdef class Place:
     cpdef Operand take_mask(self, object where, Options o):
         where = as_array(where, o.caller, "where")
         if not cnp.PyArray_CheckExact(where):
-            from xent import _hints
-
-            raise TypeError(_hints.masked_where(o.caller))
+            raise TypeError(hints().masked_where(o.caller))
         return of_ndarray(where)
 
     cpdef Operand take_weights(self, object weights, str name, Options o):
@@ -754,11 +760,9 @@ cdef inline xent_status launch(xent_request *req) noexcept:
 
 cdef int refuse_label(str caller, str name, object label, ptrdiff_t row, xent_request *req) except -1:
     """IndexError for the label of a row, counted over the batch."""
-    from xent import _hints
-
     at = tuple([int(i) for i in np.unravel_index(row, as_tuple(req.ndim, req.shape))])
     ignored = req.ignore_index if req.has_ignore_index else None
-    raise IndexError(_hints.label_out_of_range(caller, name, label, at, req.classes, ignored))
+    raise IndexError(hints().label_out_of_range(caller, name, label, at, req.classes, ignored))
 
 
 cdef int refuse(xent_status status, xent_request *req, ndarray target, str caller, tuple operands) except -1:
@@ -874,11 +878,9 @@ cdef Operand taken(Place place, object a, str name, Options o):
     cdef Operand made = place.take(a, name, o)
     if o.labels and name is o.operands[1]:
         if not is_integer(made.dtype):
-            from xent import _hints
-
             given = came_as(made)
             kind = made.array.dtype.kind if made.device == ON_CPU else given.kind
-            raise TypeError(_hints.labels_dtype(o.caller, name, given, kind))
+            raise TypeError(hints().labels_dtype(o.caller, name, given, kind))
     elif not is_float(made.dtype):
         if made.device != ON_CPU:
             raise TypeError(
@@ -922,9 +924,7 @@ cdef int refuse_shapes(Operand x, Operand t, const Rows *r, Options o) except -1
     cdef bint one_axis_each = o.axis is not None and not isinstance(o.axis, tuple)
     if (one_axis_each and OPERATIONS[o.op].target == XENT_TARGET_PROBS and shape_of(t) == batch
             and t.shape[r.of_target.at[0]] != r.classes):
-        from xent import _hints
-
-        raise ValueError(_hints.one_number_a_row(o.caller, shape_of(x), shape_of(t), came_as(t)))
+        raise ValueError(hints().one_number_a_row(o.caller, shape_of(x), shape_of(t), came_as(t)))
     raise ValueError(
         f"{o.caller}: shapes {shape_of(x)} of {o.operands[0]} and {shape_of(t)} of {o.operands[1]} do not match "
         f"(axis={o.axis}: the class axes must be of one length, the others must broadcast)"
@@ -1075,11 +1075,9 @@ cdef Operand fill_whole(
 ):
     """An operand that broadcasts to the whole shape of the result, of a mask or of single elements."""
     cdef Extents over
-    cdef Axes none
     cdef ptrdiff_t class_stride
     cdef int d, i = 0, ndim = r.ndim + r.of_result.count
-    none.count = 0
-    if not walk(ndim, r.full, a, &none, over):
+    if not walk(ndim, r.full, a, &NO_AXES, over):
         raise ValueError(f"{o.caller}: {name} of shape {shape_of(a)} does not broadcast to {full_shape(r)}")
     if not joined(r.full, over, &r.of_result, &class_stride):
         a = place.take(place.stretched(a.array, full_shape(r)), name, o)
@@ -1143,17 +1141,15 @@ cdef Operand fill_weights(
     xent_view *view, object weights, str name, Operand x, const Rows *r, ptrdiff_t *strides, Place place, Options o
 ):
     """An option of one number a class, where there are no `strides` to fill, or else of one a row or for all."""
-    cdef Axes none
     if weights is None:
         return None
     cdef Operand a = beside(place.take_weights(weights, name, o), x, name, o)
-    none.count = 0
     if a.dtype != XENT_F64 and a.dtype != XENT_F32:
         raise TypeError(f"{o.caller}: {name} must be float32 or float64 on a GPU, not {dtype_of(a)}")
     if strides == NULL:
         if a.ndim != 1 or a.shape[0] != r.classes:
             raise ValueError(f"{o.caller}: {name} has shape {shape_of(a)}, expected ({r.classes},), one a class")
-    elif not walk(r.ndim, r.shape, a, &none, strides):
+    elif not walk(r.ndim, r.shape, a, &NO_AXES, strides):
         raise ValueError(f"{o.caller}: {name} of shape {shape_of(a)} does not broadcast to {as_tuple(r.ndim, r.shape)}")
     fill(view, a, strides, a.strides[0] if strides == NULL else 0)
     return a
@@ -1219,7 +1215,7 @@ cdef object evaluate(Options o, Operand x, Operand t, Place place):
     cdef Extents x_strides, t_strides, where_strides, sample_strides, temperature_strides, value_strides, out_strides
     cdef xent_request req
     cdef xent_status status
-    cdef Axes none, written
+    cdef Axes written
     cdef ptrdiff_t class_stride = 0
     cdef bint scalar = o.reduction in ("sum", "mean"), per_class = o.reduction == "per_class", several
     cdef int dtype, value_dtype, i
@@ -1229,16 +1225,13 @@ cdef object evaluate(Options o, Operand x, Operand t, Place place):
 
     if o.of_loss and not o.labels and t.ndim < x.ndim:
         # NumPy would broadcast: labels that arrive as floats become probabilities where there are as many rows as classes.
-        from xent import _hints
-
-        raise ValueError(_hints.fewer_dimensions(o.caller, o.operands, shape_of(x), shape_of(t), came_as(t)))
+        raise ValueError(hints().fewer_dimensions(o.caller, o.operands, shape_of(x), shape_of(t), came_as(t)))
     if info.target == XENT_TARGET_POINT:
         lay_out_elements(&r, x, t, o)
     else:
         lay_out(&r, x, t, o)
     several = r.of_result.count > 1
     dtype = result_dtype(x, t, o)
-    none.count = 0
 
     begin(&req)
     req.op = o.op
@@ -1279,10 +1272,7 @@ cdef object evaluate(Options o, Operand x, Operand t, Place place):
         # A sum over rows is no longer what 16 bits hold.
         value_dtype = compute_in(dtype) if scalar and o.dtype is None else dtype
         value = destination(value_out, value_shape, value_dtype, None, read, emit_out, False, place)
-        if scalar:
-            memset(value_strides, 0, r.ndim * sizeof(ptrdiff_t))
-        else:
-            walk(r.ndim, r.shape, value, &r.of_result if o.keepdims else &none, value_strides)
+        walk(r.ndim, r.shape, value, &r.of_result if o.keepdims else &NO_AXES, value_strides)
         fill(&req.value, value, value_strides, 0)
     if info.has_emit:
         written = r.of_result
@@ -1297,9 +1287,7 @@ cdef object evaluate(Options o, Operand x, Operand t, Place place):
             emitted = destination(emit_out, emit_shape, dtype, like, read, value, True, place)
         if per_class:
             written.at[0] = 0
-            memset(out_strides, 0, r.ndim * sizeof(ptrdiff_t))
-        else:
-            walk(r.ndim, r.shape, emitted, &written, out_strides)
+        walk(r.ndim, r.shape, emitted, &written, out_strides)
         joined(emitted.shape, emitted.strides, &written, &class_stride)
         fill(&req.out, emitted, out_strides, class_stride)
 
@@ -1388,9 +1376,7 @@ cdef tuple bind(int op, tuple names, object signature, tuple given, dict named):
     """The operands of a call that does not simply give them by their places; TypeError where they are not those wanted."""
     if len(given) <= len(names) and set(named) == set(names[len(given):]):
         return (*given, *[named[name] for name in names[len(given):]])
-    from xent import _hints
-
-    _hints.refuse_call(op_name(op), signature, len(given), named)
+    hints().refuse_call(op_name(op), signature, len(given), named)
 
 
 cdef tuple given_of(tuple first, tuple extra):

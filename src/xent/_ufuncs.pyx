@@ -56,8 +56,8 @@ cdef enum:
     MAX_LOOPS = 30  # those of labels: every float with every integer
 
 # Doubles come first, so that integers and bools go to float64.
-FLOATS = [cnp.NPY_DOUBLE, cnp.NPY_FLOAT, cnp.NPY_FLOAT16]
-INTEGERS = [
+cdef list FLOATS = [cnp.NPY_DOUBLE, cnp.NPY_FLOAT, cnp.NPY_FLOAT16]
+cdef list INTEGERS = [
     cnp.NPY_LONG, cnp.NPY_BYTE, cnp.NPY_UBYTE, cnp.NPY_SHORT, cnp.NPY_USHORT, cnp.NPY_INT, cnp.NPY_UINT,
     cnp.NPY_ULONG, cnp.NPY_LONGLONG, cnp.NPY_ULONGLONG,
 ]
@@ -267,7 +267,7 @@ UFUNCS = {_core.OPERATIONS[op].name.decode(): register(op) for op in range(_core
 # ---------------------------------------------------------------------------------------------------------------------
 # bfloat16, a type that NumPy learns of when ml_dtypes is loaded
 
-BFLOAT16_LOCK = allocate_lock()
+cdef object BFLOAT16_LOCK = allocate_lock()
 
 
 cdef int register_loops(int op, int bfloat16) except -1:

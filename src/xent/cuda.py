@@ -378,21 +378,22 @@ def operands_of_distillation(student, teacher, labels, where):
     return OnGPU(student), OnGPU(teacher), None if labels is None else OnGPU(labels)
 
 
-def distillation(student, teacher, labels, temperature, scaled, alpha, sample_weight, return_grad, options, of_labels):
+def distillation(
+    student, teacher, labels, axis, where, temperature, scaled, alpha, weights, variant, reduction, dtype, of_labels
+):
     """`xent.losses.distillation` of arrays on a GPU, once it has looked at what can be looked at.
 
     Temperatures that are numbers may be any, as on the CPU; of those above 1024 the gradients and terms of float64
     logits are right to 1e-7. Temperatures in an array on the GPU are not looked at: their squares and the divided
     logits are to stay in the range of floats.
     """
-    axis, where, reduction, dtype = (options[option] for option in ("axis", "where", "reduction", "dtype"))
     library = library_of(student.array, _cuda)
     if of_labels["ignore_index"] is not None:
         # Both parts leave out the same rows. One bool a row: nothing of the logits' size.
         known = (labels.array != of_labels["ignore_index"])[(slice(None),) * axis + (None,)]
         where = known if where is None else where & known
     temperature = _wide(library, temperature, "temperature")
-    sample_weight = _wide(library, sample_weight, "sample_weight")
+    sample_weight = _wide(library, weights, "sample_weight")
     if reduction == "mean":
         divisor = _counted_weight(library, sample_weight, where, student.shape, axis)
         sample_weight = sample_weight / divisor
@@ -401,7 +402,6 @@ def distillation(student, teacher, labels, temperature, scaled, alpha, sample_we
     extreme = scaled and isinstance(temperature, float) and not COLD <= temperature <= WARM
     options = {"axis": axis, "where": where, "reduction": "sum" if reduction == "mean" else reduction}
     options["dtype"] = "float64" if extreme else losses._dtype_of_parts(student, teacher, labels, dtype)
-    variant = losses._variant(reduction, return_grad)
 
     def soft(variant):
         at, factor = temperature, temperature**2 if scaled and not extreme else 1.0
@@ -412,7 +412,7 @@ def distillation(student, teacher, labels, temperature, scaled, alpha, sample_we
             factor = at * (temperature if variant == "_terms" or temperature < at else at)
         return losses._of_teacher(variant, student, teacher, at, sample_weight * alpha * factor, options)
 
-    parts = [(*soft(""), soft(variant)[1]) if extreme and return_grad else soft(variant)]
+    parts = [(*soft(""), soft(variant)[1]) if extreme and variant == "_value_and_grad" else soft(variant)]
     if labels is not None:
         parts.append(losses._of_labels(variant, student, labels, sample_weight * (1.0 - alpha), options | of_labels))
     with Device(student, None, Options("distillation")) as device, device.on_stream():
@@ -425,7 +425,7 @@ def distillation(student, teacher, labels, temperature, scaled, alpha, sample_we
             of_value = "float32" if dtype is None and reduction in ("sum", "mean") and "16" in result else result
             value = library.cast(value, of_value)
             gradient = [library.cast(part, result) for part in gradient]
-    return (value, *gradient) if return_grad else value
+    return (value, *gradient) if gradient else value
 
 
 # Temperatures beyond which T^2 KL is computed at another one in float64. 2^-160 tells all float32 apart; at 2^26 the

@@ -48,6 +48,7 @@ from xent._core import (
     as_temperatures,
     as_weights,
     evaluate_loss,
+    hints,
     mask_of_classes,
     on_gpu,
     operand,
@@ -74,9 +75,7 @@ def _loss(function):
                 pass
             else:
                 raise
-        from xent import _hints
-
-        _hints.refuse_call(function.__name__, inspect.signature(function), len(operands), options)
+        hints().refuse_call(function.__name__, inspect.signature(function), len(operands), options)
 
     return call
 
@@ -186,17 +185,15 @@ def cross_entropy(
     array([8.49670851e-18, 4.24835426e-18, 4.24835426e-18])
     """
     name = "cross_entropy"
-    reduction = _checked_reduction(name, reduction, return_grad, return_hess)
+    variant = _variant(name, reduction, return_grad, return_hess)
     given = getattr(target, "dtype", None)
     logits, target = operand(logits, name, "logits"), operand(target, name, "target")
     kind = target.dtype.kind
     if kind == "f" and given is None and target.size == 0 and target.ndim == logits.ndim - 1:
         target, kind = target.astype(np.intp), "i"  # NumPy makes an empty list of labels float64
     if kind not in "iuf" and target.dtype.name != "bfloat16" and target.dtype != "V2":
-        from xent import _hints
-
         given = target.dtype if given is None else given
-        raise TypeError(_hints.neither_labels_nor_probs(name, "target", given, kind))
+        raise TypeError(hints().neither_labels_nor_probs(name, "target", given, kind))
     labels = kind in "iu"
     if not labels and where is None:
         _check_not_counts(name, logits, target)
@@ -204,7 +201,7 @@ def cross_entropy(
     if ignore_index is not None and not labels:
         raise ValueError(f"{name}: ignore_index goes with labels; the target is probabilities ({target.dtype})")
     operation = "cross_entropy"
-    if reduction in ("terms", "per_class"):
+    if variant == "_terms":
         operation = "cross_entropy_terms"
     elif labels and smoothing == 0.0:
         # No need to walk a one-hot row: the label's own logit and logsumexp are all that matters.
@@ -311,7 +308,7 @@ def kl_div(
     array([-0.25,  0.25])
     """
     name = "kl_div"
-    reduction = _checked_reduction(name, reduction, return_grad)
+    variant = _variant(name, reduction, return_grad)
     if not (isinstance(target_kind, str) and target_kind in _KL_OPERATIONS):
         raise ValueError(f"{name}: target_kind must be one of {', '.join(_KL_OPERATIONS)}, got {target_kind!r}")
     if target_kind == "probs" and where is None:
@@ -321,7 +318,7 @@ def kl_div(
         raise ValueError(f"{name}: grad_of must be logits or target, got {grad_of!r}")
     if grad_of == "target" and not (return_grad and target_kind == "logits"):
         raise ValueError(f'{name}: grad_of="target" goes with return_grad=True and target_kind="logits"')
-    operation = _KL_OPERATIONS[target_kind] + _variant(reduction, return_grad)
+    operation = _KL_OPERATIONS[target_kind] + variant
     if grad_of == "target":
         operation = "kl_div_with_logits_value_and_target_grad"
     options = Options(name, axis, where, sample_weight, reduction, dtype, temperature=temperature)
@@ -402,12 +399,12 @@ def nll(
     np.float64(0.4375)
     """
     name = "nll"
-    reduction = _checked_reduction(name, reduction, return_grad)
+    variant = _variant(name, reduction, return_grad)
     names = ("log_probs", "labels")
     options = Options(
         name, axis, where, sample_weight, reduction, dtype, weight, ignore_index, labels=True, operands=names
     )
-    return evaluate_loss(name + _variant(reduction, return_grad), log_probs, labels, options)
+    return evaluate_loss(name + variant, log_probs, labels, options)
 
 
 @_loss
@@ -485,13 +482,13 @@ def binary_cross_entropy(
     array([[-5.00000000e-01, -1.92874985e-22]])
     """
     name = "binary_cross_entropy"
-    reduction = _checked_reduction(name, reduction, return_grad)
+    variant = _variant(name, reduction, return_grad)
     logits, target = operand(logits, name, "logits"), operand(target, name, "target")
     if target.dtype.kind in "iub":
         _check_zero_or_one(name, target)
         target = target.astype(np.float64 if logits.dtype.kind in "iub" else logits.dtype)
     options = Options(name, axis, where, sample_weight, reduction, dtype, weight, pos_weight=pos_weight)
-    return evaluate_loss(name + _variant(reduction, return_grad), logits, target, options)
+    return evaluate_loss(name + variant, logits, target, options)
 
 
 @_loss
@@ -572,12 +569,12 @@ def js_div(
     array([0.69314718, 0.        ])
     """
     name = "js_div"
-    reduction = _checked_reduction(name, reduction, return_grad)
+    variant = _variant(name, reduction, return_grad)
     names = ("logits", "other_logits")
     options = Options(
         name, axis, where, sample_weight, reduction, dtype, operands=names, beta=beta, temperature=temperature
     )
-    return evaluate_loss(name + _variant(reduction, return_grad), logits, other_logits, options)
+    return evaluate_loss(name + variant, logits, other_logits, options)
 
 
 @_loss
@@ -687,7 +684,7 @@ def distillation(
     np.float64(0.532832)
     """
     name = "distillation"
-    reduction = _checked_reduction(name, reduction, return_grad)
+    variant = _variant(name, reduction, return_grad)
     gpu = on_gpu(student_logits) or on_gpu(teacher_logits)
     if gpu:
         from xent import cuda
@@ -698,9 +695,7 @@ def distillation(
         teacher = as_numbers(teacher_logits, name, "teacher_logits")
         labels = None if labels is None else _as_labels(name, labels)
     if student.shape != teacher.shape:
-        from xent import _hints
-
-        raise ValueError(_hints.two_shapes(name, student, teacher))
+        raise ValueError(hints().two_shapes(name, student, teacher))
     alpha = _checked_alpha(alpha, labels, weight, ignore_index)
     temperature = as_temperatures(temperature, name)
     sample_weight = np.float64(1.0) if sample_weight is None else as_weights(sample_weight, name, "sample_weight")
@@ -710,14 +705,11 @@ def distillation(
     axis = place(axis, len(student.shape), name)
     batch = student.shape[:axis] + student.shape[axis + 1 :]
     if labels is not None and labels.shape != batch:
-        from xent import _hints
-
-        raise ValueError(_hints.not_one_a_row(name, labels, student.shape, batch))
+        raise ValueError(hints().not_one_a_row(name, labels, student.shape, batch))
     of_labels, scaled = {"weight": weight, "ignore_index": ignore_index}, bool(scale_by_temperature_squared)
     if gpu:
-        options = {"axis": axis, "where": where, "reduction": reduction, "dtype": dtype}
         parts = (temperature, scaled, alpha, sample_weight)
-        return cuda.distillation(student, teacher, labels, *parts, return_grad, options, of_labels)
+        return cuda.distillation(student, teacher, labels, axis, where, *parts, variant, reduction, dtype, of_labels)
     for option, values in (("temperature", temperature), ("sample_weight", sample_weight)):
         _stretched(name, option, values, batch)
 
@@ -751,7 +743,6 @@ def distillation(
             soft = soft * temperature**2
     options = {"axis": axis, "where": shown, "reduction": "sum" if reduction == "mean" else reduction}
     options["dtype"] = _dtype_of_parts(student, teacher, labels, dtype)
-    variant = _variant(reduction, return_grad)
     value, *gradient = _of_teacher(variant, student, teacher, temperature, soft, options)
     if warm is not None:
         value = warm.add(value, gradient[0] if gradient else None, options["reduction"])
@@ -760,7 +751,7 @@ def distillation(
         value, gradient = _sum_into(value, more), list(map(_sum_into, gradient, its_gradient))
     if reduction == "mean" and divisor == 0.0:
         value = np.result_type(value).type(np.nan)
-    return (value, *gradient) if return_grad else value
+    return (value, *gradient) if gradient else value
 
 
 def _of_teacher(variant, student, teacher, temperature, weights, options):
@@ -831,11 +822,6 @@ def _sum_into(values, more):
         return np.add(values, more, out=values) if isinstance(values, np.ndarray) else values + more
 
 
-def _variant(reduction, return_grad):
-    """How the operation is called that returns what the reduction works on."""
-    return "_terms" if reduction in ("terms", "per_class") else "_value_and_grad" * bool(return_grad)
-
-
 def _check_not_counts(name, logits, target):
     """ValueError for whole numbers above 1 where probabilities belong: labels or counts. Only the first few thousand
     are looked at, and none where the very first one is no whole number."""
@@ -875,15 +861,16 @@ def _check_zero_or_one(name, target):
         )
 
 
-def _checked_reduction(name, reduction, return_grad, return_hess=False):
+def _variant(name, reduction, return_grad, return_hess=False):
+    """How the operation is called that returns what the reduction works on, once both are found to go together."""
     if not (isinstance(reduction, str) and reduction in _REDUCTIONS):
-        from xent import _hints
-
-        raise ValueError(_hints.bad_reduction(name, _REDUCTIONS, reduction))
-    if (return_grad or return_hess) and reduction in ("terms", "per_class"):
+        raise ValueError(hints().bad_reduction(name, _REDUCTIONS, reduction))
+    if reduction not in ("terms", "per_class"):
+        return "_value_and_grad" * bool(return_grad)
+    if return_grad or return_hess:
         option = "return_grad" if return_grad else "return_hess"
         raise ValueError(f"{name}: {option} goes with one value a row or in all, not with reduction={reduction!r}")
-    return reduction
+    return "_terms"
 
 
 def _as_labels(name, labels):
@@ -893,9 +880,7 @@ def _as_labels(name, labels):
     if given is None and not labels.size:
         labels = labels.astype(np.intp)  # NumPy makes an empty list float64
     if labels.dtype.kind not in "iu":
-        from xent import _hints
-
         raise TypeError(
-            _hints.labels_dtype(name, "labels", labels.dtype if given is None else given, labels.dtype.kind)
+            hints().labels_dtype(name, "labels", labels.dtype if given is None else given, labels.dtype.kind)
         )
     return labels

@@ -290,14 +290,13 @@ def rel_entr(x: ArrayLike, y: ArrayLike, /, out: Array | None = None, *, where: 
     >>> scipy.rel_entr([1.0, 0.0, -1.0], [0.5, 0.5, 0.5])
     array([0.69314718, 0.        ,        inf])
     """
-    refuse_masked("rel_entr", "x", x)
-    refuse_masked("rel_entr", "y", y)
     x, y = _known("rel_entr", "x", x), _known("rel_entr", "y", y)
     return xent.rel_entr(x, y, out=out, where=where, dtype=np.float32 if _single(x, y) else None)
 
 
 def _known(function: str, name: str, value: Any) -> Any:
-    """bfloat16 as float32; other arrays without a meaning as numbers are refused."""
+    """bfloat16 as float32; other arrays without a meaning as numbers are refused, and masked ones."""
+    refuse_masked(function, name, value)
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "V":
         return widened(_array(function, name, value))
     return value
@@ -321,8 +320,6 @@ def kl_div(x: ArrayLike, y: ArrayLike, /, out: Array | None = None, *, where: Ar
     >>> scipy.kl_div([1.0, 0.0], [0.5, 0.5])
     array([0.19314718, 0.5       ])
     """
-    refuse_masked("kl_div", "x", x)
-    refuse_masked("kl_div", "y", y)
     x, y = _known("kl_div", "x", x), _known("kl_div", "y", y)
     single = _single(x, y)
     p, q = (np.asarray(a, np.float64 if single else None) for a in (x, y))

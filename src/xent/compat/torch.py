@@ -23,7 +23,6 @@ graph: ``xent.losses`` has the gradients.
 
 import operator
 import warnings
-from collections.abc import Callable
 from dataclasses import Field, InitVar, dataclass, fields
 from typing import Any, ClassVar, TypeAlias
 
@@ -751,7 +750,9 @@ class _Loss:
     """What the classes share: deprecated arguments that become a reduction, the call, and its options, the fields."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
-    _function: ClassVar[Callable[..., Any]]
+    _function: ClassVar[Any]
+    size_average: Any  # no fields: their defaults, which dataclass leaves with the classes
+    reduce: Any
     reduction: str
 
     def __post_init__(self, size_average: bool | None, reduce: bool | None) -> None:
@@ -779,7 +780,7 @@ class KLDivLoss(_Loss):
     np.float64(0.0)
     """
 
-    _function = staticmethod(kl_div)
+    _function: ClassVar[Any] = staticmethod(kl_div)
     size_average: InitVar[bool | None] = None
     reduce: InitVar[bool | None] = None
     reduction: str = "mean"
@@ -801,7 +802,7 @@ class CrossEntropyLoss(_Loss):
     np.float64(0.6931471805599453)
     """
 
-    _function = staticmethod(cross_entropy)
+    _function: ClassVar[Any] = staticmethod(cross_entropy)
     weight: Array | None = None
     size_average: InitVar[bool | None] = None
     ignore_index: int = -100
@@ -822,7 +823,7 @@ class NLLLoss(_Loss):
     np.float64(0.75)
     """
 
-    _function = staticmethod(nll_loss)
+    _function: ClassVar[Any] = staticmethod(nll_loss)
     weight: Array | None = None
     size_average: InitVar[bool | None] = None
     ignore_index: int = -100
@@ -844,7 +845,7 @@ class BCEWithLogitsLoss(_Loss):
     np.float64(1.3862943611198906)
     """
 
-    _function = staticmethod(binary_cross_entropy_with_logits)
+    _function: ClassVar[Any] = staticmethod(binary_cross_entropy_with_logits)
     weight: Array | None = None
     size_average: InitVar[bool | None] = None
     reduce: InitVar[bool | None] = None
