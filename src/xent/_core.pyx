@@ -110,12 +110,9 @@ cdef int fail(xent_status status, const char *name) except -1:
             f"XENT_ISA={os.environ.get('XENT_ISA')} is not an instruction set that runs here; "
             f"these do: {', '.join(available_isas())}"
         )
-    message = f"{name.decode()}: {xent_strerror(status).decode()}"
-    if status == XENT_ERR_DTYPE:
-        raise TypeError(message)
-    if status in (XENT_ERR_SHAPE, XENT_ERR_OPTION, XENT_ERR_REDUCTION):
-        raise ValueError(message)
-    raise SystemError(message)
+    of_value = status in (XENT_ERR_SHAPE, XENT_ERR_OPTION, XENT_ERR_REDUCTION)
+    kind = TypeError if status == XENT_ERR_DTYPE else ValueError if of_value else SystemError
+    raise kind(f"{name.decode()}: {xent_strerror(status).decode()}")
 
 
 cdef int look_for_bfloat16() except -1:
@@ -147,11 +144,9 @@ cdef inline int promoted(int a, int b) noexcept nogil:
 
 
 cdef inline int type_of(int dtype) noexcept nogil:
-    if dtype == XENT_F64:
-        return cnp.NPY_DOUBLE
-    if dtype == XENT_F32:
-        return cnp.NPY_FLOAT
-    return BFLOAT16 if dtype == XENT_BF16 else cnp.NPY_FLOAT16
+    if dtype == XENT_BF16:
+        return BFLOAT16
+    return cnp.NPY_DOUBLE if dtype == XENT_F64 else cnp.NPY_FLOAT if dtype == XENT_F32 else cnp.NPY_FLOAT16
 
 
 cdef inline int compute_in(int dtype) noexcept nogil:
@@ -283,10 +278,7 @@ cdef bint same_place(Operand a, Operand b) noexcept:
 cdef bint apart(Operand out, Operand a, bint elementwise) noexcept:
     """Whether `out` can be written while `a` is read. Elementwise: also where it is the very same elements, for each is read
     before it is written."""
-    cdef char *low
-    cdef char *high
-    cdef char *a_low
-    cdef char *a_high
+    cdef char *low, *high, *a_low, *a_high
     if a is None or out.device != a.device or is_empty(out) or is_empty(a):
         return True
     extent(out, &low, &high)
@@ -903,21 +895,6 @@ cdef Operand beside(Operand a, Operand x, str name, Options o):
     return a
 
 
-cdef int refuse_no_axis(Operand x, Operand t, Options o) except -1:
-    """ValueError for an operand without dimensions, where each has a class axis."""
-    if x.ndim == 0 or (t is not None and t.ndim == 0):
-        without_any = o.operands[0 if x.ndim == 0 else 1]
-        raise ValueError(f"{o.caller}: {without_any} must have at least one dimension, the class axis")
-
-
-cdef int refuse_labels(Operand x, Operand labels, tuple batch, Options o) except -1:
-    raise ValueError(
-        f"{o.caller}: {o.operands[1]} of shape {shape_of(labels)} and dtype {dtype_of(labels)} do not match {o.operands[0]} of "
-        f"shape {shape_of(x)}: {shape_of(labels)} does not broadcast with {batch}, what is left of the latter without their "
-        "class axis"
-    )
-
-
 cdef int refuse_shapes(Operand x, Operand t, const Rows *r, Options o) except -1:
     """ValueError for a target that goes with other logits, or is most likely labels: of one number a row."""
     batch = tuple([x.shape[d] for d in range(x.ndim) if not has(&r.of_x, d)])
@@ -953,8 +930,9 @@ cdef int lay_out(Rows *r, Operand x, Operand t, Options o) except -1:
     """ValueError where the operands do not go together."""
     cdef bint rows = t is not None and not o.labels, fits
     cdef int i, d = 0
-    if o.axis is not None and not isinstance(o.axis, tuple):
-        refuse_no_axis(x, t if rows else None, o)
+    if o.axis is not None and not isinstance(o.axis, tuple) and (x.ndim == 0 or (rows and t.ndim == 0)):
+        without_any = o.operands[0 if x.ndim == 0 else 1]
+        raise ValueError(f"{o.caller}: {without_any} must have at least one dimension, the class axis")
     find(&r.of_x, o.axis, x.ndim, o.caller)
     r.of_target.count = 0
     if rows:
@@ -979,7 +957,11 @@ cdef int lay_out(Rows *r, Operand x, Operand t, Options o) except -1:
             )
         batch = as_tuple(r.ndim, r.shape)
         if not widen(&r.ndim, r.shape, t, &r.of_target):
-            refuse_labels(x, t, batch, o)
+            raise ValueError(
+                f"{o.caller}: {o.operands[1]} of shape {shape_of(t)} and dtype {dtype_of(t)} do not match {o.operands[0]} of "
+                f"shape {shape_of(x)}: {shape_of(t)} does not broadcast with {batch}, what is left of the latter without "
+                "their class axis"
+            )
     check_ndim(r.ndim + r.of_x.count, o)
     find(&r.of_result, o.axis, r.ndim + r.of_x.count, o.caller)
     for i in range(r.of_x.count):
@@ -1161,14 +1143,12 @@ cdef tuple split_out(Options o):
     cdef bint pair = info.has_value and info.has_emit
     out = o.out
     if not isinstance(out, tuple):
-        if out is not None and pair:
+        if pair:
             raise TypeError(f"{o.caller}: out must be a tuple of two arrays, (value, gradient)")
-        out = (out, out) if not pair else (None, None)
+        out = (out,)
     elif len(out) != 1 + pair:
         raise ValueError(f"{o.caller}: out must hold {1 + pair} arrays, not {len(out)}")
-    elif not pair:
-        out = out * 2
-    return (out[0] if info.has_value else None), (out[1] if info.has_emit else None)
+    return (out[0] if info.has_value else None), (out[-1] if info.has_emit else None)
 
 
 cdef Operand check_out(object given, tuple shape, int dtype, Operand x, Place place, Options o):
