@@ -290,18 +290,19 @@ cdef int register_loops(int op, int bfloat16) except -1:
 
 
 def register_bfloat16():
-    """Make bfloat16 known, once; ImportError without ml_dtypes."""
-    cdef int op, typenum
+    """Make bfloat16 known, once, and give its dtype; ImportError without ml_dtypes."""
+    cdef int op
     try:
         from ml_dtypes import bfloat16
     except ImportError as error:
         raise ImportError("bfloat16 for NumPy comes from ml_dtypes, which cannot be imported", name="ml_dtypes") from error
+    dtype = np.dtype(bfloat16)
     with BFLOAT16_LOCK:
         if _core.BFLOAT16 < 0:
-            typenum = np.dtype(bfloat16).num
             for op in range(_core.OPERATION_COUNT):
-                register_loops(op, typenum)
-            _core.BFLOAT16 = typenum
+                register_loops(op, dtype.num)
+            _core.BFLOAT16 = dtype.num
+    return dtype
 
 
 def enable_bfloat16():
@@ -326,10 +327,7 @@ def enable_bfloat16():
     >>> xent.ufuncs.logsumexp(np.zeros((2, 4), bfloat16))
     array([1.38281, 1.38281], dtype=bfloat16)
     """
-    register_bfloat16()
-    from ml_dtypes import bfloat16
-
-    wanted = np.dtype(bfloat16)
+    wanted = register_bfloat16()
     stuck = []
     for op, (name, ufunc) in enumerate(UFUNCS.items()):
         labels = _core.OPERATIONS[op].target == XENT_TARGET_LABELS
