@@ -131,11 +131,11 @@ cdef int dtype_of_type(int typenum) noexcept nogil:
 
 
 cdef inline bint is_float(int dtype) noexcept nogil:
-    return XENT_F16 <= dtype <= XENT_F64
+    return dtype == XENT_F64 or dtype == XENT_F32 or dtype == XENT_F16 or dtype == XENT_BF16
 
 
 cdef inline bint is_integer(int dtype) noexcept nogil:
-    return XENT_I8 <= dtype <= XENT_U64
+    return dtype in (XENT_I8, XENT_I16, XENT_I32, XENT_I64, XENT_U8, XENT_U16, XENT_U32, XENT_U64)
 
 
 cdef inline int promoted(int a, int b) noexcept nogil:
