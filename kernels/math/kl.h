@@ -673,12 +673,12 @@ INLINE V FN(kl_of)(const FN(kl) * s) {
 }
 
 #if XENT_REAL == 64
-/* Near rows folded in one walk: right where c is so near the mean that little cancels. */
-static void FN(kl_is_centred)(int rows, int at, double eps, const group_state *s, double *now) {
+/* Near rows folded in one walk: right where c is so near the mean that little cancels, or, slight, what logarithms round. */
+static void FN(kl_is_centred)(int rows, int at, double slight, const group_state *s, double *now) {
     for (int l = 0; l < rows; l += VN) {
         const FN(kl) kl = FN(load_state)(PART_KL, s, at + l).kl;
         V w = FN(value)(kl.w), mean = vdiv(FN(value)(kl.u), w), v = FN(kl_of)(&kl), status = vload(now + l);
-        M fine = mand(mle(vmul(mean, mean), vadd(v, vset(16 * eps * eps))), mle(vset(0x1p-60), w));
+        M fine = mand(mle(vmul(mean, mean), vadd(v, vset(slight))), mle(vset(0x1p-60), w));
         V found = vsel(mand(fine, mle(w, vset(0x1p100))), vset(KL_CENTRED), vset(KL_CAREFUL));
         FN(store_some)(now + l, rows - l, vsel(meq(status, vset(KL_NEAR)), found, status));
     }

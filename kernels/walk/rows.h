@@ -223,7 +223,7 @@ static NOINLINE void FN(fold_again)(const xent_job *job, const row_group *g, int
         M bad = FN(kl_end)(&T, c1 - c0, log_target, near, keep != NULL, &s, at, rows);
         FN(set_status)(mand(bad, mnot(fine)), KL_CAREFUL, &T, now);
         if (near)
-            FN64(kl_is_centred)(width, at, XENT_REAL == 32 ? 0x1p-23 : 0x1p-52, rows, now);
+            FN64(kl_is_centred)(width, at, log_target ? 0.0 : XENT_REAL == 32 ? 0x1p-42 : 0x1p-100, rows, now);
         else
             FN64(kl_of_direct)(width, at, parts, log_target, rows, now);
     }
