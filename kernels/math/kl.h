@@ -477,9 +477,15 @@ INLINE void FN(fold_KL_PAIR_LOGS)(const FN(folding) * F) {
  * classes. KL is log(sum exp(x - c) / W) - D/W. What is rounded of exp(x), of d and of t d counts as it is where KL is not small and
  * c not far from the mean: kl_of_direct says of which rows. What is rounded of log t and of x - c, alike in all classes perhaps, is
  * kept. */
-INLINE V FN(direct_d)(V x, V t, V log_t, V rest, V c) {
-    V hi = vsub(x, c), lo = vsub(x, vadd(hi, c)); /* exact but where x counts for more than c, and d with it */
-    return vif(mne(t, vset((R)0)), vadd(vsub(hi, log_t), vsub(lo, rest)));
+/* x - log t - c: all that its differences round is kept where c may be anything, or u be tiny; of probabilities, whose c is about x or
+ * above it, else what counts. NaN where t or q is 0. */
+INLINE V FN(kl_u)(V x, V log_t, V rest, V c, const bool all) {
+    if (all) {
+        V lost, hi = FN(two_sum)(x, vsub(vset((R)0), log_t), &lost);
+        return vadd(vsub(hi, c), vsub(lost, rest));
+    }
+    V hi = vsub(x, c), lo = vsub(x, vadd(hi, c));
+    return vadd(vsub(hi, log_t), vsub(lo, rest));
 }
 /* The mean of x - log t over a row's first classes goes to c, and to c_lo, too, where these look near. */
 static NOINLINE void FN(direct_centre)(const FN(tile) * T, const bool log_target, V y_k, FN(kl) * s) {
@@ -490,7 +496,8 @@ static NOINLINE void FN(direct_centre)(const FN(tile) * T, const bool log_target
     V w = zero, d = zero, far = zero, all = zero, ts[MOST], ds[MOST], rest = zero;
     for (ptrdiff_t i = 0; i < some; i++) {
         V y = vload(T->t + i * T->ts), t = ts[i] = log_target ? FN(vexp_window)(y, wy, true) : y;
-        ds[i] = FN(direct_d)(vload(T->x + i * T->xs), t, log_target ? y : FN(vlog_parts)(t, false, &rest), rest, zero);
+        V log_t = log_target ? y : FN(vlog_parts)(t, false, &rest);
+        ds[i] = vif(mne(t, zero), FN(kl_u)(vload(T->x + i * T->xs), log_t, rest, zero, false));
         w = vadd(w, t);
         d = vadd(d, vmul(t, ds[i]));
     }
@@ -536,19 +543,16 @@ INLINE FN(one_walk) FN(kl_step)(V x, V y, const bool log_target, const bool near
         v.w = FN(quick_step)(y, true, wy, sy, &t);
     else
         log_t = FN(vlog_parts)(t, true, &rest);
+    V u = FN(kl_u)(x, log_t, rest, c, near || log_target);
+    v.u = vif(mne(t, vset((R)0)), vmul(t, u));
     if (near) {
-        V lost, hi = FN(two_sum)(x, vsub(vset((R)0), log_t), &lost);
-        V u = vadd(vsub(hi, c), vsub(lost, rest)); /* NaN where t or q is 0 */
-        v.u = vif(mne(t, vset((R)0)), vmul(t, u));
-        v.a = vmul(t, FN(vphi)(u));
         const M small = mand(mle(vset((R)-1), u), mle(u, vset((R)2)));
         V q = vmul(FN(vexp_window)(x, wx, true), factor); /* a branch round it costs more where some are far */
         sx->m = vmax(x, sx->m);
-        v.a = vsel(small, v.a, vsub(vsub(q, t), v.u));
+        v.a = vsel(small, vmul(t, FN(vphi)(u)), vsub(vsub(q, t), v.u));
         return v;
     }
     v.a = FN(quick_step)(x, keeps, wx, sx, &e);
-    v.u = vmul(t, FN(direct_d)(x, t, log_t, rest, c));
     if (keeps)
         vstore(KEPT(keep, 0, log_target, 0), e);
     if (keeps && log_target)
