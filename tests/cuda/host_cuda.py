@@ -77,7 +77,11 @@ def compiler():
     return next((c for c in (os.environ.get("CXX"), "c++", "g++", "clang++") if c and shutil.which(c)), None)
 
 
-def build(target):
+def own_sources():
+    return [f for f in sorted(Path(__file__).parent.iterdir()) if f.suffix in (".h", ".cpp")]
+
+
+def build(target, *more_sources):
     """The directory in which cuda/Makefile has made a target for this machine's processor."""
 
     def make(directory):
@@ -91,13 +95,12 @@ def build(target):
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
-    own = [f for f in sorted(Path(__file__).parent.iterdir()) if f.suffix in (".h", ".cpp")]
     return built.directory(
         f"cuda-{target}",
         make,
         compiler=[compiler()],
         settings=[os.environ.get("HOST_CXXFLAGS", "")],
-        sources=[ROOT / "cuda", ROOT / "kernels", *own],
+        sources=[ROOT / "cuda", ROOT / "kernels", *own_sources(), *more_sources],
     )
 
 
