@@ -96,6 +96,21 @@ GRAD_NAMES = [n for n in NAMES if n.endswith("_value_and_grad")]
 # One value a class for each row, so that the result has the shape of the logits.
 ARRAY_NAMES = [n for n in NAMES if n in ("log_softmax", "softmax") or n.endswith("_terms")]
 
+# Rows for a device, be it there or its code be run elsewhere: beside the few that the oracle has, enough to fill
+# blocks; odd counts, so that the last one is not full.
+_DEVICE_SHAPES = [(45, 3), (1001, 10), (333, 37), (65, 131), (9, 1000), (5, 5003), (2, 20_001), (3, 50_257)]
+
+
+def device_rows(case, kind, rng):
+    """(operands, whether extended precision is exact enough for them). Where a class may dominate its row it is not."""
+    wide = kind == "random" or (kind == "offset" and case.dtype not in ("f2", "f8", "bfloat16"))
+    for rows, classes in _DEVICE_SHAPES if kind == "random" else _DEVICE_SHAPES[:4]:
+        yield (
+            operands(case.name, kind, rows, classes, case.type, rng),
+            wide and not (case.dtype == "f8" and classes < 1000),
+        )
+
+
 # Probabilities below the normal range have lost digits to their own rounding; logarithms of a hundred multiply that.
 SUBNORMAL_STEPS = 1024
 

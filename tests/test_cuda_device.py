@@ -132,23 +132,18 @@ def isa():
 
 # ---- values --------------------------------------------------------------------------------------------------------
 
-# Exact for few, and beside them enough rows to fill blocks; odd counts, so that the last one is not.
-SHAPES = [(45, 3), (1001, 10), (333, 37), (65, 131), (9, 1000), (5, 5003), (2, 20_001), (3, 50_257)]
-
 
 @pytest.mark.parametrize("kind", ["random", "offset", "peaked", "wide"])
 @pytest.mark.parametrize("case", cases.ROW_CASES, ids=lambda c: c.id)
 def test_rows(case, kind, rng):
-    for rows, classes in SHAPES if kind == "random" else SHAPES[:4]:
-        arrays = cases.operands(case.name, kind, rows, classes, case.type, rng)
-        few = tuple(a[:5] for a in arrays)
-        refs = oracle.evaluate(case.name, *few, wide=True)
+    for arrays, wide in cases.device_rows(case, kind, rng):
+        refs = oracle.evaluate(case.name, *(a[:5] for a in arrays), wide=wide)
         for layout, views, _ in test_accuracy.layouts(arrays):
             results = cases.as_tuple(back(getattr(xent, case.name)(*map(there, views))))
             for output, (got, ref, allowed) in enumerate(zip(results, refs, case.budgets, strict=True)):
                 assert got.dtype == case.type
                 measured = oracle.worst(got[:5], ref, cases.subnormal_steps(case.name, case.type))
-                assert measured <= allowed, (case.id, kind, rows, classes, layout, output, measured)
+                assert measured <= allowed, (case.id, kind, arrays[0].shape, layout, output, measured)
             if kind == "random" and layout == "C":
                 # The other rows, by the device itself: a row's bits do not depend on its place.
                 last = cases.as_tuple(back(getattr(xent, case.name)(*(there(a[-3:]) for a in arrays))))

@@ -77,9 +77,8 @@ EXPORT void xent_ptx_direction(int direction) {
 EXPORT void xent_ptx_clear(void) {
     ptx::global_memory().clear();
 }
-EXPORT void xent_ptx_add(void *begin, size_t bytes, int is_result) {
-    ptx::global_memory().add(reinterpret_cast<uintptr_t>(begin), bytes,
-                             is_result ? ptx::Use::RESULT : ptx::Use::OPERAND);
+EXPORT void xent_ptx_add(void *begin, size_t bytes, int use) {
+    ptx::global_memory().add(reinterpret_cast<uintptr_t>(begin), bytes, ptx::Use(use));
 }
 
 /* Runs a function of a text, and forgets what ran before: for the tests of the machine itself. */

@@ -12,7 +12,8 @@ namespace ptx {
 /* ---- global memory: arrays that were made known ---- */
 enum class Use {
     OPERAND, /* read only */
-    RESULT   /* written; what is read of it was written before */
+    RESULT,  /* written; what is read of it was written before */
+    BOTH     /* a result in the place of an operand */
 };
 
 struct Buffer {

@@ -285,7 +285,7 @@ class Reader {
             declare(s);
             return;
         }
-        if (begins(s, ".pragma"))
+        if (begins(s, ".pragma") || begins(s, ".shared")) /* Program has the latter */
             return;
         Instruction i;
         i.text = s;
