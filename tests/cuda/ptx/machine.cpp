@@ -341,12 +341,6 @@ void Launch::start(uint64_t first) {
             const uint32_t there = std::min<uint32_t>(LANES, threads - uint32_t(n) * LANES);
             w.present = there == LANES ? ~0u : (1u << there) - 1;
             w.ready.push_back({0, w.present});
-            for (const auto &[to, value] : function.constants) {
-                if (to.bytes == 0)
-                    w.bits(to) = value ? ~0u : 0;
-                for (unsigned l = 0; l < LANES; l++)
-                    w.put(to, l, value);
-            }
             for (const auto &[to, which] : function.specials)
                 for (unsigned l = 0; l < LANES; l++) {
                     const uint64_t all[] = {w.number * LANES + l, threads, b.index, blocks, b.index / cluster,
@@ -391,7 +385,22 @@ Launch::Launch(const Function &f, std::vector<uint8_t> given, uint64_t blocks, u
     counts.lanes.resize(f.code.size());
 }
 
+/* Constants stay where they are, whoever's registers these become. */
+void Launch::set_constants() {
+    for (size_t at = 0; at < registers.size(); at += function.file) {
+        Warp w;
+        w.registers = registers.data() + at;
+        for (const auto &[to, value] : function.constants) {
+            if (to.bytes == 0)
+                w.bits(to) = value ? ~0u : 0;
+            for (unsigned l = 0; l < LANES; l++)
+                w.put(to, l, value);
+        }
+    }
+}
+
 void Launch::run() {
+    set_constants();
     for (uint64_t first = 0; first < blocks; first += cluster)
         run_cluster(first);
 }

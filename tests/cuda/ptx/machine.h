@@ -73,6 +73,7 @@ class Launch {
     std::vector<uint8_t> registers;
     uint32_t generation = 0, arrived = 0; /* of the cluster's barrier */
 
+    void set_constants();
     void run_cluster(uint64_t first);
     void start(uint64_t first);
     void advance(Warp &);

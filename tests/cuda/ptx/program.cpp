@@ -60,7 +60,7 @@ class Reader {
 
     Operand make(uint8_t bytes) {
         const Operand o = {f.file, bytes};
-        f.file += bytes ? bytes * uint32_t(LANES) : uint32_t(LANES * 2); /* each on lines of its own */
+        f.file += register_bytes(bytes);
         return o;
     }
 
@@ -74,7 +74,7 @@ class Reader {
             const size_t open = one.find('<');
             const uint32_t count = open == std::string::npos ? 1 : uint32_t(std::stoul(one.substr(open + 1)));
             const Operand first = make(bytes);
-            const uint32_t step = f.file - first.at;
+            const uint32_t step = register_bytes(bytes);
             f.file += (count - 1) * step;
             scopes.back()[open == std::string::npos ? one : one.substr(0, open) + "#"] = {first, count, step};
         }
@@ -410,6 +410,7 @@ const Function &Program::function(const std::string &name) {
     if (const size_t at = head.find(parameter + "["); at != std::string::npos)
         f->parameter_bytes = uint32_t(std::stoul(head.substr(at + parameter.size() + 1)));
     Reader(*f, shared, parameter).read(text.substr(open + 1, end - open - 1));
+    share_registers(*f);
     return *(read[name] = std::move(f));
 }
 

@@ -98,6 +98,13 @@ struct Known {
 /* By their whole names. */
 const std::unordered_map<std::string, Known> &all_known();
 
+/* Bytes of a warp's register: lines of this machine's caches. */
+constexpr uint32_t register_bytes(uint8_t bytes) {
+    return bytes ? bytes * uint32_t(LANES) : 64;
+}
+/* registers.cpp's */
+void share_registers(Function &);
+
 /* memory.cpp's */
 void load(Warp &, const Instruction &, uint32_t lanes);
 void store(Warp &, const Instruction &, uint32_t lanes);
