@@ -15,7 +15,9 @@
 # make bench   xent beside its peers and the machine's limits, half an hour; BENCH_ARGS=--quick takes about a minute
 # make cuda    build with the CUDA module and install into .venv; needs nvcc (CUDA_HOME, PATH); XENT_CUDA_ARCHS="90"
 #              builds for these compute capabilities alone
-# make cuda-check  the same for capability 90, its tests, and a look at the machine code; needs no GPU
+# make cuda-check  the same for capability 90, its tests, a look at the machine code, and all of its PTX, run on the processor
+#              (tests/cuda/ptx), with a table of what it does for an element and a row; needs no GPU.
+#              COUNTS_ARGS=--strict makes an error of what is more than it may be
 # make cuda-units  as much of cuda-check as make test-all has time for: some of the kernels, compiled and looked at
 # make gpu     build for the GPU of this machine, test on it, measure; needs PyTorch, and reaches no registry
 # make bench-report   the plots and the README's figures from the newest whole run of each instruction set
@@ -55,8 +57,10 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/test
 	$(PYTEST) $(PYTEST_ARGS)
 
-# One after the other, because each uses all processors. tests/embed is what `make embed` runs.
+# One after the other, because each uses all processors. tests/embed is what `make embed` runs. Where there is no nvcc for the
+# PTX of the CUDA kernels, pip may have one; else their tests skip and name it.
 test-all: $(VENV)/test $(VENV)/parity
+	$(if $(SETUP_NVCC),,-$(MAKE) $(VENV)/ptx)
 	XENT_PARITY=required $(PYTEST) -m slow --ignore tests/embed $(PYTEST_ARGS)
 	$(MAKE) wheel
 	$(MAKE) embed
@@ -123,6 +127,8 @@ cuda-check:
 	$(MAKE) $(VENV)/test $(VENV)/cuda-check
 	$(MAKE) -C cuda BUILD=../build/cuda/90 NVCC=$(SETUP_NVCC) XENT_CUDA_ARCHS=90 PYTHON=$(CURDIR)/$(BIN)/python check
 	$(BIN)/python -m pytest -m "" tests/test_cuda.py $(PYTEST_ARGS)
+	XENT_PTX=all $(BIN)/python -m pytest -n 2 -m "" tests/cuda/test_ptx.py tests/cuda/test_ptx_kernels.py $(PYTEST_ARGS)
+	$(BIN)/python tests/cuda/ptx_counts.py $(COUNTS_ARGS)
 
 CUDA_UNITS := LSE-F32 LSE-BF16 KL-BF16 KL_LOGS-BF16
 cuda-units: $(VENV)/cuda-check
@@ -178,6 +184,6 @@ $(VENV)/embed: $(VENV)/wheel pyproject.toml
 	touch $@
 
 # xent itself is there already, so these bring only what the extras add.
-$(VENV)/test $(VENV)/parity $(VENV)/lint $(VENV)/bench $(VENV)/cuda-check: $(VENV)/installed pyproject.toml
+$(VENV)/test $(VENV)/parity $(VENV)/lint $(VENV)/bench $(VENV)/cuda-check $(VENV)/ptx: $(VENV)/installed pyproject.toml
 	$(BIN)/python -m pip install --quiet 'xent[$(@F)]'
 	touch $@

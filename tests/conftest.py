@@ -17,6 +17,7 @@ SLOW = ("cuda", "embed", "parity", "test_embed.py", "test_cuda_build.py", "test_
 FIRST = (
     "test_embed.py",
     "test_cuda_kernels.py",
+    "test_ptx_kernels.py",
     "test_accuracy.py",
     "test_cli_process.py",
     "test_threads.py",

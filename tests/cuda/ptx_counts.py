@@ -197,23 +197,24 @@ def main(given=None):
     if host_ptx.nvcc() is None or host_cuda.compiler() is None:
         sys.exit("needs nvcc and a C++ compiler")
     found = list(measure(args.operations))
-    flights = [None] * len(found)
+    used = {}
     if not args.no_registers:
         kernels = sorted({(unit, row.count.kernel) for unit, row in found})
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             used = dict(zip(kernels, pool.map(registers, kernels), strict=True))
-        flights = [in_flight(row.count, used[unit, row.count.kernel]) for unit, row in found]
-    print(f"{'':84} instructions                bytes        in flight")
-    print(f"{'':84} element  may  row    may    an element   KB (32 or more)")
+    print(f"{'':84} instructions                   bytes an")
+    print(f"{'':84}element   may    row    may    element registers  KB in flight (32 or more)")
     worse = 0
-    for (_, row), flight in zip(found, flights, strict=True):
+    for unit, row in found:
+        lanes_registers = used.get((unit, row.count.kernel))
+        flight = in_flight(row.count, lanes_registers) if lanes_registers else None
         over = row.over(flight)
         worse += sum(over)
         element, whole, few = ("!" if one else " " for one in over)
         line = f"{row.what:84} {row.element:6.1f} {row.element_budget:5.1f}{element}"
         line += f"{row.row:7.0f} {row.row_budget:6}{whole}" if row.row is not None else " " * 15
         line += f"{row.count.requested / row.count.classes:10.1f}"
-        print(line + (f"{flight / 1024:12.1f}{few}" if flight is not None else ""))
+        print(line + (f"{lanes_registers:10}{flight / 1024:11.1f}{few}" if lanes_registers else ""))
     print(f"{worse} over")
     return bool(args.strict and worse)
 
