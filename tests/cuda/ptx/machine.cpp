@@ -69,7 +69,7 @@ void Launch::fail(const Warp &w, uint32_t lanes, const std::string &why) const {
         if (o.bytes && lanes) {
             char text[24];
             snprintf(text, sizeof text, " %#llx",
-                     static_cast<unsigned long long>(const_cast<Warp &>(w).get(o, unsigned(__builtin_ctz(lanes)))));
+                     static_cast<unsigned long long>(w.get(o, unsigned(__builtin_ctz(lanes)))));
             values += text;
         }
     throw Fault("PTX: " + why + "\n  " + who(w, lanes) + ": " + i.text + " (" + values.substr(values.empty() ? 0 : 1) +
@@ -273,7 +273,7 @@ void Launch::advance(Warp &w) {
 bool Launch::release(Block &b) {
     uint32_t place = NOWHERE;
     bool any = false, all = true;
-    for (const Warp &w : b.warps) {
+    for (Warp &w : b.warps) {
         uint32_t there = 0;
         for (const Stop &s : w.stopped)
             if (s.kind == Kind::BARRIER || s.kind == Kind::VOTE) {
@@ -282,7 +282,7 @@ bool Launch::release(Block &b) {
                 place = s.pc;
                 there |= s.lanes;
                 if (s.kind == Kind::VOTE)
-                    any = any || (const_cast<Warp &>(w).bits(function.code[s.pc].from[0]) & s.lanes) != 0;
+                    any = any || (w.bits(function.code[s.pc].from[0]) & s.lanes) != 0;
             }
         all = all && there == w.present;
     }

@@ -40,7 +40,7 @@ struct Warp {
     uint32_t &bits(Operand o) {
         return *reinterpret_cast<uint32_t *>(registers + o.at);
     }
-    uint64_t get(Operand o, unsigned lane);
+    uint64_t get(Operand o, unsigned lane) const;
     void put(Operand o, unsigned lane, uint64_t value);
 };
 

@@ -171,7 +171,7 @@ uint64_t element(const uint8_t *at, const Access &a) {
 
 } // namespace
 
-uint64_t Warp::get(Operand o, unsigned lane) {
+uint64_t Warp::get(Operand o, unsigned lane) const {
     uint64_t v = 0;
     memcpy(&v, registers + o.at + size_t(lane) * o.bytes, o.bytes);
     return v;
