@@ -1,5 +1,6 @@
-/* arithmetic.cpp: what instructions compute, by their whole names. Floats are the processor's own, which rounds as a device does;
- * what differs is here: the NaN that floats have, maxima of NaN and of zeros, conversions that saturate, approximations. */
+/* arithmetic.cpp: what instructions compute, by their whole names. Floats are the processor's own, which rounds as a
+ * device does; what differs is here: the NaN that floats have, maxima of NaN and of zeros, conversions that saturate,
+ * approximations. */
 #include "machine.h"
 
 #include <cmath>

@@ -1,5 +1,6 @@
-/* host_launch.h: launch.h for PTX: cuda/api.cpp chooses kernels and their arguments as ever, and a launch runs what nvcc made of the
- * kernel. It takes the place of the host build's, whose lanes run what this machine's compiler makes of it. */
+/* host_launch.h: launch.h for PTX: cuda/api.cpp chooses kernels and their arguments as ever, and a launch runs what
+ * nvcc made of the kernel. It takes the place of the host build's, whose lanes run what this machine's compiler makes
+ * of it. */
 #ifndef XENT_PTX_HOST_LAUNCH_H
 #define XENT_PTX_HOST_LAUNCH_H
 
@@ -27,8 +28,8 @@ xent_status launch(const char *unit, const char *mangled_type, const void *argum
 
 namespace xent {
 
-/* As the kernels' function template of launch.h is called: so the name of run<K> as a type is its name as a function, but for
- * how it begins and ends. */
+/* As the kernels' function template of launch.h is called: so the name of run<K> as a type is its name as a function,
+ * but for how it begins and ends. */
 template <class K> struct run {};
 
 #define XENT_TEXT_OF(x) #x

@@ -1,4 +1,4 @@
-/* interface.cpp: what the tests ask of the machine, in C. A fault is no end of the process, but a status, and a text. */
+/* interface.cpp: what the tests ask of the machine, in C. A fault is a status and a text, no end of the process. */
 #include "machine.h"
 #include "host_launch.h"
 
@@ -92,7 +92,7 @@ EXPORT int xent_ptx_run(const char *text, const char *function, const void *argu
     });
 }
 
-/* The arithmetic instructions, a line each: the name, then how many bytes its result and operands have (0: a predicate). */
+/* The arithmetic instructions, a line each: the name, then the bytes of its result and operands (0: a predicate). */
 EXPORT const char *xent_ptx_known(void) {
     static std::string text;
     text.clear();
@@ -105,8 +105,8 @@ EXPORT const char *xent_ptx_known(void) {
     return text.c_str();
 }
 
-/* What ran since the last call, a line each: a kernel's "kernel launches blocks threads bytes squares name", and below it, of
- * each instruction, "times-issued lanes bytes-of-global-memory name". */
+/* What ran since the last call, a line each: a kernel's "kernel launches blocks threads bytes squares name", and below
+ * it, of each instruction, "times-issued lanes bytes-of-global-memory name". */
 EXPORT const char *xent_ptx_counts(void) {
     static thread_local std::string told;
     const std::lock_guard<std::mutex> lock(mutex);

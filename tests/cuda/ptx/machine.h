@@ -1,5 +1,5 @@
-/* machine.h: what a launch is while it runs. A cluster's blocks run together, one cluster after the other; a warp's lanes run in
- * step wherever they are at the same place, those that are furthest behind first. */
+/* machine.h: what a launch is while it runs. A cluster's blocks run together, one cluster after the other; a warp's
+ * lanes run in step wherever they are at the same place, those that are furthest behind first. */
 #ifndef XENT_PTX_MACHINE_H
 #define XENT_PTX_MACHINE_H
 
@@ -55,8 +55,8 @@ struct Block {
     std::vector<Warp> warps;
 };
 
-/* What a kernel did, in all launches since it was last asked: of each instruction, how often a warp issued it and for how many
- * lanes in all. */
+/* What a kernel did, in all launches since it was last asked: of each instruction, how often a warp issued it and for
+ * how many lanes in all. */
 struct Counts {
     const Function *function = nullptr;
     uint64_t launches = 0, blocks = 0, threads = 0;

@@ -77,8 +77,8 @@ const char *SharedMemory::write(size_t offset, size_t count, const Toucher &who)
 /* ---- accesses ---- */
 namespace {
 
-/* An address in a cluster's shared memory: where in the block's, below the block's rank, plus 1: without one it is the own
- * block's. A generic address of it has a bit besides. */
+/* An address in a cluster's shared memory: where in the block's, below the block's rank, plus 1: without one it is the
+ * own block's. A generic address of it has a bit besides. */
 const uint64_t SHARED_WINDOW = uint64_t(1) << 62;
 enum { RANK_SHIFT = 24, OFFSETS = (1 << RANK_SHIFT) - 1 };
 

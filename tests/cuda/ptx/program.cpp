@@ -169,7 +169,7 @@ class Reader {
         return all;
     }
 
-    /* ld.global.cs.v4.u32 and its like: what is known of the name; how memory is cached is none of this machine's business. */
+    /* ld.global.cs.v4.u32 and its like; how memory is cached is none of this machine's business. */
     void access(Instruction &i, const std::vector<std::string> &words, const std::string &address) {
         Access &a = i.access;
         a.count = 1;

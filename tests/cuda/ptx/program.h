@@ -1,5 +1,5 @@
-/* program.h: PTX as it is run: its text is read once, every operand becomes the place of a register, every constant a register
- * that is set before a warp starts, and every instruction the function that does it. */
+/* program.h: PTX as it is run: its text is read once, every operand becomes the place of a register, every constant a
+ * register that is set before a warp starts, and every instruction the function that does it. */
 #ifndef XENT_PTX_PROGRAM_H
 #define XENT_PTX_PROGRAM_H
 
@@ -25,8 +25,8 @@ struct Warp;
 struct Instruction;
 using Action = void (*)(Warp &, const Instruction &, uint32_t lanes);
 
-/* A register: `at` bytes into its warp's file, where its lanes lie side by side; of a predicate, which has no bytes, all are
- * bits of one word. */
+/* A register: `at` bytes into its warp's file, where its lanes lie side by side; of a predicate, which has no bytes,
+ * all are bits of one word. */
 struct Operand {
     uint32_t at;
     uint8_t bytes;
@@ -116,8 +116,8 @@ void map_shared_to_rank(Warp &, const Instruction &, uint32_t lanes);
 void unpack(Warp &, const Instruction &, uint32_t lanes);
 void pack(Warp &, const Instruction &, uint32_t lanes);
 
-/* In which direction an approximate instruction is wrong, by as much as its documentation allows. APART: up or down, by the bits
- * of its argument, so that what is divided by each other is off in opposite directions. */
+/* In which direction an approximate instruction is wrong, by as much as its documentation allows. APART: up or down, by
+ * the bits of its argument, so that what is divided by each other is off in opposite directions. */
 enum class Direction { NONE, UP, DOWN, APART };
 void set_direction(Direction);
 

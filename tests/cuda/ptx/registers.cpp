@@ -1,5 +1,5 @@
-/* registers.cpp: PTX has a register for every value. Those of a function that are never needed at once share a place here, so that a
- * warp's registers stay in this machine's caches. */
+/* registers.cpp: PTX has a register for every value. Those of a function that are never needed at once share a place
+ * here, so that a warp's registers stay in this machine's caches. */
 #include "program.h"
 
 #include <algorithm>
@@ -22,8 +22,8 @@ struct BasicBlock {
     Bits uses, sets, at_begin, at_end; /* before they are set; of all lanes; needed */
 };
 
-/* Registers, but for those that hold constants. Lanes of a warp may be at different places; each has its own part of every
- * register, so that what is needed of it is what its own way through the code needs. */
+/* Registers, but for those that hold constants. Lanes of a warp may be at different places; each has its own part of
+ * every register, so that what is needed of it is what its own way through the code needs. */
 class Sharing {
     Function &f;
     std::unordered_map<uint32_t, uint32_t> numbers; /* by place */
@@ -139,7 +139,8 @@ class Sharing {
         find_needs();
     }
 
-    /* A register takes the place of one that is needed no longer: of its own width, because lanes are computed one by one. */
+    /* A register takes the place of one that is needed no longer: of its own width, because lanes are computed one by
+     * one. */
     void share() {
         std::unordered_map<uint32_t, uint32_t> places;
         uint32_t file = 0;
