@@ -646,19 +646,21 @@ def test_what_is_right_is_not_complained_of(machine):
 
 
 def test_what_ran_is_counted(machine):
-    """Two loads are on their way when the first of them is used, then one."""
+    """Two loads are on their way when the first of them is used, which a move does not do; then one."""
     body = """
         ld.param.u64 %d0, [f_param_0+8];
         mul.wide.u32 %d1, %r8, 16;
         add.s64 %d0, %d0, %d1;
         ld.global.v4.u32 {%r0, %r1, %r2, %r3}, [%d0];
-        ld.global.u32 %r4, [%d0+4];
-        add.s32 %r0, %r0, %r4;
+        mov.b32 %r5, %r0;
     next:
+        ld.global.u32 %r4, [%d0+4];
+        add.s32 %r0, %r5, %r4;
+    then:
         setp.lt.u32 %p0, %r8, 8;
         @!%p0 bra last;
         ld.global.u16 %h0, [%d0];
-    then:
+    there:
         cvt.u32.u16 %r1, %h0;
         add.s32 %r0, %r0, %r1;
     last:

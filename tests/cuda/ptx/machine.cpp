@@ -187,14 +187,17 @@ void Launch::count_flight(Warp &w, const Instruction &i, uint32_t lanes) const {
         w.flying_bytes = 0;
         w.wanted = false;
     }
+    const bool loads = i.kind == Kind::LOAD && i.access.space == Space::GLOBAL && lanes != 0;
+    bool uses = false;
     if (!w.flying.empty())
         for (Operand o : i.from)
-            w.wanted = w.wanted || std::find(w.flying.begin(), w.flying.end(), o.at) != w.flying.end();
-    if (i.kind == Kind::LOAD && i.access.space == Space::GLOBAL && lanes) {
+            uses = uses || std::find(w.flying.begin(), w.flying.end(), o.at) != w.flying.end();
+    if (loads || (uses && i.moves))
         for (Operand o : i.to)
             w.flying.push_back(o.at);
+    if (loads)
         w.flying_bytes += uint64_t(__builtin_popcount(lanes)) * i.access.whole();
-    }
+    w.wanted = w.wanted || (uses && !i.moves);
 }
 
 /* These lanes, until they are behind those at `until` no more, or no longer together. */

@@ -204,7 +204,8 @@ class Reader {
         };
         const std::vector<std::string> words = split(name, '.');
         const std::string &op = words[0];
-        const bool in_parts = op == "mov" && given.size() == 2 && (begins(given[0], "{") || begins(given[1], "{"));
+        i.moves = op == "mov";
+        const bool in_parts = i.moves && given.size() == 2 && (begins(given[0], "{") || begins(given[1], "{"));
         if (const auto found = all_known().find(name); found != all_known().end() && !in_parts) {
             const std::vector<uint8_t> &bytes = found->second.bytes;
             expect(bytes.size());

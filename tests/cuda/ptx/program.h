@@ -57,6 +57,7 @@ struct Instruction {
     Access access = {};
     uint32_t target = 0; /* of a branch */
     bool leads = false;  /* a basic block begins here */
+    bool moves = false;  /* another name for its operand: ptxas leaves nothing of it */
     std::string name, text;
 };
 
