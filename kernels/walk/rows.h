@@ -116,6 +116,7 @@ static bool FN(quick_begin)(quick_kind how, const FN(tile) * T, const double *ce
     bool may = FN(quick_start)(T, T->x, &s->x);
     if (log_target)
         may &= FN(quick_start)(T, T->t, &s->y);
+    s->kl.c_lo = vset((R)NAN); /* nothing looks near yet */
     if (!may || how == QUICK_LSE)
         return may;
     if (centre) {
