@@ -237,7 +237,7 @@ static void FN(kl_of_direct)(int rows, int at, int parts, bool log_target, group
         q = vfnma(q, low, q);
         V lifted = vmul(w, unit), value = FN(vlog)(vdiv(q, lifted));
         /* D's parts round for about 2 (|mean| + sqrt(2 KL)) eps at most, exp(x) and t in log space for one each */
-        V room = log_target ? vfma(value, vset(2.4), vset(-1.6)) : vfma(value, vset(2.0), vset(-1.2));
+        V room = log_target ? vfma(value, vset(1.2), vset(-0.6)) : vfma(value, vset(2.0), vset(-1.2));
         M sound = mand(mand(mle(vdiv(vset(1.0), most), w), mle(w, most)), mlt(vabs(mean), inf));
         sound = mand(sound, mlt(vabs(value), inf));
         M far = mle(vset(0.25), room);
