@@ -34,8 +34,8 @@ cdef extern from "numpy/arrayobject.h":
 cdef enum:
     # NumPy keeps the GIL for loops shorter than this too: giving it up and taking it back costs more than the loop.
     GIL_THRESHOLD = 500
-    # Threads may share rows of so many classes, for which they need scratch; to ask whether they do costs nothing beside the
-    # row.
+    # Threads may share rows of so many classes, for which they need scratch; to ask whether they do costs nothing beside
+    # the row.
     MANY_CLASSES = 32768
     ON_CPU = -1  # among the numbers of GPUs
     FEW = 8  # dimensions that hardly any array has more of
@@ -619,8 +619,8 @@ cdef class Options:
 
     def __init__(
         self, str caller, axis=-1, where=None, sample_weight=None, str reduction="none", dtype=None, weight=None,
-        ignore_index=None, label_smoothing=0.0, *, tuple operands=("logits", "target"), bint labels=False, pos_weight=None,
-        temperature=1.0, beta=0.5,
+        ignore_index=None, label_smoothing=0.0, *, tuple operands=("logits", "target"), bint labels=False,
+        pos_weight=None, temperature=1.0, beta=0.5,
     ):
         self.of_loss = True
         self.caller, self.operands, self.labels = caller, operands, labels
@@ -958,9 +958,9 @@ cdef int lay_out(Rows *r, Operand x, Operand t, Options o) except -1:
         batch = as_tuple(r.ndim, r.shape)
         if not widen(&r.ndim, r.shape, t, &r.of_target):
             raise ValueError(
-                f"{o.caller}: {o.operands[1]} of shape {shape_of(t)} and dtype {dtype_of(t)} do not match {o.operands[0]} of "
-                f"shape {shape_of(x)}: {shape_of(t)} does not broadcast with {batch}, what is left of the latter without "
-                "their class axis"
+                f"{o.caller}: {o.operands[1]} of shape {shape_of(t)} and dtype {dtype_of(t)} do not match {o.operands[0]} "
+                f"of shape {shape_of(x)}: {shape_of(t)} does not broadcast with {batch}, what is left of the latter "
+                "without their class axis"
             )
     check_ndim(r.ndim + r.of_x.count, o)
     find(&r.of_result, o.axis, r.ndim + r.of_x.count, o.caller)
@@ -1033,8 +1033,8 @@ cdef Operand merged(Operand a, const Axes *axes, str name, Place place, Options 
 cdef Operand fill_operand(
     xent_view *view, Operand a, const Rows *r, const Axes *axes, ptrdiff_t *strides, str name, Place place, Options o
 ):
-    """The view of logits or of a target, whose class axes are `axes` (of labels: none); None for None. What is returned is to
-    be kept for as long as the view."""
+    """The view of logits or of a target, whose class axes are `axes` (of labels: none); None for None. What is returned
+    is to be kept for as long as the view."""
     cdef ptrdiff_t class_stride
     cdef Axes last
     if a is None:

@@ -71,8 +71,8 @@ ctypedef struct Loop:
     uint8_t result_dtype
 
 ctypedef struct Loops:
-    # What NumPy is told of the loops of a ufunc. It keeps the pointers for as long as the ufunc lives, which is to the end of
-    # the process.
+    # What NumPy is told of the loops of a ufunc. It keeps the pointers for as long as the ufunc lives, which is to the end
+    # of the process.
     cnp.PyUFuncGenericFunction functions[MAX_LOOPS]
     void *data[MAX_LOOPS]
     char types[MAX_LOOPS * MAX_OPERANDS]
