@@ -192,6 +192,9 @@ void Launch::count_flight(Warp &w, const Instruction &i, uint32_t lanes) const {
     if (!w.flying.empty())
         for (Operand o : i.from)
             uses = uses || std::find(w.flying.begin(), w.flying.end(), o.at) != w.flying.end();
+    if (!w.flying.empty()) /* places that become other registers' */
+        for (Operand o : i.to)
+            w.flying.erase(std::remove(w.flying.begin(), w.flying.end(), o.at), w.flying.end());
     if (loads || (uses && i.moves))
         for (Operand o : i.to)
             w.flying.push_back(o.at);
