@@ -188,19 +188,23 @@ void Launch::count_flight(Warp &w, const Instruction &i, uint32_t lanes) const {
         w.wanted = false;
     }
     const bool loads = i.kind == Kind::LOAD && i.access.space == Space::GLOBAL && lanes != 0;
-    bool uses = false;
-    if (!w.flying.empty())
+    uint32_t used = 0;
+    for (const Warp::Flying &f : w.flying)
         for (Operand o : i.from)
-            uses = uses || std::find(w.flying.begin(), w.flying.end(), o.at) != w.flying.end();
+            used |= f.at == o.at ? f.lanes & lanes : 0;
     if (!w.flying.empty()) /* places that become other registers' */
+        for (Operand o : i.to) {
+            for (Warp::Flying &f : w.flying)
+                f.lanes &= f.at == o.at ? ~lanes : ~0u;
+            const auto gone = [](const Warp::Flying &f) { return f.lanes == 0; };
+            w.flying.erase(std::remove_if(w.flying.begin(), w.flying.end(), gone), w.flying.end());
+        }
+    if (loads || (used && i.moves))
         for (Operand o : i.to)
-            w.flying.erase(std::remove(w.flying.begin(), w.flying.end(), o.at), w.flying.end());
-    if (loads || (uses && i.moves))
-        for (Operand o : i.to)
-            w.flying.push_back(o.at);
+            w.flying.push_back({o.at, loads ? lanes : used});
     if (loads)
         w.flying_bytes += uint64_t(__builtin_popcount(lanes)) * i.access.whole();
-    w.wanted = w.wanted || (uses && !i.moves);
+    w.wanted = w.wanted || (used && !i.moves);
 }
 
 /* These lanes, until they are behind those at `until` no more, or no longer together. */

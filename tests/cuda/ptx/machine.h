@@ -29,8 +29,11 @@ struct Warp {
     uint32_t arrived = 0;          /* at the cluster's barrier, and yet to wait */
     uint32_t arrivals[LANES] = {}; /* at that barrier, so far */
     uint32_t pc = 0;               /* of what is being done */
-    /* Of Counts::flight: registers whose loads nobody has used yet, all their bytes, and whether one is used now. */
-    std::vector<uint32_t> flying;
+    /* Of Counts: registers whose loads no lane of these has used, all their bytes, and whether one is used now. */
+    struct Flying {
+        uint32_t at, lanes;
+    };
+    std::vector<Flying> flying;
     uint64_t flying_bytes = 0;
     bool wanted = false;
 
