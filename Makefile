@@ -89,13 +89,13 @@ fuzz: $(VENV)/test
 # The runtime must be there before Python is, which is not built with it, and would report Python's own leaks.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize=object-size -fno-sanitize-recover=all \
 	-fno-sanitize-address-use-after-scope
-# -O2 and calls for checks: at -O3, in line, the long files of the instruction sets take a quarter of an hour.
+# -O1 and calls for checks: at -O3, in line, the long files of the instruction sets take a quarter of an hour.
 SANITIZED := $(CURDIR)/build/sanitized
 fuzz-sanitized: $(VENV)/test
 	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)/source
 	cp -R setup.py declare.py pyproject.toml MANIFEST.in README.md LICENSE kernels src $(SANITIZED)/source
 	cd $(SANITIZED)/source && XENT_CUDA=0 CFLAGS='$(SANITIZE)' LDFLAGS='$(SANITIZE)' \
-		XENT_CFLAGS='-O2 -g1 --param=asan-instrumentation-with-call-threshold=0' \
+		XENT_CFLAGS='-O1 -g1 --param=asan-instrumentation-with-call-threshold=0' \
 		$(abspath $(BIN)/python) -m pip install --quiet --no-deps --target $(SANITIZED)/site .
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=$(SANITIZED)/site \

@@ -46,6 +46,12 @@ typedef enum { MASS_NOTHING, MASS_X, MASS_T, MASS_Y } mass_kind;
 
 /* Folds in one walk. NEAR: of rows that QUICK finds near. */
 typedef enum { QUICK_NONE, QUICK_LSE, QUICK_KL, QUICK_KL_LOGS, NEAR_KL, NEAR_KL_LOGS } quick_kind;
+XENT_CONSTANT bool xent_quick_is_log(quick_kind how) {
+    return how == QUICK_KL_LOGS || how == NEAR_KL_LOGS;
+}
+XENT_CONSTANT bool xent_quick_is_near(quick_kind how) {
+    return how == NEAR_KL || how == NEAR_KL_LOGS;
+}
 
 typedef enum {
     REDUCE_NONE,

@@ -477,6 +477,7 @@ INLINE void FN(fold_KL_PAIR_LOGS)(const FN(folding) * F) {
  * classes. KL is log(sum exp(x - c) / W) - D/W. What is rounded of exp(x), of d and of t d counts as it is where KL is not small and
  * c not far from the mean: kl_of_direct says of which rows. What is rounded of log t and of x - c, alike in all classes perhaps, is
  * kept. */
+
 /* x - log t - c: all that its differences round is kept where c may be anything, or u be tiny; of probabilities, whose c is about x or
  * above it, else what counts. NaN where t or q is 0. */
 INLINE V FN(kl_u)(V x, V log_t, V rest, V c, const bool all) {
@@ -571,7 +572,7 @@ INLINE void FN(kl_walk)(const FN(tile) * tile, const bool log_target, const bool
     ptrdiff_t i0 = 0;
 #define STEP(i, part)                                                                                                  \
     FN(kl_step)(GET(T->x + (i) * T->xs, part, -INF), GET(T->t + (i) * T->ts, part, log_target ? -INF : (R)0),          \
-                log_target, near, keeps, wx, wy, c, factor, &sx, &sy, KEPT(keep, i, log_target, 0))
+                log_target, near, keeps, wx, wy, c, factor, &sx, &sy, keeps ? KEPT(keep, i, log_target, 0) : NULL)
     while (i0 < T->full + (T->tail > 0)) { /* two by two, if not near: measured */
         FN(one_walk) sum = none;
         if (near && i0 + FN(FOUR) <= T->full) {

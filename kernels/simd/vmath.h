@@ -94,12 +94,13 @@ static inline V FN(vldexp_)(V p, V k) {
 #define vldexp FN(vldexp_)
 #endif
 
-/* exp(d) 2^-k0, within 0.75 ULP, and in *lo what the last addition rounded away. NaN stays NaN. */
 /* Where what fades is normal. */
 #undef LIFT
 #undef LIFT_BITS
 #define LIFT_BITS (XENT_REAL == 32 ? 64 : 512)
 #define LIFT (XENT_REAL == 32 ? (R)0x1p64 : (R)0x1p512)
+
+/* exp(d) 2^-k0, within 0.75 ULP, and in *lo what the last addition rounded away. NaN stays NaN. */
 #if VEC_TABLE16
 /* d = n ln2/16 + r: 2^(n/16) from a table in two parts, and exp(r) - 1 by a short polynomial. */
 static const R FN(exp2_hi)[16] = {

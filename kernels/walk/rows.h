@@ -112,7 +112,7 @@ static void (*const FN(tile_emits)[])(const FN(writing) *) = {NULL,
 
 /* Folds in one walk: of rows whose first tile this is, with KL's centre if that is known, whether it may do; and a tile. */
 static bool FN(quick_begin)(quick_kind how, const FN(tile) * T, const double *centre, FN(state) * s) {
-    const bool log_target = how == QUICK_KL_LOGS || how == NEAR_KL_LOGS;
+    const bool log_target = xent_quick_is_log(how);
     bool may = FN(quick_start)(T, T->x, &s->x);
     if (log_target)
         may &= FN(quick_start)(T, T->t, &s->y);
@@ -129,10 +129,8 @@ static bool FN(quick_begin)(quick_kind how, const FN(tile) * T, const double *ce
 static void FN(quick_fold)(quick_kind how, const FN(tile) * T, R *keep, FN(state) * s) {
     if (how == QUICK_LSE)
         FN(quick_tile)(T, keep, s);
-    else if (how == QUICK_KL || how == QUICK_KL_LOGS)
-        FN(kl_one_walk)(T, how == QUICK_KL_LOGS, false, keep, s);
     else
-        FN(kl_one_walk)(T, how == NEAR_KL_LOGS, true, NULL, s);
+        FN(kl_one_walk)(T, xent_quick_is_log(how), xent_quick_is_near(how), keep, s);
 }
 
 /* n vectors of rows, tile by tile, the next tile of all before the one after it. Those that pass through a buffer go alone: returns
@@ -187,8 +185,8 @@ static __attribute__((noinline)) int FN(fold_flight)(const xent_job *job, const 
     return n;
 }
 
-/* KL's status (kl.h) of a vector of rows. */
-INLINE M FN(status_is)(const double *now, bool across, int status) {
+/* KL's status (kl.h) of a vector of rows. Not in line: GCC 12 fails on that at -O1 (baseline; gimple-isel). */
+static NOINLINE M FN(status_is)(const double *now, bool across, int status) {
     return meq(FN(spread)(now, across), vset((R)status));
 }
 INLINE void FN(set_status)(M which, int status, const FN(tile) * T, double *now) {
@@ -201,7 +199,7 @@ static NOINLINE void FN(fold_again)(const xent_job *job, const row_group *g, int
                                     reduce_kind kind, quick_kind how, const double *centre, double *now, M fine,
                                     group_state *rows, void *keep) {
     const int parts = xent_parts(kind), width = job->across ? VN : 1;
-    const bool log_target = how == QUICK_KL_LOGS || how == NEAR_KL_LOGS;
+    const bool log_target = xent_quick_is_log(how), near = xent_quick_is_near(how);
     const ptrdiff_t numbers = (c1 - c0) * xent_kept_tiles(job) * VN;
     R *const mine = FN(kept)(job, keep, at);
     int fields[STATE_FIELDS];
@@ -220,7 +218,6 @@ static NOINLINE void FN(fold_again)(const xent_job *job, const row_group *g, int
     if (how == QUICK_NONE) {
         FN(put_state)(parts & ~PART_KL, &T, &s, at, rows);
     } else {
-        const bool near = how == NEAR_KL || how == NEAR_KL_LOGS;
         M bad = FN(kl_end)(&T, c1 - c0, log_target, near, keep != NULL, &s, at, rows);
         FN(set_status)(mand(bad, mnot(fine)), KL_CAREFUL, &T, now);
         if (near)
@@ -243,7 +240,7 @@ static NOINLINE void FN(settle_direct)(const xent_job *job, const row_group *g, 
                                        ptrdiff_t c1, reduce_kind kind, const bool *quick, group_state *rows, void *keep,
                                        const FN(tile) * T, FN(state) * s, double *now) {
     const quick_kind how = xent_reduce_of(kind).quick;
-    const bool log_target = how == QUICK_KL_LOGS, across = job->across;
+    const bool log_target = xent_quick_is_log(how), across = job->across;
     const int width = across ? VN : 1, parts = xent_parts(kind);
     const M none = mne(vset((R)0), vset((R)0));
     double centre[VN];
@@ -296,7 +293,7 @@ static void FN(fold_rows)(const xent_job *job, const row_group *g, ptrdiff_t c0,
         if ((parts & PART_KL) && !job->across && how == QUICK_NONE)
             n = 1;
         n = FN(fold_flight)(job, g, at, n, c0, c1, kind, how, NULL, quick, rows, keep, T, s);
-        if (how == QUICK_KL || how == QUICK_KL_LOGS)
+        if (how != QUICK_NONE && how != QUICK_LSE)
             FN(settle_direct)(job, g, at, n, c0, c1, kind, quick, rows, keep, T, s, now);
         for (int q = 0; q < n; q++) {
             const int row = at + q * width;

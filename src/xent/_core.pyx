@@ -618,8 +618,8 @@ cdef class Options:
     cdef readonly bint check_labels
 
     def __init__(
-        self, str caller, axis=-1, where=None, sample_weight=None, str reduction="none", dtype=None, weight=None,
-        ignore_index=None, label_smoothing=0.0, *, tuple operands=("logits", "target"), bint labels=False,
+        self, str caller, axis=-1, where=None, sample_weight=None, str reduction="none", dtype=None, *,
+        tuple operands=("logits", "target"), bint labels=False, weight=None, ignore_index=None, label_smoothing=0.0,
         pos_weight=None, temperature=1.0, beta=0.5,
     ):
         self.of_loss = True

@@ -207,7 +207,16 @@ def cross_entropy(
         # No need to walk a one-hot row: the label's own logit and logsumexp are all that matters.
         operation = "cross_entropy_with_labels"
     options = Options(
-        name, axis, where, sample_weight, reduction, dtype, weight, ignore_index, smoothing, labels=labels
+        name,
+        axis,
+        where,
+        sample_weight,
+        reduction,
+        dtype,
+        weight=weight,
+        ignore_index=ignore_index,
+        label_smoothing=smoothing,
+        labels=labels,
     )
     wanted = ["_value_and_grad"] * bool(return_grad) + ["_value_and_hess"] * bool(return_hess)
     if not wanted:
@@ -402,7 +411,16 @@ def nll(
     variant = _variant(name, reduction, return_grad)
     names = ("log_probs", "labels")
     options = Options(
-        name, axis, where, sample_weight, reduction, dtype, weight, ignore_index, labels=True, operands=names
+        name,
+        axis,
+        where,
+        sample_weight,
+        reduction,
+        dtype,
+        weight=weight,
+        ignore_index=ignore_index,
+        labels=True,
+        operands=names,
     )
     return evaluate_loss(name + variant, log_probs, labels, options)
 
@@ -487,7 +505,7 @@ def binary_cross_entropy(
     if target.dtype.kind in "iub":
         _check_zero_or_one(name, target)
         target = target.astype(np.float64 if logits.dtype.kind in "iub" else logits.dtype)
-    options = Options(name, axis, where, sample_weight, reduction, dtype, weight, pos_weight=pos_weight)
+    options = Options(name, axis, where, sample_weight, reduction, dtype, weight=weight, pos_weight=pos_weight)
     return evaluate_loss(name + variant, logits, target, options)
 
 

@@ -128,8 +128,7 @@ def extreme(choose, nan_wins):
     def of(a, b):
         if np.isnan(a) or np.isnan(b):
             return NAN if nan_wins or (np.isnan(a) and np.isnan(b)) else b if np.isnan(a) else a
-        key = lambda v: (float(v), not np.signbit(v))  # noqa: E731
-        return choose(a, b, key=key)
+        return choose(a, b, key=lambda v: (float(v), not np.signbit(v)))
 
     return of
 
@@ -194,8 +193,13 @@ def expected(name, types):
     """(what is right, the operands' dtypes, the result's) of an instruction; None: another test has it."""
     parts = name.split(".")
     op, last = parts[0], TYPES.get(parts[-1])
-    flat = lambda n: [last] * n  # noqa: E731
-    whole = lambda f: lambda *a: wrapped(f(*map(int, a)), last)  # noqa: E731
+
+    def flat(n):
+        return [last] * n
+
+    def whole(f):
+        return lambda *a: wrapped(f(*map(int, a)), last)
+
     real = last is not None and last.kind == "f"
     arithmetic = {"add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b}
     bitwise = {"and": lambda a, b: a & b, "or": lambda a, b: a | b, "xor": lambda a, b: a ^ b}
