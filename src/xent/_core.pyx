@@ -607,9 +607,9 @@ cdef class Options:
     cdef readonly tuple operands  # and its names for the operands
     cdef bint of_loss  # and no broadcasting of a target or a mask that could be labels or a mask of rows
     cdef readonly bint labels  # the target holds one integer a row
-    cdef object axis, where, dtype, weight, pos_weight, sample_weight, temperature, ignore_index
-    cdef double label_smoothing, beta
-    cdef str reduction
+    cdef readonly object axis, where, dtype, weight, pos_weight, sample_weight, temperature, ignore_index
+    cdef readonly double label_smoothing, beta
+    cdef readonly str reduction
     # Of a callable alone.
     cdef bint keepdims
     cdef object out
