@@ -109,6 +109,7 @@ lint: $(VENV)/lint
 	$(BIN)/ruff format --check . $(STUBS)
 	$(BIN)/clang-format --dry-run -Werror $(C_FILES) $(CXX_FILES)
 	$(BIN)/mypy
+	$(BIN)/mypy tests/typed.py
 	$(BIN)/stubtest --mypy-config-file pyproject.toml xent
 
 bench: $(VENV)/bench

@@ -1,7 +1,8 @@
 """What repeats the C library's functions, made before anything is compiled: `python declare.py`, as setup.py runs it.
 
 awk makes xent.h of kernels/ops.def and its template (kernels/declare.awk); from xent.h come functions.h, the .pxd files
-and the stubs that name each operation. All of it goes into src/xent, beside the templates, and git ignores it.
+and the stubs that name each operation; those of the losses from losses.py. All of it goes into src/xent, beside the
+templates, and git ignores it.
 
 A template `NAME.in` is NAME but for blocks between `@each KIND@` and `@end@`, which are written for each item of that
 kind (items()). `@FIELD@` is a field of the item; a line whose field is None is left out, one whose field is a list is
@@ -9,6 +10,8 @@ written for each entry. `@a|b|c@` is a for an operation that gives one value a r
 class, c for one that gives both. Entries of __all__ are sorted.
 """
 
+import ast
+import itertools
 import os
 import re
 import runpy
@@ -92,6 +95,51 @@ def items(text):
     }
 
 
+# ---- losses.py as data ---------------------------------------------------------------------------------------------
+
+# What an option takes that is no array. Those that name derivatives are overloads().
+OPTION_TYPES = {
+    "axis": "SupportsIndex",
+    "ignore_index": "SupportsIndex",
+    "label_smoothing": "float",
+    "beta": "float",
+    "alpha": "float",
+    "scale_by_temperature_squared": "bool",
+    "target_kind": 'Literal["probs", "log_probs", "logits"]',
+    "reduction": 'Literal["none", "sum", "mean", "terms", "per_class"]',
+    "grad_of": 'Literal["logits", "target"]',
+    "dtype": "DTypeLike",
+}
+# Beside derivatives, which terms have none of.
+OF_ROWS = {"reduction": 'Literal["none", "sum", "mean"]'}
+
+
+def overloads(loss):
+    """Its calls: for each set of derivatives that can be asked for, and for flags that are any bool."""
+    a = loss.args
+    names = [argument.arg for argument in (*a.args, *a.kwonlyargs)]
+    given = [*[None] * (len(a.args) - len(a.defaults)), *a.defaults, *a.kw_defaults]
+    defaults = {name: ast.unparse(value).replace("'", '"') for name, value in zip(names, given, strict=True) if value}
+    flags = [name for name in names if name.startswith("return_")]
+    for wanted in (*itertools.product((False, True), repeat=len(flags)), ()):
+        types = OPTION_TYPES | dict.fromkeys(flags, "bool")
+        types |= {flag: f"Literal[{is_wanted}]" for flag, is_wanted in zip(flags, wanted, strict=False)}
+        types |= OF_ROWS if any(wanted) or not wanted else {}
+        parameters = []
+        for name in names:
+            parameters.append(f"{name}: {types.get(name, 'ArrayLike')}")
+            if name in defaults and types.get(name) != "Literal[True]":
+                parameters[-1] += f"{' | None' * (defaults[name] == 'None')} = {defaults[name]}"
+        parameters.insert(len(a.args), "*")
+        result = f"tuple[{', '.join(['Any'] + ['_Floats'] * sum(wanted))}]" if any(wanted) else "Any"
+        yield {"name": loss.name, "parameter": parameters, "result": result}
+
+
+def losses(text):
+    public = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef) and node.name[0] != "_"]
+    return {"loss": [{"name": node.name} for node in public], "call": [c for node in public for c in overloads(node)]}
+
+
 # ---- templates -----------------------------------------------------------------------------------------------------
 
 
@@ -128,7 +176,7 @@ def expand(template, kinds):
 def main():
     text = header()
     write(HEADER, text)
-    kinds = items(text)
+    kinds = items(text) | losses((PACKAGE / "losses.py").read_text(encoding="utf-8"))
     for template in sorted(PACKAGE.glob("*.in")):
         write(template.with_suffix(""), expand(template.read_text(encoding="utf-8"), kinds))
 

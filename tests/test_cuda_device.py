@@ -104,7 +104,7 @@ class Face:
 
 def evaluate_loss(operation, logits, target, given):
     """What xent.losses hands to the kernels."""
-    plain = ("operands", "labels", "axis", "dtype", "label_smoothing", "ignore_index", "reduction")
+    plain = ("operands", "labels", "axis", "dtype", "label_smoothing", "beta", "ignore_index", "reduction")
     options = {option: getattr(given, option) for option in plain}
     for option in ("where", "weight", "pos_weight", "sample_weight", "temperature"):
         array = getattr(given, option)

@@ -32,6 +32,17 @@ class Options:
     caller: str
     operands: tuple[str, str]
     labels: bool
+    axis: int
+    where: Any
+    dtype: Any
+    weight: Any
+    pos_weight: Any
+    sample_weight: Any
+    temperature: Any
+    ignore_index: int | None
+    label_smoothing: float
+    beta: float
+    reduction: str
     stream: Any
     check_labels: bool
     def __init__(
