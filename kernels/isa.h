@@ -8,8 +8,8 @@
 /* One table for each of float and double. */
 typedef struct isa_kernels {
     int lanes; /* in a vector */
-    /* Folds classes [c0, c1) of the group. keep, where not NULL: room for xent_kept_tiles() of each row along
-     * or of each vector of rows across, all of whose classes are in one tile: exponentials, for the emit. */
+    /* Folds classes [c0, c1) of the group. keep, where not NULL: room for the exponentials of all of them, for the emit:
+     * xent_kept_tiles() for each tile of a row along, or for the one that a vector of rows across has. */
     void (*reduce)(const xent_job *, const row_group *, ptrdiff_t c0, ptrdiff_t c1, reduce_kind, group_state *,
                    void *keep);
     /* Writes classes [c0, c1) of the emit or, with acc (one a class), adds them over rows. */
@@ -20,7 +20,7 @@ typedef struct isa_kernels {
     void (*few)(const xent_job *, const row_group *, double *values, void *room);
 } isa_kernels;
 
-enum { KEEP_BYTES = 16384 };
+enum { KEEP_BYTES = 32768 };
 
 typedef struct isa_entry {
     const char *name;

@@ -39,7 +39,9 @@ typedef struct xent_job {
     xent_mixture mixture;
     int64_t ignore_index;
     bool has_ignore, has_labels, across, few, is_f32;
-    bool per_class, streams; /* streams: the output is too large to be found in a cache later */
+    bool per_class;
+    bool streams;            /* the output is too large to be found in a cache later,    */
+    bool fetches;            /* ... or not in one near enough for a burst of its stores */
     double divisor;          /* of mean; 1 elsewhere */
     ptrdiff_t pieces, piece; /* how many, and classes in each but the last */
     double class_scale;      /* a power of two that class weights are divided by and rows' weights multiplied */
@@ -54,7 +56,7 @@ static inline bool xent_shapes_target(const xent_job *job) {
     return job->op->target == XENT_TARGET_PROBS && (job->options & OPTION_ONE_HOT);
 }
 
-/* Tiles of exponentials that a row keeps for its emit. */
+/* Tiles of exponentials that are kept of a tile for the emit. */
 static inline int xent_kept_tiles(const xent_job *job) {
     return xent_is_log(job->op->target) ? 2 : 1;
 }

@@ -292,21 +292,24 @@ static void write_sum(work *w) {
 }
 
 /* How many rows are worked on together. Across: whole vectors. Along: short rows a few at a time, so that their states are
- * finished together; they stay in L1 meanwhile. Where the emit needs the exponentials of the reduction and a row is one tile,
- * there are no more of them than the room for those holds. */
+ * finished together; they stay in L1 meanwhile. Where the emit needs the exponentials of the reduction and there is room for a row's
+ * (across: for a tile of a vector of rows), there are no more rows than that holds. */
 static void choose_group(const xent_job *job, work *w) {
-    const int size = job->is_f32 ? 4 : 8, tiles = xent_kept_tiles(job);
-    const ptrdiff_t tile = TILE_BYTES / (job->across ? size * w->k->lanes : size);
+    const int size = job->is_f32 ? 4 : 8;
+    const ptrdiff_t tiles = job->across ? 1 : ceil_div(job->classes * size, TILE_BYTES);
+    const ptrdiff_t kept = tiles * xent_kept_tiles(job) * TILE_BYTES; /* of a row, or of a vector of them */
     const int inputs = job->op->target == XENT_TARGET_NONE || job->op->target == XENT_TARGET_LABELS ? 1 : 2;
     ptrdiff_t rows = ROWS_ALONG_BYTES / ((job->classes + 1) * size * inputs);
-    w->keeps = !job->few && xent_emit_of(job->op->emit).of_exp && job->classes <= tile;
+    w->keeps = !job->few && xent_emit_of(job->op->emit).of_exp && job->classes > 0 && kept <= KEEP_BYTES &&
+               (job->across ? job->classes * size * w->k->lanes <= TILE_BYTES
+                            : tiles == 1 || xent_reduce_of(job->op->reduce).quick != QUICK_NONE);
     w->group_rows = rows < 1 ? 1 : rows > MAX_ROWS_ALONG ? MAX_ROWS_ALONG : (int)rows;
-    if (w->keeps && w->group_rows > KEEP_BYTES / (TILE_BYTES * tiles))
-        w->group_rows = KEEP_BYTES / (TILE_BYTES * tiles);
     if (job->across)
-        w->group_rows = !w->keeps ? rows_across(job) : w->k->lanes * (KEEP_BYTES / (TILE_BYTES * tiles));
-    if (w->keeps && w->group_rows > GROUP_ROWS)
-        w->group_rows = GROUP_ROWS;
+        w->group_rows = w->keeps ? GROUP_ROWS : rows_across(job);
+    if (w->keeps) {
+        const ptrdiff_t most = KEEP_BYTES / kept * (job->across ? w->k->lanes : 1);
+        w->group_rows = w->group_rows > most ? (int)most : w->group_rows;
+    }
 }
 
 /* An element's time in units of a long row's logsumexp, roughly: what decides whether threads pay. */

@@ -563,7 +563,7 @@ INLINE FN(one_walk) FN(kl_step)(V x, V y, const bool log_target, const bool near
 INLINE void FN(kl_walk)(const FN(tile) * tile, const bool log_target, const bool near, const bool keeps, R *keep,
                         FN(state) * s) {
     const V zero = vset((R)0), c = s->kl.c;
-    const FN(tile) own = *tile, *T = &own;
+    const FN(tile) own = FN(own_tile)(tile), *T = &own;
     const FN(window) wx = FN(window_of)(s->x.ref.k, near || keeps), wy = FN(window_of)(s->y.ref.k, true);
     const V factor = FN(vexp2ref)(vsub(zero, c), vsub(log_target ? s->y.ref.k : zero, s->x.ref.k));
     const FN(one_walk) none = {zero, zero, zero};

@@ -48,7 +48,8 @@ INLINE V FN(quick_step)(V x, const bool whole, FN(window) w, FN(top) * s, V *e) 
     s->m = vmax(x, s->m);
     return low;
 }
-INLINE void FN(quick_walk)(const FN(tile) * T, const bool keeps, R *keep, FN(state) * state) {
+INLINE void FN(quick_walk)(const FN(tile) * tile, const bool keeps, R *keep, FN(state) * state) {
+    const FN(tile) own = FN(own_tile)(tile), *T = &own;
     FN(top) s = state->x;
     const V zero = vset((R)0);
     s.r = (FN(sum)){zero, zero}; /* of this tile: over millions of additions what they round would itself be rounded */

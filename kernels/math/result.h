@@ -101,5 +101,5 @@ typedef struct FN(writing) {
 #undef EXP_Y
 #undef PAIRS
 #define PAIRS(w) xent_is_log((w)->target)
-#define EXP_X(w, fx) ((w)->kept ? vload(KEPT((w)->keep, i, PAIRS(w), 0)) : FN(vexp_ref)(GET_X((w)->T), fx))
-#define EXP_Y(w, fy) ((w)->kept ? vload(KEPT((w)->keep, i, PAIRS(w), 1)) : FN(vexp_ref)(GET_T((w)->T, -INF), fy))
+#define EXP_X(w, fx) ((w)->kept ? vload(KEPT((w)->keep, i, PAIRS(w), 0)) : FN(vexp_ref_near)(GET_X((w)->T), fx))
+#define EXP_Y(w, fy) ((w)->kept ? vload(KEPT((w)->keep, i, PAIRS(w), 1)) : FN(vexp_ref_near)(GET_T((w)->T, -INF), fy))

@@ -292,6 +292,12 @@ static inline V FN(vexp_ref)(V x, FN(vref) f) {
     return FN(vexp_ref_lo)(x, f, &lo);
 }
 
+/* The same within 1 ULP, for results that are rounded once more. */
+INLINE V FN(vexp_ref_near)(V x, FN(vref) f) {
+    const FN(window) w = {FN(window_of)(f.k, true).magic, f.low};
+    return FN(vexp_window)(vsub(x, f.c), w, true);
+}
+
 /* ---- log ---- */
 /* Natural logarithm; log 0 = -inf, of a negative number NaN. m in [sqrt 1/2, sqrt 2], s = (m - 1)/(m + 1),
  * log m = 2 atanh s = f - s (f - s^2 P(s^2)) with f = m - 1, as in fdlibm. */

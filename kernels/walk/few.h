@@ -125,7 +125,7 @@ INLINE void FN(few_rows)(const xent_job *job, const row_group *g, double *values
     if (emit != EMIT_NONE)
         FN(few_fetch)(job, g);
     for (int q = 0; q < vectors; q++)
-        T[q] = FN(load_tile)(job, g, q * VN, 0, job->classes, true, x[q], t[soft ? q : 0], NULL);
+        FN(load_tile)(job, g, q * VN, 0, job->classes, true, x[q], t[soft ? q : 0], NULL, &T[q]);
     for (int q = 0; q < vectors; q++) {
         FN(state) now = FN(few_lead)(&T[q], kind);
         const FN(folding) F = {.job = job,

@@ -231,22 +231,22 @@ static const char *FN(load_weights)(const operand *o, double over, bool across, 
     return (const char *)buf;
 }
 
-/* The tile of classes [c0, c0 + count) of rows `at` and following; without logits, where their exponentials are known. */
-static FN(tile) FN(load_tile)(const xent_job *job, const row_group *g, int at, ptrdiff_t c0, ptrdiff_t count,
-                              bool logits, R *xbuf, R *tbuf, R *wbuf) {
+/* The tile of classes [c0, c0 + count) of rows `at` and following; without logits, where their exponentials are known. It is made
+ * where it will be: a copy would load several fields at a time, which waits for their stores. */
+static void FN(load_tile)(const xent_job *job, const row_group *g, int at, ptrdiff_t c0, ptrdiff_t count, bool logits,
+                          R *xbuf, R *tbuf, R *wbuf, FN(tile) * T) {
     const xent_target target = job->op->target;
-    FN(tile) T = {.across = job->across};
-    T.full = job->across ? count : count / VN;
-    T.tail = job->across ? 0 : (int)(count % VN);
+    *T = (FN(tile)){.across = job->across};
+    T->full = job->across ? count : count / VN;
+    T->tail = job->across ? 0 : (int)(count % VN);
     if (logits)
-        T.x = FN(load_operand)(job, g, at, OPERAND_X, c0, count, xbuf, &T.xs);
+        T->x = FN(load_operand)(job, g, at, OPERAND_X, c0, count, xbuf, &T->xs);
     if (target == XENT_TARGET_PROBS || target == XENT_TARGET_POINT || (logits && xent_is_log(job->op->target)))
-        T.t = FN(load_operand)(job, g, at, OPERAND_T, c0, count, tbuf, &T.ts);
+        T->t = FN(load_operand)(job, g, at, OPERAND_T, c0, count, tbuf, &T->ts);
     if (job->op->reduce == REDUCE_BCE) {
-        T.w = FN(load_weights)(&job->class_weight, job->class_scale, job->across, c0, count, wbuf, &T.ws);
-        T.p = FN(load_weights)(&job->pos_weight, 1.0, job->across, c0, count, wbuf + TILE_REALS, &T.ps);
+        T->w = FN(load_weights)(&job->class_weight, job->class_scale, job->across, c0, count, wbuf, &T->ws);
+        T->p = FN(load_weights)(&job->pos_weight, 1.0, job->across, c0, count, wbuf + TILE_REALS, &T->ps);
     }
-    return T;
 }
 
 /* An emitted tile on its way out: dead rows and masked classes, factors that the tile's real does not hold, then storage or the sums over rows. */

@@ -1,9 +1,10 @@
 /* rows.h: one loop over tiles, for the walk along a row, across rows, and over a piece of either (the split walk: run.c
  * hands pieces to threads and merges their states in order). Reduce first, then, with the finished rows, emit. */
-/* Where the row or rows at `at` keep their tiles of exponentials, if they do. */
-INLINE R *FN(kept)(const xent_job *job, void *keep, int at) {
+/* Where the row or rows at `at` keep their exponentials from class c on, if they do: across, a vector of rows has one tile. */
+INLINE R *FN(kept)(const xent_job *job, void *keep, int at, ptrdiff_t c) {
     const int tiles = xent_kept_tiles(job);
-    return keep ? (R *)keep + (job->across ? at / VN : at) * tiles * TILE_REALS : NULL;
+    const ptrdiff_t row = (job->classes + TILE_REALS - 1) / TILE_REALS * TILE_REALS;
+    return keep ? (R *)keep + (job->across ? at / VN * TILE_REALS : at * row + c) * tiles : NULL;
 }
 
 /* Bytes from classes c and following to what is reduced next in their place: the next tile, or after a row's last, the first of
@@ -13,11 +14,16 @@ INLINE ptrdiff_t FN(next_tile)(const xent_job *job, int which, int n, ptrdiff_t 
     return job->across || !last || !o->data || !job->ndim ? along : n * o->rs[job->ndim - 1] - c * o->cs;
 }
 
+/* Whether an output along is stored past the caches: not where pairs of exponentials are kept, which start where a vector does. */
+INLINE bool FN(streams)(const xent_job *job, bool keeps) {
+    return job->streams && !(keeps && xent_is_log(job->op->target));
+}
+
 /* A row's part of the output is written as soon as it is reduced, in a burst that would wait for memory line by line: it is
  * asked for before. Not where stores stream. */
 INLINE void FN(fetch_out)(const xent_job *job, const row_group *g, int at, ptrdiff_t c, ptrdiff_t count, bool keeps) {
     const operand *o = &job->at[OPERAND_OUT];
-    if (job->across || !o->data || (job->streams && !keeps) || !FN(in_place)(job, g, at, OPERAND_OUT))
+    if (job->across || !job->fetches || !o->data || FN(streams)(job, keeps) || !FN(in_place)(job, g, at, OPERAND_OUT))
         return;
     for (const char *p = o->data + g->off[OPERAND_OUT][at] + c * o->cs, *end = p + count * o->cs; p < end; p += LINE)
         __builtin_prefetch(p, 1);
@@ -67,7 +73,7 @@ INLINE void FN(tidy_parts)(const int parts, FN(state) * s) {
  * store would have it loaded again. */
 #define REDUCTION(name, PARTS, B_HOLDS, OPTIONS, COST, FEW, AGAIN, PIECES, QUICK)                                      \
     static NOINLINE void FN(tile_##name)(const FN(folding) * F) {                                                      \
-        const FN(tile) T = *F->T;                                                                                      \
+        const FN(tile) T = FN(own_tile)(F->T);                                                                         \
         FN(state) s;                                                                                                   \
         FN(folding) own = *F;                                                                                          \
         own.T = &T;                                                                                                    \
@@ -88,11 +94,14 @@ static void (*const FN(tile_folds)[])(const FN(folding) *) = {
 };
 #define ONE(name, order, of_exp)                                                                                       \
     static NOINLINE void FN(tile_emit_##name)(const FN(writing) * w) {                                                 \
-        const FN(tile) T = *w->T;                                                                                      \
+        const FN(tile) T = FN(own_tile)(w->T);                                                                         \
         FN(writing) own = *w;                                                                                          \
         own.T = &T;                                                                                                    \
         own.kept = own.stream = false; /* constants, in loops of their own */                                          \
-        if (of_exp && w->kept) {                                                                                       \
+        if (of_exp && w->kept && w->stream) {                                                                          \
+            own.kept = own.stream = true;                                                                              \
+            FN(emit_##name)(&own);                                                                                     \
+        } else if (of_exp && w->kept) {                                                                                \
             own.kept = true;                                                                                           \
             FN(emit_##name)(&own);                                                                                     \
         } else if (w->stream) {                                                                                        \
@@ -133,8 +142,26 @@ static void FN(quick_fold)(quick_kind how, const FN(tile) * T, R *keep, FN(state
         FN(kl_one_walk)(T, xent_quick_is_log(how), xent_quick_is_near(how), keep, s);
 }
 
+/* E(x), and where both are logits E(y), of a row whose references are known, for its emit. */
+static NOINLINE void FN(keep_row)(const xent_job *job, const row_group *g, int at, const FN(state) * s, void *keep) {
+    _Alignas(64) R xbuf[TILE_REALS], tbuf[TILE_REALS], wbuf[2 * TILE_REALS];
+    const bool pairs = xent_is_log(job->op->target);
+    for (ptrdiff_t c = 0; c < job->classes; c += TILE_REALS) {
+        const ptrdiff_t count = job->classes - c < TILE_REALS ? job->classes - c : TILE_REALS;
+        FN(tile) tile, *const T = &tile;
+        FN(load_tile)(job, g, at, c, count, true, xbuf, tbuf, wbuf, T);
+        R *const mine = FN(kept)(job, keep, at, c);
+        EACH(T, {
+            vstore(KEPT(mine, i, pairs, 0), FN(vexp_ref)(GET_X(T), s->x.ref));
+            if (pairs)
+                vstore(KEPT(mine, i, pairs, 1), FN(vexp_ref)(GET_T(T, -INF), s->y.ref));
+        });
+    }
+}
+
 /* n vectors of rows, tile by tile, the next tile of all before the one after it. Those that pass through a buffer go alone: returns
- * how many there are. how: in one walk, those that quick then says can be done so. */
+ * how many there are. how: in one walk, those that quick then says can be done so. The careful steps keep exponentials of rows of one
+ * tile as they go: the references of others are known in the end. */
 static __attribute__((noinline)) int FN(fold_flight)(const xent_job *job, const row_group *g, int at, int n,
                                                      ptrdiff_t c0, ptrdiff_t c1, reduce_kind kind, quick_kind how,
                                                      const double *centre, bool *quick, group_state *rows, void *keep,
@@ -142,6 +169,7 @@ static __attribute__((noinline)) int FN(fold_flight)(const xent_job *job, const 
     _Alignas(64) R xbuf[TILE_REALS], tbuf[TILE_REALS], wbuf[2 * TILE_REALS];
     const ptrdiff_t step = job->across ? TILE_VECTORS : TILE_REALS;
     const int width = job->across ? VN : 1;
+    const bool late = keep && how == QUICK_NONE && c1 - c0 > step;
     bool tops[FN(FLIGHT)];
     for (int q = 0; q < n; q++) {
         T[q].across = job->across;
@@ -151,7 +179,7 @@ static __attribute__((noinline)) int FN(fold_flight)(const xent_job *job, const 
         const ptrdiff_t count = c1 - c < step ? c1 - c : step;
         const bool first = c == c0, last = c + count == job->classes;
         for (int q = 0; q < n; q++) {
-            T[q] = FN(load_tile)(job, g, at + q * width, c, count, true, xbuf, tbuf, wbuf);
+            FN(load_tile)(job, g, at + q * width, c, count, true, xbuf, tbuf, wbuf, &T[q]);
             T[q].x_next = FN(next_tile)(job, OPERAND_X, n, c, last, TILE_VECTORS * T[q].xs);
             T[q].t_next = FN(next_tile)(job, OPERAND_T, n, c, last, TILE_VECTORS * T[q].ts);
             FN(fetch_out)(job, g, at + q * width, c, count, keep != NULL);
@@ -162,13 +190,13 @@ static __attribute__((noinline)) int FN(fold_flight)(const xent_job *job, const 
         }
         for (int q = 0; how != QUICK_NONE && q < n; q++)
             if (quick[q])
-                FN(quick_fold)(how, &T[q], FN(kept)(job, keep, at + q * width), &s[q]);
+                FN(quick_fold)(how, &T[q], FN(kept)(job, keep, at + q * width, c), &s[q]);
         if (how != QUICK_NONE)
             continue;
         for (int q = 0; q < n; q++)
             tops[q] = FN(lead_tile)(kind, &T[q], &s[q], first, rows, at + q * width);
         for (int q = 0; q < n; q++) {
-            R *const mine = FN(kept)(job, keep, at + q * width);
+            R *const mine = late ? NULL : FN(kept)(job, keep, at + q * width, c);
             const FN(folding) F = {.job = job,
                                    .T = &T[q],
                                    .s = &s[q],
@@ -182,6 +210,8 @@ static __attribute__((noinline)) int FN(fold_flight)(const xent_job *job, const 
             FN(tile_folds)[kind](&F);
         }
     }
+    for (int q = 0; late && q < n; q++)
+        FN(keep_row)(job, g, at + q, &s[q], keep);
     return n;
 }
 
@@ -194,14 +224,14 @@ INLINE void FN(set_status)(M which, int status, const FN(tile) * T, double *now)
 }
 
 /* A vector of rows once more, by the careful steps or, KL's, about `centre`; those that are fine stay as they are, with what is kept
- * of them. */
+ * of them, which is one tile: along, a row is alone. */
 static NOINLINE void FN(fold_again)(const xent_job *job, const row_group *g, int at, ptrdiff_t c0, ptrdiff_t c1,
                                     reduce_kind kind, quick_kind how, const double *centre, double *now, M fine,
                                     group_state *rows, void *keep) {
     const int parts = xent_parts(kind), width = job->across ? VN : 1;
     const bool log_target = xent_quick_is_log(how), near = xent_quick_is_near(how);
     const ptrdiff_t numbers = (c1 - c0) * xent_kept_tiles(job) * VN;
-    R *const mine = FN(kept)(job, keep, at);
+    R *const mine = FN(kept)(job, keep, at, 0);
     int fields[STATE_FIELDS];
     const int count = many(fine) ? xent_state_fields(parts, fields) : 0;
     double before[STATE_FIELDS][VN];
@@ -322,10 +352,11 @@ static void FN(emit_some)(const xent_job *job, const row_group *g, int at, ptrdi
                           const group_result *r, const void *keep, bool straight, bool stream, xent_sum *acc) {
     _Alignas(64) R xbuf[TILE_REALS], tbuf[TILE_REALS], wbuf[2 * TILE_REALS], obuf[TILE_REALS];
     const operand *o = &job->at[OPERAND_OUT];
-    const FN(tile) T = FN(load_tile)(job, g, at, c, count, !keep, xbuf, tbuf, wbuf);
+    FN(tile) T;
     const emit_kind emit = job->op->emit;
     const xent_target target = job->op->target;
     int labels[MAX_VECTOR], patches = 0; /* rows whose label is here: the emits have something particular there */
+    FN(load_tile)(job, g, at, c, count, !keep, xbuf, tbuf, wbuf, &T);
     if (target == XENT_TARGET_LABELS)
         for (int l = at; l < at + FN(rows_at)(job, g, at); l++)
             if (g->label[l] >= c && g->label[l] < c + count)
@@ -337,7 +368,7 @@ static void FN(emit_some)(const xent_job *job, const row_group *g, int at, ptrdi
     const ptrdiff_t os = straight && !later && job->across ? o->cs : (ptrdiff_t)sizeof(V);
     FN(writing) w = {.job = job, .target = target, .T = &T, .r = r, .at = at, .out = base, .os = os};
     w.kept = keep != NULL;
-    w.keep = FN(kept)(job, (void *)keep, at);
+    w.keep = FN(kept)(job, (void *)keep, at, c);
     w.stream = stream && !later;
     FN(tile_emits)[emit](&w);
     for (int i = 0; i < patches; i++) {
@@ -372,7 +403,7 @@ static void FN(emit_rows)(const xent_job *job, const row_group *g, ptrdiff_t c0,
         const bool straight = plain && FN(in_place)(job, g, at, OPERAND_OUT);
         /* Streaming stores want aligned vectors: the first tile ends where the output is. */
         const uintptr_t start = straight ? (uintptr_t)(o->data + g->off[OPERAND_OUT][at] + c0 * o->cs) : 0;
-        const bool stream = job->streams && straight && !keep && start % sizeof(R) == 0;
+        const bool stream = FN(streams)(job, keep != NULL) && straight && start % sizeof(R) == 0;
         ptrdiff_t head = stream ? (ptrdiff_t)(-start % sizeof(V) / sizeof(R)) : 0;
         for (ptrdiff_t c = c0, count; c < c1; c += count, head = 0) {
             count = head > 0 ? head : TILE_REALS;

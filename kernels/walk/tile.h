@@ -4,13 +4,35 @@
  * Lanes past the end hold x = -inf and t = 0 (log t = -inf): they add nothing, as an excluded class does.
  */
 typedef struct FN(tile) {
-    const char *x, *t, *w, *p; /* w, p: class weights of binary cross-entropy */
-    ptrdiff_t xs, ts, ws, ps;  /* bytes from one vector to the next */
-    ptrdiff_t x_next, t_next;  /* ... and to what is reduced next */
-    ptrdiff_t full;            /* whole vectors */
-    int tail;                  /* lanes of one more, partial vector (along only) */
+    const char *x;
+    ptrdiff_t xs;     /* bytes from one vector to the next */
+    ptrdiff_t x_next; /* ... and to what is reduced next */
+    const char *t;
+    ptrdiff_t ts, t_next;
+    const char *w, *p; /* class weights of binary cross-entropy */
+    ptrdiff_t ws, ps;
+    ptrdiff_t full; /* whole vectors */
+    int tail;       /* lanes of one more, partial vector (along only) */
     bool across;
 } FN(tile);
+
+/* A tile of a function's own, which its stores cannot change. Field by field: a load of several waits for the stores that made them
+ * one by one just before. */
+INLINE FN(tile) FN(own_tile)(const volatile FN(tile) * t) {
+    return (FN(tile)){.x = t->x,
+                      .t = t->t,
+                      .w = t->w,
+                      .p = t->p,
+                      .xs = t->xs,
+                      .ts = t->ts,
+                      .ws = t->ws,
+                      .ps = t->ps,
+                      .x_next = t->x_next,
+                      .t_next = t->t_next,
+                      .full = t->full,
+                      .tail = t->tail,
+                      .across = t->across};
+}
 
 /* BODY for each vector of tile T, with `i` its index and `part` its number of valid lanes (0: all; a constant then), `j` its
  * place in a run of RUN vectors; FLUSH after every run, of `run` vectors from index `i0` on. What a BODY stores belongs into
