@@ -161,7 +161,7 @@ def test_a_rows_bits_are_its_own(dtype, classes, rng, isa):
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_a_large_output_has_the_bits_of_a_small_one(dtype, rng, isa):
-    """Its stores stream, past the caches and from an aligned place on; kept exponentials are read from where they are."""
+    """Its stores stream, past the caches and from an aligned place on; kept exponentials are read from there."""
     classes = 4093
     rows = int(17e6) // (classes * np.dtype(dtype).itemsize)
     x = rng.standard_normal((rows, classes)).astype(dtype)
