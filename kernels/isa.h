@@ -20,7 +20,7 @@ typedef struct isa_kernels {
     void (*few)(const xent_job *, const row_group *, double *values, void *room);
 } isa_kernels;
 
-enum { KEEP_BYTES = 32768 };
+enum { KEEP_BYTES = 16384 };
 
 typedef struct isa_entry {
     const char *name;

@@ -142,9 +142,9 @@ static void FN(quick_fold)(quick_kind how, const FN(tile) * T, R *keep, FN(state
         FN(kl_one_walk)(T, xent_quick_is_log(how), xent_quick_is_near(how), keep, s);
 }
 
-/* E(x), and where both are logits E(y), of a row whose references are known, for its emit. */
-static NOINLINE void FN(keep_row)(const xent_job *job, const row_group *g, int at, const FN(state) * s, void *keep) {
-    _Alignas(64) R xbuf[TILE_REALS], tbuf[TILE_REALS], wbuf[2 * TILE_REALS];
+/* E(x), and where both are logits E(y), of a row whose references are known, for its emit; the buffers are load_tile's. */
+static NOINLINE void FN(keep_row)(const xent_job *job, const row_group *g, int at, const FN(state) * s, void *keep,
+                                  R *xbuf, R *tbuf, R *wbuf) {
     const bool pairs = xent_is_log(job->op->target);
     for (ptrdiff_t c = 0; c < job->classes; c += TILE_REALS) {
         const ptrdiff_t count = job->classes - c < TILE_REALS ? job->classes - c : TILE_REALS;
@@ -211,7 +211,7 @@ static __attribute__((noinline)) int FN(fold_flight)(const xent_job *job, const 
         }
     }
     for (int q = 0; late && q < n; q++)
-        FN(keep_row)(job, g, at + q, &s[q], keep);
+        FN(keep_row)(job, g, at + q, &s[q], keep, xbuf, tbuf, wbuf);
     return n;
 }
 
