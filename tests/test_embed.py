@@ -55,7 +55,7 @@ def need(*tools):
 def run(*command, **options):
     """The standard output of a command that must succeed."""
     command = [str(part) for part in command]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, **options)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, **options)
     assert done.returncode == 0, f"{shlex.join(command)}: status {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
