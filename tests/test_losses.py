@@ -1233,3 +1233,23 @@ def test_weights_that_floats_do_not_hold(classes, size, isa):
     )
     np.testing.assert_allclose(value, smooth[0], rtol=1e-6)
     np.testing.assert_allclose(gradient, smooth[1], rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_the_targets_gradient_of_an_infinite_divergence(dtype):
+    """It falls without end at the classes that the prediction has, masked classes beside them or not."""
+    x = np.array([[15.0, -np.inf, -np.inf]], dtype)
+    y = np.array([[2.5, -2.0, 5.75]], dtype)
+    shown = np.array([[True, True, False]])
+    for classes, options in ((3, {"where": shown}), (2, {})):
+        value, gradient = losses.kl_div(
+            x[:, :classes],
+            y[:, :classes],
+            target_kind="logits",
+            reduction="sum",
+            return_grad=True,
+            grad_of="target",
+            **options,
+        )
+        assert value == np.inf
+        np.testing.assert_array_equal(gradient, [[-np.inf, np.inf, 0.0][:classes]])

@@ -776,7 +776,7 @@ INLINE void FN(factors_TARGET_GRAD)(const FN(ending) * e, FN(finished) * f) {
      * are so large that no difference is one. */
     c = vsel(mlt(vabs(c), inf), c, vsub(vsub(e->x.lse, e->y.lse), v));
     c = vsel(meq(v, inf), vset(-INF), vsel(mlt(vabs(c), inf), c, nan));
-    f->x_hi = e->rough ? FN(vfirst24)(c) : c;
+    f->x_hi = e->rough ? vsel(meq(c, vset(-INF)), c, FN(vfirst24)(c)) : c;
     f->x_lo = vadd(vsub(c, f->x_hi), vadd(low, s->c_lo));
     f->x_lo = vif(mlt(vabs(f->x_lo), inf), f->x_lo);
     f->py = e->py;
